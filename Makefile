@@ -1,0 +1,42 @@
+PYTHON ?= python3.11
+# Another index to take torch from, for example the PyTorch CPU wheel index: make setup TORCH_INDEX_URL=…
+TORCH_INDEX_URL ?=
+export TORCH_INDEX_URL
+
+# DeepSpeed looks for ninja on PATH.
+IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+.PHONY: help setup quickstart test test-fast lint format patches-check clean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 16
+
+setup:  ## make .venv: dependencies, patched OpenRLHF, this package (PYTHON=…, TORCH_INDEX_URL=…)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+		echo "setup: Python 3.11 is needed and '$(PYTHON)' is not one: make setup PYTHON=/path/to/python3.11" >&2; \
+		exit 1; }
+	@$(PYTHON) scripts/setup_env.py
+
+quickstart: setup  ## train the small model on this machine and print its scores before and after
+	@$(IN_VENV) openrlhf kimi quickstart
+
+test: setup lint patches-check  ## all checks and all tests
+	$(IN_VENV) python -m pytest
+
+test-fast: setup  ## the tests that take seconds and start nothing
+	$(IN_VENV) python -m pytest -m "not stack and not slow"
+
+lint: setup  ## check style
+	$(IN_VENV) ruff check .
+	$(IN_VENV) ruff format --check .
+
+format: setup  ## rewrite style
+	$(IN_VENV) ruff check --fix .
+	$(IN_VENV) ruff format .
+
+patches-check: setup  ## prove that the patches are complete and apply, and run OpenRLHF's own tests on them
+	$(IN_VENV) python patches/patches.py check --tests
+
+clean:  ## remove .venv, build/ and caches
+	rm -rf .venv build .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

