@@ -1,0 +1,98 @@
+"""The hook implementations, in the order of the report: the table of contents of the recipe.
+
+Each class is one plugin (`--plugins kimi-policy`); `kimi` is all of them. The hooks only delegate. They run in
+processes that may not have torch or DeepSpeed loaded, so what needs those is imported in the hook.
+"""
+
+from openrlhf.plugins import hookimpl
+
+from kimi_plugins import options
+
+
+class Policy:
+    """§2.3.2: the mirror-descent loss, its baseline, and the optimizer reset."""
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_add_arguments(parser, command):
+        if command == "train":
+            options.add_arguments(parser, "policy")
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_validate_config(args, command):
+        from kimi_plugins.policy.settings import problems
+
+        return problems(args) if command == "train" else []
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_group_advantages(rewards, args):
+        from kimi_plugins.policy.mirror_descent import group_advantages
+
+        return group_advantages(rewards, baseline=args.kimi.policy.baseline, tau=args.kimi.policy.tau)
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_policy_loss(args):
+        from kimi_plugins.policy.mirror_descent import MirrorDescentLoss
+
+        policy = args.kimi.policy
+        return MirrorDescentLoss(
+            tau=policy.tau,
+            max_log_ratio=policy.max_log_ratio,
+            log_ratio=policy.log_ratio,
+            token_level_loss=args.actor.loss_agg_mode == "token-mean",
+        )
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_before_policy_update(optimizer, args):
+        from kimi_plugins.policy.optimizer_reset import reset_optimizer
+
+        if args.kimi.policy.optimizer_reset:
+            reset_optimizer(optimizer)
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_metrics(experiences, args):
+        from kimi_plugins.groups import rewards_by_prompt
+        from kimi_plugins.policy.mirror_descent import zero_advantage_share
+
+        rewards = rewards_by_prompt(experiences, args.rollout.n_samples_per_prompt)
+        return {"kimi/zero_advantage_share": zero_advantage_share(rewards)}
+
+
+class Preflight:
+    """Inputs that would fail, hang or do nothing later are refused before anything heavy starts."""
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_validate_config(args, command):
+        from kimi_plugins.preflight import configuration_problems
+
+        return configuration_problems(args, command)
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_check_machine(args, command):
+        from kimi_plugins.preflight import machine_problems
+
+        return machine_problems(args, command)
+
+
+class Log:
+    """Every step's metrics as JSON lines next to the checkpoints."""
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_log(logs, step, split, args):
+        from kimi_plugins import run_log
+
+        run_log.append(args.ckpt.path, split, step, logs)
+
+
+class Kimi:
+    """The whole recipe: a bundle of all the plugins above."""
+
+    openrlhf_plugins = ("kimi-preflight", "kimi-policy", "kimi-log")

@@ -1,0 +1,32 @@
+"""What the policy's hooks need of the configuration, checked before the run starts (k1.5 §2.3.2)."""
+
+import math
+from collections.abc import Iterator
+
+
+def problems(args) -> list[str]:
+    """Settings under which the mirror-descent loss would be undefined, or would silently be another one."""
+    return list(_problems(args))
+
+
+def _problems(args) -> Iterator[str]:
+    policy, algo = args.kimi.policy, args.algo
+    if not 0 < policy.tau < math.inf:
+        yield f"kimi.policy.tau is {policy.tau}: τ must be a finite number > 0, e.g. 0.1"
+    if not policy.max_log_ratio > 0:
+        yield f"kimi.policy.max_log_ratio is {policy.max_log_ratio}: it must be > 0 (nats), e.g. 100"
+    if args.rollout.n_samples_per_prompt < 2:
+        yield (
+            f"rollout.n_samples_per_prompt is {args.rollout.n_samples_per_prompt}: the baseline is the mean of a "
+            "prompt's responses, so it takes at least 2, e.g. 8"
+        )
+    if algo.advantage.estimator != "dr_grpo":
+        yield (
+            f"algo.advantage.estimator is {algo.advantage.estimator}: set it to dr_grpo, the only one that leaves the "
+            "group's advantages as kimi.policy.baseline makes them (no critic, no division, no whitening)"
+        )
+    if algo.kl.init_coef > 0 and not algo.kl.use_loss:
+        yield (
+            f"algo.kl.init_coef is {algo.kl.init_coef}: a KL in the reward gives the tokens of a response different "
+            "advantages; set it to 0 (τ already is the weight of the KL) or set algo.kl.use_loss"
+        )

@@ -1,0 +1,62 @@
+"""Checks of a run's configuration, data and machine before anything heavy starts.
+
+Each check_* function yields one line per problem, naming key, value and fix. They refuse only what would certainly
+fail later, hang, or silently train nothing; where that cannot be known from here (machines of a Ray cluster, data on
+the hub), they stay silent. Importing this loads neither torch, Ray, vLLM, DeepSpeed, transformers nor datasets.
+"""
+
+from kimi_plugins.preflight import batches, cluster, data, machine, models, outputs, rewards
+
+# The first check of each command guards the divisors that all others use.
+_TRAINER_BATCHES = (batches.check_trainer_sizes, batches.check_trainer_batches)
+CONFIGURATION_CHECKS = {
+    "train": (
+        batches.check_rl_sizes,
+        batches.check_groups,
+        batches.check_rollout_batches,
+        machine.check_placement,
+    ),
+    "sft": _TRAINER_BATCHES,
+    "dpo": _TRAINER_BATCHES,
+    "rm": _TRAINER_BATCHES,
+}
+
+_SHARED = (machine.check_attention, outputs.check_resume, outputs.check_directories, cluster.check_master_port)
+MACHINE_CHECKS = {
+    "train": (
+        models.check_policy_models,
+        data.check_prompts,
+        data.check_eval_prompts,
+        rewards.check_reward,
+        machine.check_gpus,
+        machine.check_cpu_settings,
+        machine.check_cores,
+        machine.check_memory,
+        machine.check_rl_attention,
+        cluster.check_ray,
+        outputs.check_directories,
+        outputs.check_rl_resume,
+    ),
+    "sft": (models.check_model, data.check_sft_data, *_SHARED),
+    "dpo": (models.check_model, models.check_reference, data.check_preferences, *_SHARED),
+    "rm": (models.check_model, data.check_reward_model_data, *_SHARED),
+}
+
+
+def configuration_problems(args, command: str) -> list[str]:
+    """What is wrong with a configuration, on whatever machine it runs.
+
+    Args:
+        args: nested namespace of the trainer's flags (args.actor.model_name_or_path), before or after its own checks.
+        command: "train", "sft", "dpo" or "rm".
+
+    Returns:
+        One line per problem; empty when nothing was found.
+    """
+    sizes, *checks = CONFIGURATION_CHECKS[command]
+    return list(sizes(args)) or [problem for check in checks for problem in check(args)]
+
+
+def machine_problems(args, command: str) -> list[str]:
+    """What this machine lacks for a valid configuration: models, data, devices, memory, ports. Same types as above."""
+    return [problem for check in MACHINE_CHECKS[command] for problem in check(args)]

@@ -1,0 +1,234 @@
+"""Data sets as OpenRLHF's blending_datasets will load them: files row by row, directories and hub names by name only.
+
+Whether a row is usable is what PromptDataset, SFTDataset and RewardDataset make of it.
+"""
+
+import glob
+import json
+import os
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from kimi_plugins.preflight import batches, models
+from kimi_plugins.preflight.readers import READERS
+
+NAMED_ROWS = 3  # how many bad rows a problem names; the others are counted
+KINDS = 5  # how many kinds of bad rows are told apart in one file
+
+Count = Generator[str, None, int | None]  # yields problems, returns the number of rows, None if unknown
+
+EMPTY = (None, "", [])
+NULL = (None,)
+MESSAGES = {(list, dict): "holds messages, not text; set data.apply_chat_template"}
+TEXT = {(str,): "holds text, not a list of messages; drop data.apply_chat_template"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that every row needs: the option naming it, and the values and types {types: why} it may not have."""
+
+    option: str
+    name: str
+    values: tuple = ()
+    types: dict[tuple[type, ...], str] | None = None
+
+    def problem(self, row: dict) -> str | None:
+        if self.name not in row:
+            keys = ", ".join(map(repr, sorted(row)[:6])) or "none"
+            return f"no key {self.name!r}; add it, or set {self.option} to one of its keys: {keys}"
+        value = row[self.name]
+        if value in self.values:
+            return f"{self.name!r} is {'null' if value is None else 'empty'}; fill it in or remove the row"
+        for types, text in (self.types or {}).items():
+            if isinstance(value, types):
+                return f"{self.name!r} {text}"
+        return None
+
+
+def prompt_columns(args) -> list[Column]:
+    data = args.data
+    columns = [Column("data.input_key", data.input_key, EMPTY, None if data.apply_chat_template else MESSAGES)]
+    return columns + ([Column("data.label_key", data.label_key)] if data.label_key else [])
+
+
+def sft_columns(args) -> list[Column]:
+    data, kind = args.data, None
+    if args.model.pretrain_mode_enable or not data.apply_chat_template:
+        kind = MESSAGES
+    elif data.multiturn or not data.output_key:
+        kind = TEXT
+    columns = [Column("data.input_key", data.input_key, EMPTY, kind)]
+    if data.output_key and not args.model.pretrain_mode_enable:
+        columns.append(Column("data.output_key", data.output_key, (), None if data.apply_chat_template else MESSAGES))
+    return columns
+
+
+def preference_columns(args) -> list[Column]:
+    kind = TEXT if args.data.apply_chat_template else MESSAGES
+    keys = [key for key in ("prompt_key", "chosen_key", "rejected_key") if getattr(args.data, key)]
+    return [Column(f"data.{key}", getattr(args.data, key), NULL, kind) for key in keys]
+
+
+def _row_problem(row: object, columns: list[Column]) -> str | None:
+    if not isinstance(row, dict):
+        return f'{json.dumps(row)[:20]} is not an object; write {{"{columns[0].name}": …}}'
+    return next((problem for column in columns if (problem := column.problem(row))), None)
+
+
+def scan_file(option: str, path: str, columns: list[Column], limit: int) -> Count:
+    """Rows of one file. Columns are only looked at in the first `limit` rows, which are all that will be used."""
+    count, bad = 0, {}
+    try:
+        for number, row, problem in READERS[os.path.splitext(path)[1]](path, [column.name for column in columns]):
+            count += 1
+            if problem is None and count <= limit:
+                problem = _row_problem(row, columns)
+            if problem is not None:
+                kind = problem if problem in bad or len(bad) < KINDS else "bad in other ways; correct them"
+                bad.setdefault(kind, []).append(number)
+    except (OSError, ValueError) as error:
+        yield f"{option}: {path} cannot be read ({' '.join(str(error).split())}); check the file and its permissions"
+        return None
+    for problem, rows in bad.items():
+        named = ", ".join(map(str, rows[:NAMED_ROWS]))
+        more = f" and {len(rows) - NAMED_ROWS} more" if len(rows) > NAMED_ROWS else ""
+        yield f"{option}: {path} row{'s' if len(rows) > 1 else ''} {named}{more}: {problem}"
+    if count == 0:
+        yield f"{option}: {path} holds no rows; give a file with data"
+    return None if bad or count == 0 else count
+
+
+def _check_source(option: str, source: str, split_option: str, split: str, scan, use_ms: bool) -> Count:
+    name, _, folder = (part.strip() for part in source.partition("@"))
+    if "://" in name:
+        return None
+    if os.path.splitext(name)[1] in READERS:
+        files = [name] if os.path.isfile(name) else sorted(glob.glob(name, recursive=True))
+        if not files:
+            yield f"{option}: {name} does not exist; correct the path"
+        if split != "train":
+            yield f"{split_option}: {split!r}, but a file is all in the split 'train'; set it to train"
+        counts = []
+        for file in files:
+            counts.append((yield from scan(option, file)))
+        return None if None in counts or not counts else sum(counts)
+    if os.path.isdir(name):
+        directory = os.path.join(name, folder) if folder else name
+        if not os.path.isdir(directory) or not os.listdir(directory):
+            yield f"{option}: {directory} is missing or empty; give a directory with data files"
+    elif os.path.exists(name):
+        yield f"{option}: {name} has an unknown format; convert it to one of {', '.join(READERS)}"
+    elif not use_ms:
+        yield from models.check_not_local(option, name, models.cached_datasets)
+    return None
+
+
+def check_dataset(option: str, spec: str | None, split: tuple[str, str], columns: list[Column], args, limit) -> Count:
+    """A comma-separated list of data sets. split: option and value; limit: rows used of each and of all of them."""
+    if not spec:
+        yield f"{option}: not set; give a file, a directory or a name on the hub"
+        return None
+    scan, counts = partial(scan_file, columns=columns, limit=limit), []
+    for source in spec.split(","):
+        count = yield from _check_source(option, source.strip(), *split, scan, args.use_ms)
+        counts.append(count if count is None else min(count, limit))
+    return None if None in counts else min(limit, sum(counts))
+
+
+def _check_probabilities(option: str, probabilities: str | None, spec: str | None) -> Iterator[str]:
+    if probabilities is None or not spec:
+        return
+    try:
+        values = [float(value) for value in probabilities.split(",")]
+    except ValueError:
+        yield f"{option}: {probabilities} is no list of numbers; write 0.7,0.3, for example"
+        return
+    if len(values) != spec.count(",") + 1 or abs(sum(values) - 1) > 1e-8:
+        yield f"{option}: {probabilities}; give {spec.count(',') + 1} numbers, one per data set, that add up to 1"
+
+
+def check_prompts(args) -> Iterator[str]:
+    data = args.data
+    rows = yield from check_dataset(
+        "data.prompt_dataset",
+        data.prompt_dataset,
+        ("data.prompt_split", data.prompt_split),
+        prompt_columns(args),
+        args,
+        data.max_samples,
+    )
+    yield from _check_probabilities("data.prompt_probs", data.prompt_probs, data.prompt_dataset)
+    if rows is None or data.prompt_probs is not None:
+        return
+    batch, samples = args.rollout.batch_size, args.rollout.n_samples_per_prompt
+    ranks = batches.groups(args)["actor"] // batches.model_parallel(args)
+    rest = rows % batch
+    if rows * samples < args.train.batch_size:
+        yield (
+            f"data.prompt_dataset: {rows} prompts × {samples} samples are fewer rollouts than train.batch_size "
+            f"{args.train.batch_size}: an episode makes no update, and the learning-rate schedule has 0 steps; add "
+            "prompts or lower train.batch_size"
+        )
+    elif rest and ranks > 1 and not (args.train.dynamic_batch_enable or args.algo.dynamic_filtering_enable):
+        if not batches.splits(rest * samples, ranks, args):
+            yield (
+                f"data.prompt_dataset: {rows} prompts leave {rest} for an episode's last iteration, whose rollouts do "
+                f"not split evenly over {ranks} data-parallel ranks: they would wait for each other for ever; set "
+                + (f"data.max_samples to {rows - rest}" if rows > batch else f"rollout.batch_size to at most {rows}")
+            )
+
+
+def check_eval_prompts(args) -> Iterator[str]:
+    if args.eval.dataset:
+        split = ("eval.split", args.eval.split)
+        columns = prompt_columns(args)
+        yield from check_dataset("eval.dataset", args.eval.dataset, split, columns, args, args.data.max_samples)
+
+
+def _check_trainer_data(args, columns: list[Column]) -> Count:
+    data, split = args.data, ("data.dataset_split", args.data.dataset_split)
+    rows = yield from check_dataset("data.dataset", data.dataset, split, columns, args, data.max_samples)
+    yield from _check_probabilities("data.dataset_probs", data.dataset_probs, data.dataset)
+    if args.eval.dataset:
+        split = ("eval.split", args.eval.split)
+        yield from check_dataset("eval.dataset", args.eval.dataset, split, columns, args, 10**8)
+    return None if data.dataset_probs else rows
+
+
+def check_sft_data(args) -> Iterator[str]:
+    data = args.data
+    if not (data.output_key or data.apply_chat_template or args.model.pretrain_mode_enable):
+        yield (
+            "data.output_key: not set, so every response is empty and every row is left out; set it, or "
+            "model.pretrain_mode_enable to train on data.input_key alone"
+        )
+        return
+    rows = yield from _check_trainer_data(args, sft_columns(args))
+    ranks = max(1, batches.trainer_ranks() // batches.model_parallel(args))
+    micro = args.train.micro_batch_size
+    if rows is not None and rows // ranks // micro * args.train.max_epochs < args.train.batch_size // micro // ranks:
+        yield _too_few_rows(rows, args)
+
+
+def _too_few_rows(rows: int, args) -> str:
+    return (
+        f"data.dataset: {rows} rows do not make one batch of train.batch_size {args.train.batch_size}; add rows or "
+        "lower train.batch_size"
+    )
+
+
+def check_preferences(args) -> Count:
+    rows = yield from _check_trainer_data(args, preference_columns(args))
+    if rows is not None and rows < args.train.batch_size:
+        yield _too_few_rows(rows, args)
+    return rows
+
+
+def check_reward_model_data(args) -> Iterator[str]:
+    rows = yield from check_preferences(args)
+    if rows is not None and rows < 100 and not args.eval.dataset:
+        yield (
+            f"eval.dataset: not set, so 1 % of the {rows} rows would serve to normalise the reward, which is none; "
+            "set eval.dataset, or give 100 rows or more"
+        )

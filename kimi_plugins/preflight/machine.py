@@ -1,0 +1,194 @@
+"""What a run asks of this machine: devices, cores, memory, and kernels that must be installed.
+
+Where ray.init() joins a cluster, its machines are not known here and nothing is checked.
+"""
+
+import glob
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+from kimi_plugins.preflight import batches, cluster, models
+
+GIB = 2**30
+NVIDIA_DEVICES = ("/dev/nvidia[0-9]*", "/proc/driver/nvidia/gpus/*")
+OTHER_ACCELERATORS = ("/dev/kfd", "/dev/dxg", "/dev/davinci*")  # ROCm, CUDA in WSL, Ascend
+CGROUP_MEMORY = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
+KV_SPACE_DEFAULT = "1"  # what OpenRLHF on the CPU gives its engines; empty: vLLM takes its share of the memory
+# Private memory of a process that has imported torch and DeepSpeed (0.32 GiB measured) or vLLM (0.42 GiB).
+PROCESS_GIB = 0.3
+# Bytes per trained parameter in bf16: weight and gradient 2 + 2, float32 master and two moments 12.
+TRAINING_BYTES = 16
+
+
+def cuda_devices() -> int | None:
+    """CUDA devices a process started here may use; None where accelerators cannot be counted without their drivers."""
+    if any(glob.glob(pattern) for pattern in OTHER_ACCELERATORS):
+        return None
+    devices = next((len(found) for pattern in NVIDIA_DEVICES if (found := glob.glob(pattern))), 0)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return devices
+    names = [name.strip() for name in visible.split(",")]
+    return min(devices, next((count for count, name in enumerate(names) if name in ("", "-1")), len(names)))
+
+
+def local_devices() -> int | None:
+    """Like cuda_devices, and None where a Ray cluster is joined."""
+    return None if cluster.ray_address() is not None else cuda_devices()
+
+
+def memory() -> tuple[int, int]:
+    """Total and available bytes, within the container's limit."""
+    host = psutil.virtual_memory()
+    for limit, usage in CGROUP_MEMORY:
+        if os.path.exists(limit) and (text := Path(limit).read_text().strip()) != "max" and int(text) < host.total:
+            return int(text), max(0, min(host.available, int(text) - int(Path(usage).read_text())))
+    return host.total, host.available
+
+
+def critic_shares_with_reward(args) -> bool:
+    return args.train.colocate_critic_reward and "critic" in batches.groups(args)
+
+
+def engine_ranks(args) -> int:
+    return args.vllm.num_engines * args.vllm.tensor_parallel_size
+
+
+def _request(args) -> str:
+    groups = " + ".join(f"{count} {name}" for name, count in batches.groups(args).items())
+    return f"{args.vllm.num_engines} engines of {args.vllm.tensor_parallel_size} and {groups} ranks"
+
+
+def gpus_needed(args) -> int:
+    """GPUs in the placement groups of a run; colocated groups share those of the first."""
+    shared = {"ref"} if args.train.colocate_actor_ref else set()
+    if args.train.colocate_all:
+        shared = {"ref", "critic", "reward"}
+    if critic_shares_with_reward(args):
+        shared = (shared | {"reward"}) - {"critic"}
+    engines = 0 if args.train.colocate_all and not args.train.async_enable else engine_ranks(args)
+    return engines + sum(ranks for name, ranks in batches.groups(args).items() if name not in shared)
+
+
+def _check_alike(option: str, args, one: str, other: str) -> Iterator[str]:
+    for size in ("num_nodes", "num_gpus_per_node"):
+        values = getattr(getattr(args, one), size), getattr(getattr(args, other), size)
+        if values[0] != values[1]:
+            fix = f"set it to {values[0]}"
+            yield f"{other}.{size}: {values[1]} must equal {one}.{size} {values[0]} with {option}; {fix}"
+
+
+def check_placement(args) -> Iterator[str]:
+    """Colocated models need equal shares; OpenRLHF finds out after it has started Ray."""
+    ranks, train = batches.groups(args), args.train
+    if train.colocate_all and not train.async_enable and ranks["actor"] != engine_ranks(args):
+        yield (
+            f"vllm.num_engines: {args.vllm.num_engines} × vllm.tensor_parallel_size {args.vllm.tensor_parallel_size} "
+            f"must equal the {ranks['actor']} actor ranks with train.colocate_all; change one of them"
+        )
+    if "ref" in ranks and (train.colocate_all or train.colocate_actor_ref):
+        option = "train.colocate_all" if train.colocate_all else "train.colocate_actor_ref"
+        yield from _check_alike(option, args, "actor", "ref")
+    if critic_shares_with_reward(args):
+        yield from _check_alike("train.colocate_critic_reward", args, "critic", "reward")
+    elif train.colocate_all:
+        for name in ("critic", "reward"):
+            if ranks.get(name, 0) > ranks["actor"]:
+                yield (
+                    f"{name}.num_gpus_per_node: {ranks[name]} {name} ranks find no room among the {ranks['actor']} "
+                    f"actor ranks they share with train.colocate_all; set it to {args.actor.num_gpus_per_node}"
+                )
+
+
+def check_gpus(args) -> Iterator[str]:
+    devices = local_devices()
+    if devices and gpus_needed(args) > devices:
+        yield (
+            f"vllm.num_engines: {_request(args)} need {gpus_needed(args)} GPUs, this machine offers {devices}; ask "
+            "for fewer, share them with train.colocate_all, or join a Ray cluster (RAY_ADDRESS)"
+        )
+
+
+def check_cpu_settings(args) -> Iterator[str]:
+    if local_devices() != 0:
+        return
+    if args.vllm.sync_backend != "gloo":
+        yield f"vllm.sync_backend: {args.vllm.sync_backend} needs CUDA devices, and there are none; set it to gloo"
+    if args.vllm.sync_with_ray:
+        yield "vllm.sync_with_ray: needs CUDA devices, and there are none; drop it"
+    space, (total, available) = os.environ.get(KV_SPACE, KV_SPACE_DEFAULT), memory()
+    if space and not (space.isdecimal() and int(space) > 0):
+        yield f"{KV_SPACE}: {space} is no whole number of GiB; set it to 1 or more"
+    share = args.vllm.gpu_memory_utilization
+    if not space and share * total > available:
+        yield (
+            f"vllm.gpu_memory_utilization: {share} of this machine's memory is {share * total / GIB:.1f} GiB, of "
+            f"{available / GIB:.1f} GiB available; set it to {int(90 * available / total) / 100} or less"
+        )
+
+
+def check_cores(args) -> Iterator[str]:
+    """On the CPU all engines generate at the same time and all ranks train at the same time: each needs a core."""
+    if local_devices() != 0:
+        return
+    cores = len(os.sched_getaffinity(0))
+    processes = {"vllm.num_engines": engine_ranks(args), "actor.num_gpus_per_node": batches.groups(args)["actor"]}
+    for key, count in processes.items():
+        if count > cores:
+            yield (
+                f"{key}: {count} processes would compute at the same time on {cores} CPU cores, each on less than "
+                f"one; ask for at most {cores}"
+            )
+
+
+def memory_needed(args) -> float:
+    """GiB of a run on the CPU, estimated from below: KV caches, weights, training state, processes."""
+    ranks, engines = batches.groups(args), engine_ranks(args)
+    weights = 2 * models.parameters(args.actor.model_name_or_path or "") / GIB  # bf16
+    trained = weights if args.ds.lora.rank else weights * TRAINING_BYTES / 2
+    copies = {name: count if args.ds.zero_stage == 0 else 1 for name, count in ranks.items()}
+    models_gib = trained * (copies["actor"] + copies.get("critic", 0)) + weights * copies.get("ref", 0)
+    space = os.environ.get(KV_SPACE, KV_SPACE_DEFAULT)
+    per_engine = int(space) + weights if space else args.vllm.gpu_memory_utilization * memory()[0] / GIB
+    return per_engine * engines + models_gib + PROCESS_GIB * (2 * engines + sum(ranks.values()) + 1)
+
+
+def check_memory(args) -> Iterator[str]:
+    if local_devices() != 0 or list(check_cpu_settings(args)):
+        return
+    needed, available = memory_needed(args), memory()[1] / GIB
+    if needed > available:
+        yield (
+            f"vllm.num_engines: {_request(args)} need about {needed:.1f} GiB of memory, {available:.1f} GiB are "
+            f"available; ask for fewer of them, a smaller {KV_SPACE} or a smaller model"
+        )
+
+
+def _check_attention(args, devices: int | None) -> Iterator[str]:
+    kernel, flash = args.ds.attn_implementation, find_spec("flash_attn") is not None
+    if args.ds.packing_samples or getattr(args.train, "dynamic_batch_enable", False) or args.ds.ring_attn_size > 1:
+        if not flash:
+            yield (
+                "ds.packing_samples: packed samples (train.dynamic_batch_enable and ds.ring_attn_size pack them too) "
+                "need flash-attn, which is not installed; pip install flash-attn, or switch them off"
+            )
+    elif kernel == "flash_attention_2" and find_spec("kernels") is None and (devices == 0 or not flash):
+        lacks = "CUDA devices, and there are none" if devices == 0 else "flash-attn, which is not installed"
+        yield f"ds.attn_implementation: {kernel} needs {lacks}; set it to sdpa"
+
+
+def check_attention(args) -> Iterator[str]:
+    yield from _check_attention(args, cuda_devices())
+
+
+def check_rl_attention(args) -> Iterator[str]:
+    if cluster.ray_address() is None:
+        yield from _check_attention(args, cuda_devices())

@@ -1,0 +1,122 @@
+"""Model directories and hub names that would fail, or load without a vocabulary, in a worker."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+# With none of these transformers builds a tokenizer of one token, and says nothing.
+TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken.json")
+
+
+def is_hub_name(name: str) -> bool:
+    return re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name) is not None
+
+
+def hub_offline() -> bool:
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _hub_home() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(os.environ.get("HF_HOME") or os.path.join(cache, "huggingface"))
+
+
+def hub_cache() -> Path:
+    """Where huggingface_hub keeps its downloads."""
+    return Path(os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or _hub_home() / "hub")
+
+
+def cached_models(name: str) -> list[Path]:
+    return sorted((hub_cache() / f"models--{name.replace('/', '--')}" / "snapshots").glob("*"))
+
+
+def cached_datasets(name: str) -> list[Path]:
+    prepared = Path(os.environ.get("HF_DATASETS_CACHE") or _hub_home() / "datasets")
+    downloaded = hub_cache() / f"datasets--{name.replace('/', '--')}" / "snapshots"
+    return [*downloaded.glob("*"), *prepared.glob(name.replace("/", "___"))]
+
+
+def check_not_local(key: str, name: str, cached) -> Iterator[str]:
+    """A name that is no local path has to be one on the hub, and within reach. cached: name → copies kept here."""
+    if not is_hub_name(name):
+        yield f"{key}: {name} does not exist; correct the path"
+    elif hub_offline() and not cached(name):
+        yield (
+            f"{key}: {name} is no path here and no download in {_hub_home()}, and HF_HUB_OFFLINE is set; correct the "
+            "path, or unset HF_HUB_OFFLINE to download it"
+        )
+
+
+def weight_files(directory: Path) -> list[Path]:
+    return next((found for pattern in WEIGHTS if (found := sorted(directory.glob(pattern)))), [])
+
+
+def parameters(name: str) -> int:
+    """Parameters of a model by the size of its weights, 0 when they are not on this machine."""
+    directories = [Path(name)] if os.path.isdir(name) else cached_models(name)
+    try:
+        config = json.loads((directories[-1] / "config.json").read_text())
+    except (IndexError, OSError, ValueError):
+        return 0
+    size = 4 if config.get("dtype", config.get("torch_dtype")) == "float32" else 2  # bytes
+    return sum(file.stat().st_size for file in weight_files(directories[-1])) // size
+
+
+def _missing_shards(directory: Path) -> list[str]:
+    shards = set()
+    for index in [*directory.glob("*.safetensors.index.json"), *directory.glob("pytorch_model.bin.index.json")]:
+        shards |= set(json.loads(index.read_text()).get("weight_map", {}).values())
+    return sorted(shard for shard in shards if not (directory / shard).exists())
+
+
+def check_directory(key: str, directory: Path, tokenizer: bool) -> Iterator[str]:
+    try:
+        json.loads((directory / "config.json").read_text())
+        missing = _missing_shards(directory)
+    except FileNotFoundError:
+        yield f"{key}: {directory} has no config.json; give the directory of a saved Hugging Face model"
+        return
+    except (OSError, ValueError) as error:
+        yield f"{key}: {directory} has an unreadable config.json or weight index ({error}); save the model again"
+        return
+    if not weight_files(directory):
+        yield f"{key}: {directory} has no weights ({' or '.join(WEIGHTS)}); save the model again"
+    elif missing:
+        yield f"{key}: {directory} lacks {missing[0]} ({len(missing)} files of its index); copy them"
+    if tokenizer and not any(next(directory.glob(pattern), None) for pattern in TOKENIZERS):
+        yield f"{key}: {directory} has no tokenizer (tokenizer.json or the like); save the tokenizer there too"
+
+
+def _check(key: str, name: str | None, args, tokenizer: bool = True) -> Iterator[str]:
+    if not name:
+        yield f"{key}: not set; give a model directory or a name on the hub"
+    elif os.path.isdir(name):
+        yield from check_directory(key, Path(name), tokenizer)
+    elif os.path.exists(name):
+        yield f"{key}: {name} is a file; give the directory it is in"
+    elif not args.use_ms:
+        yield from check_not_local(key, name, cached_models)
+
+
+def check_policy_models(args) -> Iterator[str]:
+    """The actor, which is the reference policy too, and a critic or a reward model of its own."""
+    yield from _check("actor.model_name_or_path", args.actor.model_name_or_path, args)
+    critic = args.critic.model_name_or_path
+    if args.algo.advantage.estimator == "gae" and critic not in (None, args.actor.model_name_or_path):
+        yield from _check("critic.model_name_or_path", critic, args, tokenizer=False)
+    if not (args.reward.remote_url or args.train.agent_func_path) and args.reward.model_name_or_path:
+        yield from _check("reward.model_name_or_path", args.reward.model_name_or_path, args, tokenizer=False)
+
+
+def check_model(args) -> Iterator[str]:
+    yield from _check("model.model_name_or_path", args.model.model_name_or_path, args)
+
+
+def check_reference(args) -> Iterator[str]:
+    name = args.ref.model_name_or_path
+    if name and name != args.model.model_name_or_path:
+        yield from _check("ref.model_name_or_path", name, args, tokenizer=False)

@@ -1,0 +1,50 @@
+"""Where a run writes, and the checkpoint it resumes from."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+LEAST_FREE = 10**9  # bytes
+
+
+def _outputs(args) -> dict[str, str]:
+    """Directories the run will certainly write to."""
+    used = {"ckpt.output_dir": args.ckpt.output_dir}
+    saves_best = args.eval.steps > 0 and getattr(args.ckpt, "best_metric_key", "none") != "none"
+    if args.ckpt.save_steps > 0 or saves_best:
+        used["ckpt.path"] = args.ckpt.path
+    if args.logger.tensorboard_dir:
+        used["logger.tensorboard_dir"] = args.logger.tensorboard_dir
+    return used
+
+
+def check_directories(args) -> Iterator[str]:
+    for key, path in _outputs(args).items():
+        place = Path(path).absolute()
+        existing = next(parent for parent in (place, *place.parents) if os.path.exists(parent))
+        if not existing.is_dir():
+            yield f"{key}: {path} cannot be made, {existing} is a file; choose another directory"
+        elif not os.access(existing, os.W_OK | os.X_OK):
+            yield f"{key}: {path} cannot be written, {existing} is read-only; choose another directory"
+        elif (free := shutil.disk_usage(existing).free) < LEAST_FREE:
+            yield f"{key}: {path} has {free / 1e9:.2f} GB of disk left; free 1 GB or choose another disk"
+
+
+def _check_resume(args, directory: Path) -> Iterator[str]:
+    if not args.ckpt.load_enable:
+        return
+    latest = directory / ("latest_universal" if args.ds.use_universal_ckpt else "latest")
+    fix = "correct ckpt.path, or drop ckpt.load_enable to start from step 0"
+    if not latest.is_file():
+        yield f"ckpt.load_enable: no checkpoint in {directory} (it has no file {latest.name!r}); {fix}"
+    elif not (directory / latest.read_text().strip()).is_dir():
+        yield f"ckpt.load_enable: {latest} names {latest.read_text().strip()!r}, which is not there; {fix}"
+
+
+def check_resume(args) -> Iterator[str]:
+    yield from _check_resume(args, Path(args.ckpt.path))
+
+
+def check_rl_resume(args) -> Iterator[str]:
+    yield from _check_resume(args, Path(args.ckpt.path, "_actor"))

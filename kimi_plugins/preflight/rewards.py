@@ -1,0 +1,81 @@
+"""Where the reward of a rollout comes from."""
+
+import ast
+import ipaddress
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from kimi_plugins.preflight import cluster
+
+
+def _defines(path: str, name: str) -> bool:
+    """Whether a Python file binds `name`, by its syntax alone. A star import may bind anything."""
+    for node in ast.walk(ast.parse(Path(path).read_bytes(), path)):
+        match node:
+            case ast.FunctionDef(name=bound) | ast.AsyncFunctionDef(name=bound) | ast.ClassDef(name=bound):
+                names = [bound]
+            case ast.Name(id=bound, ctx=ast.Store()):
+                names = [bound]
+            case ast.alias(name=bound, asname=alias):
+                names = [alias or bound]
+            case _:
+                continue
+        if name in names or "*" in names:
+            return True
+    return False
+
+
+def _check_file(key: str, path: str, name: str) -> Iterator[str]:
+    try:
+        if not _defines(path, name):
+            yield f"{key}: {path} defines no {name}; add it"
+    except FileNotFoundError:
+        yield f"{key}: {path} does not exist; correct the path"
+    except (OSError, SyntaxError, ValueError) as error:
+        yield f"{key}: {path} cannot be read as Python ({error}); correct it"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_server(url: str) -> Iterator[str]:
+    key = "reward.remote_url"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in ("http", "https"):
+        yield f"{key}: {url} is no web address; write http://host:port/path, or name a .py file with reward_func"
+        return
+    if cluster.ray_address() is not None or (port is None and not _is_loopback(host)):
+        return  # another machine may see it, or a proxy may answer
+    port = port or (443 if parts.scheme == "https" else 80)
+    if (error := cluster.connection_error(host, port)) is not None:
+        yield f"{key}: nothing answers at {host}:{port} ({error}); start the reward server, or correct the address"
+
+
+def check_reward(args) -> Iterator[str]:
+    agent, remote = args.train.agent_func_path, args.reward.remote_url
+    if agent:
+        if agent.endswith(".py"):
+            yield from _check_file("train.agent_func_path", agent, "AgentExecutor")
+        else:
+            yield f"train.agent_func_path: {agent} is no .py file; name one that defines AgentExecutor"
+    elif remote:
+        urls = remote.split(",") if isinstance(remote, str) else remote
+        if urls[0].endswith(".py"):
+            yield from _check_file("reward.remote_url", urls[0], "reward_func")
+        else:
+            for url in urls:
+                yield from _check_server(url.strip())
+    elif not args.reward.model_name_or_path:
+        yield (
+            "reward.remote_url: not set, nor train.agent_func_path or reward.model_name_or_path, so no response gets "
+            "a reward; name a .py file with reward_func, or one of the others"
+        )

@@ -1,0 +1,908 @@
+"""The checks before a run, each on real files, sockets and environment variables."""
+
+import importlib
+import json
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from kimi_plugins.preflight import (
+    batches,
+    cluster,
+    configuration_problems,
+    machine,
+    machine_problems,
+    outputs,
+    readers,
+)
+
+ROWS = [{"input": f"{n} + {n} =", "label": str(2 * n)} for n in range(64)]
+PAIRS = [{"chosen": f"{n} yes", "rejected": f"{n} no"} for n in range(128)]
+
+SHARED = {
+    "use_ms": False,
+    "ckpt.path": "ckpt/steps",
+    "ckpt.output_dir": "ckpt",
+    "ckpt.save_steps": -1,
+    "ckpt.load_enable": False,
+    "data.apply_chat_template": False,
+    "data.max_samples": 10**8,
+    "ds.attn_implementation": "sdpa",
+    "ds.packing_samples": False,
+    "ds.ring_attn_size": 1,
+    "ds.tensor_parallel_size": 1,
+    "ds.use_universal_ckpt": False,
+    "eval.dataset": None,
+    "eval.split": "train",
+    "eval.steps": -1,
+    "logger.tensorboard_dir": None,
+    "train.batch_size": 32,
+    "train.micro_batch_size": 8,
+}
+RL = SHARED | {
+    "actor.model_name_or_path": "model",
+    "actor.num_nodes": 1,
+    "actor.num_gpus_per_node": 1,
+    "algo.advantage.estimator": "dr_grpo",
+    "algo.dynamic_filtering_enable": False,
+    "algo.kl.init_coef": 0.0,
+    "ckpt.best_metric_key": "",
+    "critic.model_name_or_path": None,
+    "critic.num_nodes": 1,
+    "critic.num_gpus_per_node": 8,
+    "data.input_key": "input",
+    "data.label_key": "label",
+    "data.prompt_dataset": "prompts.jsonl",
+    "data.prompt_probs": None,
+    "data.prompt_split": "train",
+    "ds.lora.rank": 0,
+    "ds.zero_stage": 2,
+    "ref.num_nodes": 1,
+    "ref.num_gpus_per_node": 8,
+    "reward.model_name_or_path": None,
+    "reward.num_nodes": 1,
+    "reward.num_gpus_per_node": 8,
+    "reward.remote_url": "reward.py",
+    "rollout.batch_size": 16,
+    "rollout.micro_batch_size": 8,
+    "rollout.n_samples_per_prompt": 4,
+    "train.agent_func_path": None,
+    "train.async_enable": False,
+    "train.colocate_actor_ref": False,
+    "train.colocate_all": True,
+    "train.colocate_critic_reward": False,
+    "train.dynamic_batch_enable": False,
+    "vllm.gpu_memory_utilization": 0.95,
+    "vllm.num_engines": 1,
+    "vllm.sync_backend": "gloo",
+    "vllm.sync_with_ray": False,
+    "vllm.tensor_parallel_size": 1,
+}
+TRAINER = SHARED | {
+    "data.dataset_probs": None,
+    "data.dataset_split": "train",
+    "model.model_name_or_path": "model",
+    "train.max_epochs": 1,
+}
+SFT = TRAINER | {
+    "data.dataset": "prompts.jsonl",
+    "data.input_key": "input",
+    "data.multiturn": False,
+    "data.output_key": "label",
+    "model.pretrain_mode_enable": False,
+}
+PREFERENCES = TRAINER | {
+    "data.chosen_key": "chosen",
+    "data.dataset": "pairs.jsonl",
+    "data.prompt_key": None,
+    "data.rejected_key": "rejected",
+}
+DEFAULTS = {"train": RL, "sft": SFT, "dpo": PREFERENCES | {"ref.model_name_or_path": None}, "rm": PREFERENCES}
+
+# Files that datasets loads, and others that it does not.
+FILES = {
+    "array.json": b' [{"input": "a"},\n {"input": "b"}]',
+    "array_cut.json": b'[{"input": "a"}, {"input": "b"',
+    "array_mixed.json": b'[{"input": "a"}, "b"]',
+    "blank.jsonl": b'{"input": "a"}\n\n  \n{"input": "b"}\n\n',
+    "bom.jsonl": b'\xef\xbb\xbf{"input": "a"}\n',
+    "control.jsonl": b'{"input": "a\tb"}\n',
+    "crlf.jsonl": b'{"input": "a"}\r\n{"input": "b"}\r\n',
+    "cut.jsonl": b'{"input": "a"}\n{"input": "b"\n{"input": "c"}\n',
+    "empty.jsonl": b"",
+    "empty_array.json": b"[]",
+    "latin.jsonl": '{"input": "é"}\n'.encode("latin-1"),
+    "list.jsonl": b'{"input": "a"}\n["b"]\n',
+    "mixed.jsonl": b'{"input": "a", "label": 3}\n{"input": "b", "label": "x"}\n',
+    "nan.jsonl": b'{"input": "a", "x": NaN}\n{"input": "b", "x": Infinity}\n',
+    "one_line.jsonl": b'{"input": "a"} {"input": "b"}\n{"input": "c"}\n',
+    "pretty.json": b'{\n "input": "a"\n}\n{\n "input": "b"\n}\n',
+    "quotes.jsonl": b"{'input': 'a'}\n",
+    "separator.jsonl": '{"input": "a\u2028b"}\n'.encode(),
+    "text.jsonl": b'{"input": "a"}\n"b"\n',
+    "trailing_comma.jsonl": b'{"input": "a",}\n',
+    "good.csv": b'input,label\n"a, b",1\nc,\n',
+    "head.csv": b"input,label\n",
+    "latin.csv": "input\né\n".encode("latin-1"),
+    "long_row.csv": b"input,label\nb,2\na,1,2\n",
+    "short_row.csv": b"input,label\nb\n",
+}
+
+
+def nest(flat):
+    root = SimpleNamespace()
+    for key, value in flat.items():
+        *path, last = key.split(".")
+        node = root
+        for part in path:
+            node.__dict__.setdefault(part, SimpleNamespace())
+            node = getattr(node, part)
+        setattr(node, last, value)
+    return root
+
+
+def problems(args, command):
+    """As the command does it: the machine is looked at once the configuration is right."""
+    return configuration_problems(args, command) or machine_problems(args, command)
+
+
+def found(command="train", **changed):
+    """Problems of a good configuration with some keys changed; `__` stands for the dot."""
+    changed = {key.replace("__", "."): value for key, value in changed.items()}
+    assert set(changed) <= set(DEFAULTS[command])
+    lines = problems(nest(DEFAULTS[command] | changed), command)
+    assert all(re.fullmatch(r"\S+: .+; .+", line) for line in lines), lines  # key, value, fix on one line
+    return lines
+
+
+def only(command="train", **changed):
+    lines = found(command, **changed)
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def write_rows(path, rows):
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """A directory with a model, data and a reward; a machine without accelerators, whatever this one has."""
+    monkeypatch.chdir(tmp_path)
+    unset = ("RAY_ADDRESS", "MASTER_PORT", "RANK", "WORLD_SIZE", "TORCHELASTIC_USE_AGENT_STORE", "HF_HUB_OFFLINE")
+    for name in (*unset, "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "CUDA_VISIBLE_DEVICES", machine.KV_SPACE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setattr(machine, "NVIDIA_DEVICES", (str(tmp_path / "dev/nvidia[0-9]*"),))
+    monkeypatch.setattr(machine, "OTHER_ACCELERATORS", (str(tmp_path / "dev/kfd"),))
+    make_model(tmp_path / "model")
+    write_rows("prompts.jsonl", ROWS)
+    write_rows("pairs.jsonl", PAIRS)
+    Path("reward.py").write_text("def reward_func(queries, prompts, labels):\n    return {}\n")
+    return tmp_path
+
+
+def make_model(directory, without=()):
+    directory.mkdir(parents=True)
+    files = {"config.json": '{"model_type": "qwen2"}', "model.safetensors": "weights", "tokenizer.json": "{}"}
+    for name in set(files) - set(without):
+        (directory / name).write_text(files[name])
+
+
+def make_devices(count):
+    Path("dev").mkdir()
+    for index in range(count):
+        Path(f"dev/nvidia{index}").touch()
+
+
+@pytest.fixture
+def listening():
+    """The port of a server on the loopback interface."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def silent():
+    """A port that nothing listens on."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+@pytest.mark.parametrize("command", DEFAULTS)
+def test_a_good_configuration_has_no_problems(command):
+    assert found(command) == []
+
+
+def test_all_problems_come_at_once():
+    lines = found(
+        actor__model_name_or_path="/nowhere", data__prompt_dataset="nothing.jsonl", vllm__sync_backend="nccl"
+    )
+    assert len(lines) == 3
+
+
+def test_imports_nothing_heavy():
+    heavy = ("torch", "ray", "vllm", "deepspeed", "transformers", "datasets", "pyarrow", "pandas")
+    code = f"import sys, kimi_plugins.preflight; print([name for name in {heavy} if name in sys.modules])"
+    root = Path(__file__).parents[1]
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("key", ["train__batch_size", "rollout__micro_batch_size", "vllm__num_engines"])
+@pytest.mark.parametrize("value", [0, None])
+def test_sizes_below_one(key, value):
+    assert only(**{key: value}) == f"{key.replace('__', '.')}: {value}; set it to 1 or more"
+
+
+@pytest.mark.parametrize("command", ["sft", "dpo", "rm"])
+def test_trainer_sizes_below_one(command):
+    assert only(command, train__micro_batch_size=0).startswith("train.micro_batch_size: 0; ")
+
+
+class TestModels:
+    @pytest.mark.parametrize("path", ["/nowhere", "./nowhere", "a/b/c", "~/model"])
+    def test_missing_path(self, path):
+        assert only(actor__model_name_or_path=path).startswith(f"actor.model_name_or_path: {path} does not exist")
+
+    def test_not_set(self):
+        assert "actor.model_name_or_path: not set" in only(actor__model_name_or_path=None)
+        assert "model.model_name_or_path: not set" in only("sft", model__model_name_or_path=None)
+
+    @pytest.mark.parametrize(
+        "file, word",
+        [("config.json", "no config.json"), ("model.safetensors", "weights"), ("tokenizer.json", "tokenizer")],
+    )
+    def test_incomplete_directory(self, place, file, word):
+        make_model(place / "broken", without=[file])
+        assert word in only(actor__model_name_or_path="broken")
+
+    def test_malformed_config(self, place):
+        make_model(place / "broken")
+        (place / "broken/config.json").write_text("{")
+        assert "unreadable config.json" in only(actor__model_name_or_path="broken")
+
+    def test_missing_shard(self, place):
+        index = {"weight_map": {"a": "model.safetensors", "b": "model-00002.safetensors"}}
+        (place / "model/model.safetensors.index.json").write_text(json.dumps(index))
+        assert "lacks model-00002.safetensors" in only()
+        (place / "model/model-00002.safetensors").touch()
+        assert found() == []
+
+    def test_file_instead_of_directory(self):
+        assert "is a file" in only(actor__model_name_or_path="model/config.json")
+
+    @pytest.mark.parametrize("name", ["gpt2", "Qwen/Qwen3-0.6B"])
+    def test_hub_name(self, place, monkeypatch, name):
+        assert found(actor__model_name_or_path=name) == []
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        assert "HF_HUB_OFFLINE" in only(actor__model_name_or_path=name)
+        make_model(place / "hf/hub" / f"models--{name.replace('/', '--')}" / "snapshots/abc")
+        assert found(actor__model_name_or_path=name) == []
+
+    def test_reward_model_is_checked_only_when_used(self):
+        unused = {"reward__model_name_or_path": "/nowhere", "reward__num_gpus_per_node": 1}
+        assert found(**unused) == []
+        assert "reward.model_name_or_path: /nowhere" in only(reward__remote_url=None, **unused)
+
+    def test_critic_is_checked_only_with_gae(self):
+        assert found(critic__model_name_or_path="/nowhere") == []
+        line = only(
+            critic__model_name_or_path="/nowhere", algo__advantage__estimator="gae", critic__num_gpus_per_node=1
+        )
+        assert line.startswith("critic.model_name_or_path: /nowhere")
+
+    def test_reference_of_dpo_needs_no_tokenizer(self, place):
+        make_model(place / "reference", without=["tokenizer.json"])
+        assert found("dpo", ref__model_name_or_path="reference") == []
+        assert "ref.model_name_or_path: /nowhere" in only("dpo", ref__model_name_or_path="/nowhere")
+
+
+class TestData:
+    def test_missing_file(self):
+        assert "data.prompt_dataset: no.jsonl does not exist" in only(data__prompt_dataset="no.jsonl")
+        assert "eval.dataset: no.csv does not exist" in only(eval__dataset="no.csv")
+        assert "data.dataset: no.jsonl does not exist" in only("sft", data__dataset="no.jsonl")
+
+    def test_not_set(self):
+        assert "data.prompt_dataset: not set" in only(data__prompt_dataset=None)
+
+    def test_malformed_row_by_its_line(self):
+        lines = [json.dumps(row) for row in ROWS]
+        lines[6] = lines[6][:-1]
+        Path("bad.jsonl").write_text("\n".join(lines))
+        assert "bad.jsonl row 7: not valid JSON" in only(data__prompt_dataset="bad.jsonl")
+
+    def test_many_bad_rows_are_counted(self):
+        rows = [row if n % 2 else {"question": "?", "label": "1"} for n, row in enumerate(ROWS)]
+        line = only(data__prompt_dataset=write_rows("bad.jsonl", rows))
+        assert "rows 1, 3, 5 and 29 more: no key 'input'; " in line
+        assert "set data.input_key to one of its keys: 'label', 'question'" in line
+
+    def test_rows_without_a_common_shape_stay_few_lines(self):
+        rows = [{f"key{n}": n} for n in range(50)]
+        assert len(found(data__prompt_dataset=write_rows("bad.jsonl", rows))) == 6
+
+    @pytest.mark.parametrize(
+        "row, text",
+        [
+            ({"input": "1"}, "no key 'label'; add it, or set data.label_key"),
+            ({"label": "1"}, "no key 'input'"),
+            ({"input": None, "label": "1"}, "'input' is null"),
+            ({"input": "", "label": "1"}, "'input' is empty"),
+            ({"input": [], "label": "1"}, "'input' is empty"),
+            (
+                {"input": [{"role": "user", "content": "1"}], "label": "1"},
+                "'input' holds messages, not text; set data.apply_chat_template",
+            ),
+            ("text", '"text" is not an object'),
+            (None, "null is not an object"),
+            ([1], "[1] is not an object"),
+        ],
+    )
+    def test_bad_row(self, row, text):
+        assert f"row 65: {text}" in only(data__prompt_dataset=write_rows("bad.jsonl", [*ROWS, row]))
+
+    def test_rows_that_are_never_used_may_lack_keys(self):
+        write_rows("tail.jsonl", [*ROWS, {"other": 1}])
+        assert found(data__prompt_dataset="tail.jsonl", data__max_samples=64) == []
+        assert "row 65" in only(data__prompt_dataset="tail.jsonl", data__max_samples=65)
+
+    def test_labels_may_be_absent_without_a_label_key(self):
+        assert found(data__prompt_dataset=write_rows("p.jsonl", [{"input": "1"}] * 64), data__label_key=None) == []
+
+    def test_messages_with_a_chat_template(self):
+        rows = [{"input": [{"role": "user", "content": "1"}], "label": "1"}] * 64
+        assert found(data__prompt_dataset=write_rows("chat.jsonl", rows), data__apply_chat_template=True) == []
+
+    @pytest.mark.parametrize("text", ["", "\n \n", "[]"])
+    def test_empty(self, text):
+        Path("empty.json").write_text(text)
+        assert "data.prompt_dataset: empty.json holds no rows" in only(data__prompt_dataset="empty.json")
+
+    def test_not_utf8(self):
+        body = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+        Path("latin.jsonl").write_bytes(body + '{"input": "é", "label": "1"}\n'.encode("latin-1"))
+        assert "latin.jsonl row 65: not UTF-8" in only(data__prompt_dataset="latin.jsonl")
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+    def test_unreadable(self):
+        Path("prompts.jsonl").chmod(0)
+        assert "cannot be read" in only()
+
+    def test_unreadable_because_it_is_no_parquet_file(self):
+        Path("p.parquet").write_bytes(b"text")
+        assert "p.parquet cannot be read" in only(data__prompt_dataset="p.parquet")
+
+    def test_unknown_format(self):
+        Path("prompts.txt").write_text("1 + 1")
+        assert "prompts.txt has an unknown format" in only(data__prompt_dataset="prompts.txt")
+
+    def test_lists_patterns_and_directories(self):
+        Path("more").mkdir()
+        assert "more is missing or empty" in only(data__prompt_dataset="more")
+        write_rows("more/a.jsonl", ROWS)
+        write_rows("more/b.jsonl", [{"input": "1"}])
+        assert found(data__prompt_dataset="more") == []
+        assert found(data__prompt_dataset="prompts.jsonl, more/a.jsonl") == []
+        assert "more/b.jsonl row 1: no key 'label'" in only(data__prompt_dataset="more/*.jsonl")
+        assert "more/c is missing" in only(data__prompt_dataset="more@c")
+
+    def test_hub_name(self, place, monkeypatch):
+        assert found(data__prompt_dataset="openai/gsm8k@main") == []
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        assert "openai/gsm8k is no path here" in only(data__prompt_dataset="openai/gsm8k")
+        (place / "hf/datasets/openai___gsm8k").mkdir(parents=True)
+        assert found(data__prompt_dataset="openai/gsm8k") == []
+
+    def test_split_of_a_file(self):
+        assert only(data__prompt_split="test").startswith("data.prompt_split: 'test', but a file")
+        assert only("dpo", eval__dataset="pairs.jsonl", eval__split="test").startswith("eval.split: 'test'")
+
+    @pytest.mark.parametrize("probs, good", [("0.5,0.5", True), ("0.5,0.6", False), ("1", False), ("a,b", False)])
+    def test_probabilities(self, probs, good):
+        lines = found(data__prompt_dataset="prompts.jsonl,prompts.jsonl", data__prompt_probs=probs)
+        assert [line.split(":")[0] for line in lines] == ([] if good else ["data.prompt_probs"])
+
+    def test_fewer_rollouts_than_one_update(self):
+        write_rows("few.jsonl", ROWS[:7])
+        assert "7 prompts × 4 samples are fewer" in only(data__prompt_dataset="few.jsonl")
+        write_rows("few.jsonl", ROWS[:8])  # half a rollout batch: OpenRLHF trains on it
+        assert found(data__prompt_dataset="few.jsonl") == []
+
+    def test_last_iteration_that_ranks_cannot_share(self, monkeypatch):
+        make_devices(2)
+        ranks = {"actor__num_gpus_per_node": 2, "vllm__num_engines": 2, "rollout__micro_batch_size": 4}
+        write_rows("odd.jsonl", ROWS[:49])  # 3 iterations of 16 and one prompt: 4 rollouts for 2 ranks
+        line = only(data__prompt_dataset="odd.jsonl", **ranks)
+        assert "49 prompts leave 1" in line and "data.max_samples to 48" in line
+        assert found(data__prompt_dataset="odd.jsonl", data__max_samples=48, **ranks) == []
+        assert found(data__prompt_dataset="odd.jsonl", algo__dynamic_filtering_enable=True, **ranks) == []
+
+    def test_twenty_thousand_rows_within_two_seconds(self):
+        write_rows("large.jsonl", [{"input": "word " * 60, "label": str(n)} for n in range(20_000)])
+        start = time.monotonic()
+        assert found(data__prompt_dataset="large.jsonl") == []
+        assert time.monotonic() - start < 2
+
+
+class TestTrainerData:
+    def test_sft_needs_a_response(self):
+        assert "data.output_key: not set" in only("sft", data__output_key=None)
+        assert found("sft", data__output_key=None, model__pretrain_mode_enable=True) == []
+
+    def test_sft_text_with_a_chat_template_alone(self):
+        line = only("sft", data__output_key=None, data__apply_chat_template=True)
+        assert "'input' holds text" in line
+        assert found("sft", data__apply_chat_template=True) == []
+
+    def test_missing_keys(self):
+        assert "no key 'output'" in only("sft", data__output_key="output")
+        assert "no key 'rejected'" in only("rm", data__dataset=write_rows("p.jsonl", [{"chosen": "a"}] * 128))
+        assert "'chosen' is null" in only(
+            "dpo", data__dataset=write_rows("p.jsonl", [{**PAIRS[0], "chosen": None}] * 64)
+        )
+        assert "no key 'prompt'" in only("dpo", data__prompt_key="prompt")
+
+    @pytest.mark.parametrize("command", ["sft", "dpo"])
+    def test_fewer_rows_than_a_batch(self, command):
+        write_rows("few.jsonl", [{**row, **pair} for row, pair in zip(ROWS[:31], PAIRS, strict=False)])
+        assert "31 rows do not make one batch" in only(command, data__dataset="few.jsonl")
+
+    def test_sft_windows_span_epochs(self):
+        write_rows("few.jsonl", ROWS[:16])
+        assert found("sft", data__dataset="few.jsonl", train__max_epochs=2) == []
+
+    def test_reward_model_normalises_on_a_hundredth(self):
+        write_rows("few.jsonl", PAIRS[:99])
+        assert only("rm", data__dataset="few.jsonl").startswith("eval.dataset: not set")
+        assert found("rm", data__dataset="few.jsonl", eval__dataset="pairs.jsonl") == []
+
+
+class TestReaders:
+    def read(self, name, body, columns=("input",)):
+        path = Path(name)
+        path.write_bytes(body)
+        return list(readers.READERS[path.suffix](str(path), list(columns)))
+
+    def test_json_rows_are_numbered_by_line(self):
+        body = b'\xef\xbb\xbf\n{"a": 1}\r\n\n{"a":\n 2} {"a": 3}\n{"a": 4'
+        rows = self.read("rows.jsonl", body)
+        assert [row[:2] for row in rows[:3]] == [(2, {"a": 1}), (4, {"a": 2}), (5, {"a": 3})]
+        assert rows[3][0] == 6 and "ends too early" in rows[3][2]
+
+    def test_reading_goes_on_after_a_malformed_row(self):
+        rows = self.read("rows.jsonl", b'{"a": 1\n{"a": 2}\n{a: 3}\nnull x\n{"a": 5}')
+        assert [number for number, _, problem in rows if problem] == [1, 3, 4]
+        assert [row for _, row, problem in rows if not problem] == [{"a": 2}, None, {"a": 5}]
+
+    @pytest.mark.parametrize("chunk", [1, 7, 64])
+    def test_chunks_do_not_matter(self, monkeypatch, chunk):
+        random.seed(0)
+        values = [{"a": "x" * random.randrange(40), "b": [n] * random.randrange(9)} for n in range(60)]
+        lines = [json.dumps(value, indent=random.choice([None, 2])) + "\n" for value in values]
+        body = "".join([*lines[:30], "{bad}\n", *lines[30:]]).encode()
+        monkeypatch.setattr(readers, "CHUNK", chunk)
+        rows = self.read("rows.jsonl", body)
+        assert [row for _, row, problem in rows if problem is None] == values
+        starts = [1 + sum(line.count("\n") for line in lines[:30])]
+        assert [number for number, _, problem in rows if problem] == starts
+
+    def test_array(self):
+        assert self.read("rows.json", b' [{"a": 1},\n {"a": 2}]') == [(1, {"a": 1}, None), (2, {"a": 2}, None)]
+        [(number, _, problem)] = self.read("rows.json", b'[{"a": 1},\n {"a": 2]')
+        assert number == 2 and "not valid JSON" in problem
+
+    def test_csv(self):
+        body = '\ufeffinput,label\n"a,\nb",1\nc,2,3\n,4\n'.encode()
+        first, second, third = self.read("rows.csv", body)
+        assert first == (3, {"input": "a,\nb", "label": "1"}, None)
+        assert second[0] == 4 and "more fields" in second[2]
+        assert third == (5, {"input": "", "label": "4"}, None)
+        assert self.read("rows.csv", body + "é,1\n".encode("latin-1"))[-1] == (6, None, readers.NOT_UTF8)
+
+    def test_parquet_and_arrow(self):
+        parquet, pyarrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+        table = pyarrow.table({"input": ["a", None], "other": [1, 2]})
+        parquet.write_table(table, "rows.parquet")
+        with pyarrow.OSFile("stream.arrow", "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        with pyarrow.OSFile("file.arrow", "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        for name in ("rows.parquet", "stream.arrow", "file.arrow"):
+            rows = self.read(name, Path(name).read_bytes(), ("input", "label"))
+            assert rows == [(1, {"input": "a"}, None), (2, {"input": None}, None)]
+            rows = self.read(name, Path(name).read_bytes(), ("label",))
+            assert rows == [(1, {}, None), (2, {}, None)]
+
+
+class TestReward:
+    def test_none(self):
+        assert only(reward__remote_url=None, reward__num_gpus_per_node=1).startswith("reward.remote_url: not set")
+
+    @pytest.mark.parametrize(
+        "source, good",
+        [
+            ("def reward_func(queries, prompts, labels): ...", True),
+            ("from rewards import reward_func", True),
+            ("from rewards import *", True),
+            ("from rewards import grade as reward_func", True),
+            ("reward_func = print", True),
+            ("def reward(queries, prompts, labels): ...", False),
+            ("print(reward_func)", False),
+            ("def reward_func(:", False),
+        ],
+    )
+    def test_file(self, source, good):
+        Path("reward.py").write_text(source)
+        lines = found(reward__remote_url=["reward.py"])
+        assert bool(lines) != good and all("reward.py" in line for line in lines)
+
+    def test_file_is_read_not_run(self):
+        Path("reward.py").write_text("open('ran', 'w')\ndef reward_func(queries, prompts, labels): ...\n")
+        assert found() == [] and not Path("ran").exists()
+
+    def test_missing_file(self):
+        assert "reward.remote_url: no.py does not exist" in only(reward__remote_url="no.py")
+        assert "train.agent_func_path: no.py does not exist" in only(train__agent_func_path="no.py")
+
+    def test_agent(self):
+        Path("agent.py").write_text("class AgentExecutor: ...")
+        assert found(train__agent_func_path="agent.py", reward__remote_url=["agent"]) == []
+        assert "defines no AgentExecutor" in only(train__agent_func_path="reward.py")
+        assert "no .py file" in only(train__agent_func_path="agent")
+
+    def test_server(self, listening, silent):
+        assert found(reward__remote_url=f"http://127.0.0.1:{listening}/reward") == []
+        line = only(reward__remote_url=f"http://127.0.0.1:{listening}/a,http://localhost:{silent}/b")
+        assert f"nothing answers at localhost:{silent}" in line
+
+    @pytest.mark.parametrize("url", ["localhost:5000/reward", "http://host:99999/", "reward", "http:///path"])
+    def test_no_web_address(self, url):
+        assert f"reward.remote_url: {url} is no web address" in only(reward__remote_url=url)
+
+
+class TestBatches:
+    @pytest.mark.parametrize("estimator", batches.GROUP_BASELINES)
+    def test_groups_of_one(self, estimator):
+        line = only(algo__advantage__estimator=estimator, rollout__n_samples_per_prompt=1, rollout__batch_size=32)
+        assert line.startswith("rollout.n_samples_per_prompt: 1 with the group baseline")
+
+    def test_one_sample_without_a_group_baseline(self):
+        assert (
+            found(algo__advantage__estimator="reinforce", rollout__n_samples_per_prompt=1, rollout__batch_size=32)
+            == []
+        )
+
+    def test_train_batch_must_divide_the_rollouts(self):
+        line = only(train__batch_size=48)
+        assert line.startswith("train.batch_size: 48 does not divide the 64 rollouts") and "set it to 32" in line
+        assert found(train__batch_size=64) == []
+
+    def test_deepspeed_batch(self, monkeypatch):
+        line = only(train__batch_size=32, train__micro_batch_size=5)
+        assert line.startswith("train.batch_size: 32 is no multiple of train.micro_batch_size 5 × 1")
+        assert "multiple of 5, or lower train.micro_batch_size" in line
+        assert "set it to 32," in only(train__batch_size=36, rollout__batch_size=9 * 8)
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        assert "8 × 3 data-parallel trainer ranks" in only("sft")
+
+    def test_reference_ranks_count_too(self):
+        make_devices(8)
+        apart = {"train__colocate_all": False, "algo__kl__init_coef": 0.1}
+        assert found(ref__num_gpus_per_node=4, **apart) == []
+        assert "3 data-parallel ref ranks" in only(ref__num_gpus_per_node=3, **apart)
+
+    def test_model_parallel_ranks(self):
+        make_devices(8)
+        line = only(actor__num_gpus_per_node=3, vllm__num_engines=3, ds__tensor_parallel_size=2)
+        assert "2 × ds.ring_attn_size 1 does not divide the 3 actor ranks" in line
+        assert found(actor__num_gpus_per_node=4, vllm__num_engines=4, ds__tensor_parallel_size=2) == []
+
+    def test_ranks_that_get_unequal_shares(self):
+        make_devices(4)
+        ranks = {"actor__num_gpus_per_node": 4, "vllm__num_engines": 4}
+        line = only(rollout__micro_batch_size=32, **ranks)
+        assert line.startswith("rollout.micro_batch_size: 32 × 4 data-parallel ranks") and "set it to 16" in line
+        assert found(rollout__micro_batch_size=16, **ranks) == []
+
+    def test_micro_batches_by_dealing_them_out(self):
+        """Against a direct transcription of split_rollout_samples and async_run_method_batch."""
+        random.seed(1)
+        for _ in range(300):
+            rollouts, ranks = random.randrange(1, 200), random.randrange(1, 9)
+            size, micro = random.randrange(1, 12), random.randrange(1, 6)
+            lists = [list(range(rollouts))[at : at + size] for at in range(0, rollouts, size)]
+            chunk = len(lists) // ranks + (len(lists) % ranks != 0)
+            shares = [sum(lists[rank * chunk : (rank + 1) * chunk], []) for rank in range(ranks)]
+            args = nest({"rollout.micro_batch_size": size, "train.micro_batch_size": micro})
+            assert batches.micro_batches(rollouts, ranks, args) == [len(share) // micro for share in shares]
+
+
+class TestMachine:
+    def test_gpus(self, monkeypatch):
+        make_devices(8)
+        apart = {"train__colocate_all": False, "vllm__sync_backend": "nccl"}
+        assert found(vllm__num_engines=7, **apart) == []
+        line = only(vllm__num_engines=8, **apart)
+        assert "8 engines of 1 and 1 actor ranks need 9 GPUs, this machine offers 8" in line
+        assert "need 9 GPUs" in only(vllm__num_engines=4, vllm__tensor_parallel_size=2, **apart)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+        assert "offers 3" in only(vllm__num_engines=7, **apart)
+
+    @pytest.mark.parametrize("visible, count", [("0,1", 2), ("", 0), ("-1", 0), ("1,-1,2", 1), ("0,1,2,3,4", 4)])
+    def test_visible_devices(self, monkeypatch, visible, count):
+        make_devices(4)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert machine.cuda_devices() == count
+
+    def test_other_accelerators_are_not_judged(self):
+        make_devices(0)
+        Path("dev/kfd").touch()
+        assert found(vllm__sync_backend="nccl", vllm__num_engines=1) == []
+
+    @pytest.mark.parametrize(
+        "changed, gpus",
+        [
+            ({"train__colocate_all": True}, 2),
+            ({"train__colocate_all": True, "train__async_enable": True}, 5),
+            ({}, 5 + 8),
+            ({"train__colocate_actor_ref": True}, 5),
+            ({"algo__advantage__estimator": "gae"}, 5 + 8 + 8),
+            ({"algo__advantage__estimator": "gae", "reward__remote_url": None}, 5 + 8 + 8 + 8),
+            (
+                {
+                    "algo__advantage__estimator": "gae",
+                    "reward__remote_url": None,
+                    "train__colocate_critic_reward": True,
+                    "train__colocate_all": True,
+                },
+                2 + 8,
+            ),
+        ],
+    )
+    def test_gpus_of_colocated_groups(self, changed, gpus):
+        changed = {key.replace("__", "."): value for key, value in changed.items()}
+        base = {"train.colocate_all": False, "algo.kl.init_coef": 0.1, "actor.num_gpus_per_node": 2}
+        assert machine.gpus_needed(nest(RL | base | {"vllm.num_engines": 3} | changed)) == gpus
+
+    def test_engines_beyond_the_cores(self):
+        cores = len(os.sched_getaffinity(0))
+        line = only(vllm__num_engines=cores + 1, train__colocate_all=False)
+        assert line.startswith(f"vllm.num_engines: {cores + 1} processes") and f"ask for at most {cores}" in line
+
+    def test_memory(self, monkeypatch):
+        gib = psutil.virtual_memory().total // machine.GIB
+        monkeypatch.setenv(machine.KV_SPACE, str(gib + 1))
+        assert "GiB of memory" in only()
+        monkeypatch.setenv(machine.KV_SPACE, "1")
+        assert found() == []
+
+    def test_memory_of_the_model(self, place):
+        with open("model/model.safetensors", "wb") as weights:
+            weights.truncate(2 * 10**9 * 2)  # 2e9 parameters, a sparse file
+        args = nest(RL)
+        processes = 4 * machine.PROCESS_GIB
+        assert machine.memory_needed(args) == pytest.approx(1 + 2e9 * (2 + 16) / machine.GIB + processes)
+
+    @pytest.mark.parametrize("space", ["0.5", "0", "-1", "one"])
+    def test_kv_cache_space_is_whole(self, monkeypatch, space):
+        monkeypatch.setenv(machine.KV_SPACE, space)
+        assert only() == f"{machine.KV_SPACE}: {space} is no whole number of GiB; set it to 1 or more"
+
+    def test_memory_share_counts_when_vllm_chooses_the_cache(self, monkeypatch):
+        monkeypatch.setenv(machine.KV_SPACE, "")
+        line = only(vllm__gpu_memory_utilization=1.0)
+        assert line.startswith("vllm.gpu_memory_utilization: 1.0 of this machine's memory")
+        share = float(line.rsplit("set it to ")[1].split()[0])
+        assert not [line for line in found(vllm__gpu_memory_utilization=share) if "utilization" in line]
+
+    def test_limit_of_the_container(self, place, monkeypatch):
+        (place / "max").write_text(f"{machine.GIB}\n")
+        (place / "current").write_text(f"{machine.GIB // 4}\n")
+        monkeypatch.setattr(machine, "CGROUP_MEMORY", ((str(place / "max"), str(place / "current")),))
+        assert machine.memory() == (machine.GIB, machine.GIB * 3 // 4)
+        assert "0.8 GiB are available" in only()
+        (place / "max").write_text("max\n")
+        assert machine.memory()[0] == psutil.virtual_memory().total
+
+    def test_sync_backend(self):
+        assert only(vllm__sync_backend="nccl").startswith("vllm.sync_backend: nccl needs CUDA devices")
+        assert only(vllm__sync_with_ray=True).startswith("vllm.sync_with_ray")
+
+    @pytest.mark.parametrize("command", DEFAULTS)
+    def test_attention_kernel(self, place, monkeypatch, command):
+        monkeypatch.setattr(sys, "path", [str(place / "lib"), *sys.path])
+        line = only(command, ds__attn_implementation="flash_attention_2")
+        assert line.startswith("ds.attn_implementation: flash_attention_2 needs CUDA") and line.endswith("to sdpa")
+        assert only(command, ds__packing_samples=True).startswith("ds.packing_samples")
+        (place / "lib/flash_attn").mkdir(parents=True)
+        (place / "lib/flash_attn/__init__.py").touch()
+        importlib.invalidate_caches()
+        assert found(command, ds__packing_samples=True) == []
+
+    def test_placement_of_colocated_models(self):
+        make_devices(8)
+        assert "must equal the 1 actor ranks" in only(vllm__num_engines=2)
+        assert found(vllm__num_engines=2, train__async_enable=True) == []
+        line = only(algo__kl__init_coef=0.1, train__batch_size=64)
+        assert line.startswith("ref.num_gpus_per_node: 8 must equal actor.num_gpus_per_node 1 with train.colocate_all")
+        line = only(reward__remote_url=None, reward__model_name_or_path="model", reward__num_gpus_per_node=2)
+        assert line.startswith("reward.num_gpus_per_node: 2 reward ranks find no room")
+        critic = {"algo__advantage__estimator": "gae", "train__colocate_critic_reward": True}
+        assert "critic.num_gpus_per_node 2" in only(critic__num_gpus_per_node=2, **critic)
+
+    def test_machines_of_a_cluster_are_not_judged(self, listening, monkeypatch):
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{listening}")
+        distant = {"vllm__sync_backend": "nccl", "ds__attn_implementation": "flash_attention_2"}
+        assert found(actor__num_gpus_per_node=2, vllm__num_engines=2, **distant) == []
+
+
+class TestCluster:
+    def leave_session(self, place, address):
+        (place / "ray").mkdir(exist_ok=True)
+        (place / "ray/ray_current_cluster").write_text(address)
+
+    def test_stale_session(self, place, listening, silent):
+        self.leave_session(place, f"127.0.0.1:{silent}")
+        line = only()
+        assert f"no Ray cluster answers at 127.0.0.1:{silent}" in line and "ray stop" in line
+        self.leave_session(place, f"127.0.0.1:{listening}\n")
+        assert found() == []
+
+    def test_malformed_session(self, place):
+        self.leave_session(place, "")
+        assert "'' is no host:port" in only()
+
+    def test_address(self, monkeypatch, listening, silent):
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{silent}")
+        assert only().startswith(f"RAY_ADDRESS: no Ray cluster answers at 127.0.0.1:{silent}")
+        monkeypatch.setenv("RAY_ADDRESS", f"ray://localhost:{silent}")
+        assert "unset RAY_ADDRESS" in only()
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{listening}")
+        assert found() == []
+
+    def test_local_ignores_the_session(self, place, monkeypatch, silent):
+        self.leave_session(place, f"127.0.0.1:{silent}")
+        monkeypatch.setenv("RAY_ADDRESS", "local")
+        assert found() == []
+
+    def test_auto(self, place, monkeypatch, listening):
+        monkeypatch.setattr(psutil, "process_iter", lambda attributes: [])
+        monkeypatch.setenv("RAY_ADDRESS", "auto")
+        assert only().startswith("RAY_ADDRESS: auto, but no Ray cluster runs here")
+        self.leave_session(place, f"127.0.0.1:{listening}")
+        assert found() == []
+
+    @pytest.mark.parametrize("command", ["sft", "dpo", "rm"])
+    def test_master_port_in_use(self, monkeypatch, command, listening, silent):
+        monkeypatch.setenv("MASTER_PORT", str(listening))
+        assert only(command).startswith(f"MASTER_PORT: {listening} cannot be used (Address already in use)")
+        monkeypatch.setenv("RANK", "1")
+        assert found(command) == []  # it is rank 0 that listens
+
+    def test_master_port_free(self, monkeypatch):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        monkeypatch.setenv("MASTER_PORT", str(port))
+        assert found("sft") == []
+        monkeypatch.setenv("MASTER_PORT", "29500x")
+        assert "29500x is no port" in only("sft")
+
+    def test_master_port_does_not_matter_to_rl(self, monkeypatch, listening):
+        monkeypatch.setenv("MASTER_PORT", str(listening))
+        assert found("train") == []
+
+    def test_a_dead_end_does_not_hold_up_the_start(self):
+        with socket.socket() as full:  # a full backlog answers nothing
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            fillers = [socket.socket() for _ in range(4)]
+            for filler in fillers:
+                filler.setblocking(False)
+                filler.connect_ex(full.getsockname())
+            start = time.monotonic()
+            assert cluster.connection_error(*full.getsockname()) is not None
+            assert time.monotonic() - start < cluster.TIMEOUT + 1
+            for filler in fillers:
+                filler.close()
+
+
+class TestOutputs:
+    @pytest.mark.parametrize("command", DEFAULTS)
+    def test_file_in_the_way(self, command):
+        Path("file").touch()
+        assert "file is a file" in only(command, ckpt__output_dir="file/out")
+        assert found(command, ckpt__path="file/steps") == []  # never written
+        assert "ckpt.path" in only(command, ckpt__path="file/steps", ckpt__save_steps=10)
+        assert "logger.tensorboard_dir" in only(command, logger__tensorboard_dir="file/logs")
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+    def test_read_only(self, place):
+        (place / "fixed").mkdir(mode=0o555)
+        assert "is read-only" in only(ckpt__output_dir="fixed/out")
+
+    def test_disk(self, monkeypatch):
+        monkeypatch.setattr(outputs, "LEAST_FREE", 10**18)
+        assert only().startswith("ckpt.output_dir: ckpt has ")
+
+    @pytest.mark.parametrize("command, directory", [("train", "ckpt/steps/_actor"), ("sft", "ckpt/steps")])
+    def test_resume(self, place, command, directory):
+        assert f"no checkpoint in {directory}" in only(command, ckpt__load_enable=True)
+        (place / directory).mkdir(parents=True)
+        (place / directory / "latest").write_text("global_step3")
+        assert "names 'global_step3', which is not there" in only(command, ckpt__load_enable=True)
+        (place / directory / "global_step3").mkdir()
+        assert found(command, ckpt__load_enable=True) == []
+        assert "latest_universal" in only(command, ckpt__load_enable=True, ds__use_universal_ckpt=True)
+
+
+@pytest.mark.stack
+class TestAgainstTheStack:
+    """What is assumed about Ray, datasets and OpenRLHF's flags, asked of them."""
+
+    @pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR", None])
+    def test_rays_session_file(self, place, monkeypatch, name):
+        utils = pytest.importorskip("ray._common.utils")
+        for variable in ("RAY_TMPDIR", "TMPDIR"):
+            monkeypatch.delenv(variable, raising=False)
+        if name:
+            monkeypatch.setenv(name, str(place / name))
+        assert utils.get_ray_address_file(None) == str(cluster.session_file())
+
+    @pytest.mark.parametrize("variable", [None, "", "local", "10.1.2.3:6379"])
+    @pytest.mark.parametrize("session", [None, "10.1.2.4:6379\n"])
+    def test_rays_address(self, place, monkeypatch, variable, session):
+        services = pytest.importorskip("ray._private.services")
+        if variable is not None:
+            monkeypatch.setenv("RAY_ADDRESS", variable)
+        if session is not None:
+            (place / "ray").mkdir()
+            (place / "ray/ray_current_cluster").write_text(session)
+        assert services.canonicalize_bootstrap_address(None) == cluster.ray_address()
+
+    @pytest.mark.parametrize(
+        "command, module", [("train", "train_ppo_ray"), ("sft", "train_sft"), ("dpo", "train_dpo"), ("rm", "train_rm")]
+    )
+    def test_flags(self, command, module):
+        module = pytest.importorskip(f"openrlhf.cli.{module}")
+        from openrlhf.utils.config import hierarchize
+
+        flags = []
+        for key, value in DEFAULTS[command].items():
+            if value is True:
+                flags.append(f"--{key}")
+            elif value is not None and value is not False:
+                flags += [f"--{key}", str(value)]
+        args = hierarchize(module.get_parser().parse_args(flags))
+        assert problems(args, command) == []
+        assert problems(module.check_args(args), command) == []
+
+    @pytest.mark.parametrize("name, body", FILES.items())
+    def test_datasets_takes_what_the_readers_take(self, place, monkeypatch, name, body):
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        datasets = pytest.importorskip("datasets")
+        Path(name).write_bytes(body)
+        rows = list(readers.READERS[Path(name).suffix](name, ["input"]))
+        good = bool(rows) and all(isinstance(row, dict) and problem is None for _, row, problem in rows)
+        kind = Path(name).suffix.replace("jsonl", "json")[1:]
+        try:
+            dataset = datasets.load_dataset(kind, data_files=name, cache_dir=str(place / "cache"))
+            loaded = list(dataset["train"]["input"])
+        except (ValueError, StopIteration, datasets.exceptions.DatasetGenerationError):
+            loaded = None
+        assert good == (loaded is not None)
+        if good:
+            assert [row["input"] for _, row, _ in rows] == loaded
