@@ -178,20 +178,18 @@ def install_locked() -> None:
     pip_install("--no-deps", "--requirement", LOCK)
 
 
-# DeepSpeed compiles these at first use, for minutes, in the middle of the first run; torch keeps them for the user.
-BUILD_DEEPSPEED_OPS = """
+# DeepSpeed compiles this at first use, a minute in the middle of the first run; torch keeps it for the user.
+BUILD_DEEPSPEED_OP = """
 import os, sys
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])  # ninja
 from deepspeed.accelerator import get_accelerator
-accelerator = get_accelerator()
-if accelerator.device_name() == "cpu":
-    for builder in ("ShareMemCommBuilder", "FusedAdamBuilder"):
-        accelerator.create_op_builder(builder).load()
+if get_accelerator().device_name() == "cpu":
+    get_accelerator().create_op_builder("ShareMemCommBuilder").load()
 """
 
 
-def build_deepspeed_ops() -> None:
-    call(PYTHON, "-c", BUILD_DEEPSPEED_OPS)
+def build_deepspeed_op() -> None:
+    call(PYTHON, "-c", BUILD_DEEPSPEED_OP)
 
 
 def install_openrlhf() -> None:
@@ -223,7 +221,7 @@ STAGES: dict[str, list[tuple[str, Callable[[], None]]]] = {
         ("fetching OpenRLHF as released", fetch_upstream),
         ("installing torch", install_torch),
         ("installing the locked dependencies", install_locked),
-        ("building DeepSpeed's operations for the CPU", build_deepspeed_ops),
+        ("building DeepSpeed's operation for the CPU", build_deepspeed_op),
     ],
     "project": [
         ("building and installing the patched OpenRLHF", install_openrlhf),

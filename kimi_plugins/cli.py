@@ -1,0 +1,27 @@
+"""The command `openrlhf kimi …`. What a subcommand needs is imported when it runs."""
+
+import argparse
+from pathlib import Path
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    parser.description = "The Kimi k1.5 recipe's own commands."
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    quickstart = commands.add_parser(
+        "quickstart",
+        help="warm up a small model and train it by RL on this machine",
+        description="Make a 1 M parameter model, warm it up on long-CoT additions (openrlhf sft), train it by RL with the "
+        "mirror-descent policy (openrlhf train --plugins kimi), and print what held-out problems say before and after.",
+    )
+    quickstart.add_argument("--seed", type=int, default=1, help="of data, model and training; default 1")
+    quickstart.add_argument(
+        "--out", type=Path, default=None, help="where everything goes; default runs/quickstart/seed-SEED"
+    )
+    quickstart.set_defaults(func=_quickstart)
+
+
+def _quickstart(args: argparse.Namespace) -> int:
+    from kimi_plugins.quickstart.run import run
+
+    return run(args.out or Path("runs/quickstart") / f"seed-{args.seed}", args.seed)

@@ -1,0 +1,113 @@
+"""The hook implementations as OpenRLHF calls them."""
+
+import argparse
+from types import SimpleNamespace
+
+import pytest
+import torch
+from openrlhf import plugins
+
+from kimi_plugins import groups, options
+from kimi_plugins.plugin import Kimi, Log, Policy, Preflight
+from kimi_plugins.policy.mirror_descent import MirrorDescentLoss
+from kimi_plugins.policy.settings import problems
+
+
+def settings(**changed):
+    """Arguments of a run that suits kimi-policy, some changed; `__` stands for the dot."""
+    values = {
+        "kimi": SimpleNamespace(policy=options.Policy()),
+        "algo__advantage__estimator": "dr_grpo",
+        "algo__kl__init_coef": 0.0,
+        "algo__kl__use_loss": False,
+        "rollout__n_samples_per_prompt": 4,
+        "actor__loss_agg_mode": "token-mean",
+    } | changed
+    root = SimpleNamespace()
+    for key, value in values.items():
+        *path, name = key.split("__")
+        node = root
+        for part in path:
+            node.__dict__.setdefault(part, SimpleNamespace())
+            node = getattr(node, part)
+        setattr(node, name, value)
+    return root
+
+
+def test_the_bundle_names_every_plugin():
+    rows = {row["name"]: row for row in plugins.installed() if row["distribution"] == "kimi_plugins"}
+    assert set(Kimi.openrlhf_plugins) == set(rows) - {"kimi"}
+    assert all(row["error"] is None for row in rows.values()), rows
+    assert rows["kimi"]["members"] == list(Kimi.openrlhf_plugins)
+    assert "openrlhf_check_machine" in rows["kimi-preflight"]["hooks"] and hasattr(Preflight, "openrlhf_check_machine")
+
+
+def test_options_become_flags_with_their_defaults():
+    parser = argparse.ArgumentParser()
+    Policy.openrlhf_add_arguments(parser, "train")
+    assert vars(parser.parse_args([])) == {f"kimi.policy.{k}": v for k, v in vars(options.Policy()).items()}
+    changed = parser.parse_args(["--kimi.policy.tau", "0.5", "--no-kimi.policy.optimizer_reset"])
+    assert (getattr(changed, "kimi.policy.tau"), getattr(changed, "kimi.policy.optimizer_reset")) == (0.5, False)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--kimi.policy.baseline", "median"])
+    other = argparse.ArgumentParser()
+    Policy.openrlhf_add_arguments(other, "sft")
+    assert vars(other.parse_args([])) == {}
+
+
+@pytest.mark.parametrize(
+    "changed, key",
+    [
+        ({"kimi": SimpleNamespace(policy=options.Policy(tau=0.0))}, "kimi.policy.tau"),
+        ({"kimi": SimpleNamespace(policy=options.Policy(tau=float("nan")))}, "kimi.policy.tau"),
+        ({"kimi": SimpleNamespace(policy=options.Policy(max_log_ratio=0.0))}, "kimi.policy.max_log_ratio"),
+        ({"rollout__n_samples_per_prompt": 1}, "rollout.n_samples_per_prompt"),
+        ({"algo__advantage__estimator": "reinforce_baseline"}, "algo.advantage.estimator"),
+        ({"algo__kl__init_coef": 0.01}, "algo.kl.init_coef"),
+    ],
+)
+def test_settings_that_would_train_something_else_are_refused(changed, key):
+    assert problems(settings()) == []
+    [problem] = problems(settings(**changed))
+    assert problem.startswith(f"{key} is ")
+
+
+def test_a_kl_in_the_loss_is_allowed():
+    assert problems(settings(algo__kl__init_coef=0.01, algo__kl__use_loss=True)) == []
+
+
+def test_the_loss_is_built_from_the_options():
+    policy = options.Policy(tau=0.3, log_ratio="token", max_log_ratio=7.0)
+    args = settings(kimi=SimpleNamespace(policy=policy), actor__loss_agg_mode="seq-mean-token-mean")
+    loss = Policy.openrlhf_policy_loss(args)
+    assert isinstance(loss, MirrorDescentLoss)
+    assert (loss.tau, loss.log_ratio, loss.max_log_ratio, loss.token_level_loss) == (0.3, "token", 7.0, False)
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_the_optimizer_is_reset_when_asked_for(reset):
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([weight])
+    weight.sum().backward()
+    optimizer.step()
+    Policy.openrlhf_before_policy_update(
+        optimizer, settings(kimi=SimpleNamespace(policy=options.Policy(optimizer_reset=reset)))
+    )
+    assert (optimizer.state[weight]["step"].item() == 0) is reset
+    assert (optimizer.state[weight]["exp_avg"].abs().sum().item() == 0) is reset
+
+
+def test_groups_survive_any_order_of_micro_batches():
+    rewards = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    order = [7, 2, 0, 5, 3, 8, 1, 6, 4]
+    experiences = [
+        SimpleNamespace(index=part, rewards=rewards.flatten()[part]) for part in (order[:2], order[2:7], order[7:])
+    ]
+    assert torch.equal(groups.rewards_by_prompt(experiences, 3), rewards)
+    metrics = Policy.openrlhf_metrics(experiences, settings(rollout__n_samples_per_prompt=3))
+    assert metrics == {"kimi/zero_advantage_share": pytest.approx(2 / 3)}
+
+
+def test_the_log_goes_next_to_the_checkpoints(tmp_path):
+    Log.openrlhf_log({"reward": 1.0}, 3, "train", SimpleNamespace(ckpt=SimpleNamespace(path=str(tmp_path / "ckpt"))))
+    assert '"step": 3' in (tmp_path / "ckpt" / "metrics.jsonl").read_text()
