@@ -11,8 +11,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     quickstart = commands.add_parser(
         "quickstart",
         help="warm up a small model and train it by RL on this machine",
-        description="Make a 1 M parameter model, warm it up on long-CoT additions (openrlhf sft), train it by RL with the "
-        "mirror-descent policy (openrlhf train --plugins kimi), and print what held-out problems say before and after.",
+        description="Make a 1 M parameter model, warm it up on long-CoT additions (openrlhf sft), train it by RL with "
+        "the mirror-descent policy (openrlhf train --plugins kimi), and print the scores on held-out problems before "
+        "and after.",
     )
     quickstart.add_argument("--seed", type=int, default=1, help="of data, model and training; default 1")
     quickstart.add_argument(

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser, section: str) -> None:
 
 
 def _argparse_kwargs(entry: Field) -> dict:
-    kwargs = {"default": entry.default, "help": f"{entry.metadata['help']}; default {entry.default}"}
+    kwargs = {"default": entry.default, "help": entry.metadata["help"]}
     if entry.type is bool:
         return kwargs | {"action": argparse.BooleanOptionalAction}
     return kwargs | {"type": entry.type, "choices": entry.metadata["choices"]}

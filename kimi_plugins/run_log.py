@@ -8,7 +8,7 @@ FILE_NAME = "metrics.jsonl"
 
 
 def append(directory: str | Path, split: str, step: int, logs: dict) -> None:
-    """Append one record {"split", "step", "time" (Unix, seconds), **logs}; None is left out, tensors become numbers."""
+    """Append one record {"split", "step", "time" (Unix seconds), **logs}; None is left out, tensors become numbers."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     numbers = {key: value.item() if hasattr(value, "item") else value for key, value in logs.items()}

