@@ -26,7 +26,7 @@ ANSWER_CLOSE = "}"
 EOS = "<eos>"
 
 DIGITS = (2, 3)  # of either operand
-SLIP_RATE = 0.1  # chance that an attempt at a line is a slip
+SLIP_RATE = 0.08  # chance that an attempt at a line is a slip
 DIRECT_SHARE = 0.5  # of the demonstrations give the answer without any working
 
 
@@ -63,11 +63,10 @@ def difficulty(a: int, b: int) -> int:
 def solution(a: int, b: int, rng: random.Random) -> str:
     """The working of a + b with slips noticed and redone, if there is any, and the right final answer."""
     answer = f"{ANSWER_OPEN}{a + b}{ANSWER_CLOSE}{EOS}"
-    if rng.random() < DIRECT_RATE:
+    if rng.random() < DIRECT_SHARE:
         return answer
     lines = []
-    worked = columns(a, b) if rng.random() >= DIRECT_SHARE else []
-    for x, y, carry in worked:
+    for x, y, carry in columns(a, b):
         left = f"{x}+{y}+1" if carry else f"{x}+{y}"
         total = x + y + carry
         while rng.random() < SLIP_RATE:
