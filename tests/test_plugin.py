@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from openrlhf import plugins
+from openrlhf.utils.config import hierarchize
 
 from kimi_plugins import groups, options
 from kimi_plugins.plugin import Kimi, Log, Policy, Preflight
@@ -23,15 +24,7 @@ def settings(**changed):
         "rollout__n_samples_per_prompt": 4,
         "actor__loss_agg_mode": "token-mean",
     } | changed
-    root = SimpleNamespace()
-    for key, value in values.items():
-        *path, name = key.split("__")
-        node = root
-        for part in path:
-            node.__dict__.setdefault(part, SimpleNamespace())
-            node = getattr(node, part)
-        setattr(node, name, value)
-    return root
+    return hierarchize(SimpleNamespace(**{key.replace("__", "."): value for key, value in values.items()}))
 
 
 def test_the_bundle_names_every_plugin():

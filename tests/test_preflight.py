@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from openrlhf.utils.config import hierarchize
 
 from kimi_plugins.preflight import (
     batches,
@@ -139,15 +140,7 @@ FILES = {
 
 
 def nest(flat):
-    root = SimpleNamespace()
-    for key, value in flat.items():
-        *path, last = key.split(".")
-        node = root
-        for part in path:
-            node.__dict__.setdefault(part, SimpleNamespace())
-            node = getattr(node, part)
-        setattr(node, last, value)
-    return root
+    return hierarchize(SimpleNamespace(**flat))
 
 
 def problems(args, command):
