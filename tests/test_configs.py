@@ -41,7 +41,7 @@ def marked(recipe):
     return pytest.param(recipe, id=str(recipe), marks=marks)
 
 
-@pytest.mark.parametrize("recipe", map(marked, RECIPES))
+@pytest.mark.parametrize("recipe", [marked(recipe) for recipe in RECIPES])
 def test_has_no_configuration_problem(recipe):
     result = dry_run(recipe)
     assert result.returncode == 0, result.stderr

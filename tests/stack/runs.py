@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -93,15 +94,9 @@ class Run:
         """Training records so far; needs the plugin kimi-log."""
         return run_log.read(self.checkpoints, "train") if (self.checkpoints / run_log.FILE_NAME).exists() else []
 
-    def descendant(self, title: str) -> psutil.Process:
-        """The one living descendant with `title` in its command line."""
-        found = [
-            process
-            for process in psutil.Process(self.process.pid).children(recursive=True)
-            if title in " ".join(process.cmdline())
-        ]
-        assert len(found) == 1, [process.cmdline() for process in found]
-        return found[0]
+    def process_of(self, name: str) -> psutil.Process:
+        """The process that logs as `(name pid=…)`."""
+        return psutil.Process(int(re.search(rf"\({name} pid=(\d+)\)", self.log.read_text(errors="replace"))[1]))
 
     def tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

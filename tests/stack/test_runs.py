@@ -29,7 +29,7 @@ def named_log_exists(text: str) -> bool:
 
 @pytest.mark.parametrize(
     "head, victim, named",
-    [("tied", "VLLM::EngineCore", "EngineDeadError"), ("untied", "ray::PolicyModelActor", "PolicyModelActor")],
+    [("tied", "EngineCore", "EngineDeadError"), ("untied", "PolicyModelActor", "PolicyModelActor")],
 )
 def test_the_engine_samples_from_the_new_weights_and_a_death_ends_the_run(
     tmp_path, models, start, head, victim, named
@@ -57,7 +57,7 @@ def test_the_engine_samples_from_the_new_weights_and_a_death_ends_the_run(
     fresh.wait_for(fresh.steps, START_UP)
     assert synced <= 1.5 * fresh.steps()[0]["kimi/logprob_gap_abs"]
 
-    seconds = end_after(fresh, fresh.descendant(victim).kill)
+    seconds = end_after(fresh, fresh.process_of(victim).kill)
     last = fresh.tail(3)
     assert fresh.process.returncode == 1, last
     assert named in last, last
