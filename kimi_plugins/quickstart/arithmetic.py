@@ -77,7 +77,7 @@ def solution(a: int, b: int, rng: random.Random) -> str:
 
 
 def write_dataset(
-    directory: Path, seed: int, *, warm_up: int = 4000, demonstrations: int = 6, train: int = 2048, held_out: int = 200
+    directory: Path, seed: int, *, warm_up: int = 4000, demonstrations: int = 8, train: int = 2048, held_out: int = 200
 ) -> None:
     """Write sft.jsonl, train.jsonl and held_out.jsonl (numbers of problems), whose problems are disjoint.
 
