@@ -13,7 +13,7 @@ def start(tmp_path):
         runs.append(Run(tmp_path, words, plugins))
         return runs[-1]
 
-    write_prompts(tmp_path, rows=400)
+    write_prompts(tmp_path, rows=1200)
     yield start
     for run in runs:
         run.end()

@@ -34,15 +34,11 @@ def named_log_exists(text: str) -> bool:
 def test_the_engine_samples_from_the_new_weights_and_a_death_ends_the_run(
     tmp_path, models, start, head, victim, named
 ):
-    updates = flags(
-        tmp_path,
-        models / head,
-        actor__adam__lr=1e-2,
-        data__max_samples=16 * (UPDATES + 1),
-        ckpt__save_steps=UPDATES,
-        ckpt__save_hf=True,
-    )
-    run = start(updates, plugins="kimi")
+    # Enough tokens a step (about 7,000) for the mean gap to be known to a few percent.
+    sizes = {"rollout__batch_size": 64, "rollout__micro_batch_size": 256, "train__batch_size": 256}
+    saved = {"ckpt__save_steps": UPDATES, "ckpt__save_hf": True}
+    prompts = {"data__max_samples": 64 * (UPDATES + 1)}
+    run = start(flags(tmp_path, models / head, actor__adam__lr=1e-2, **prompts, **sizes, **saved), plugins="kimi")
     assert run.process.wait(timeout=START_UP + 60) == 0, run.tail()
     records = run.steps()
     assert len(records) == UPDATES + 1
@@ -53,7 +49,8 @@ def test_the_engine_samples_from_the_new_weights_and_a_death_ends_the_run(
 
     # The same weights, loaded by a new engine.
     reloaded = tmp_path / "ckpt" / f"global_step{UPDATES}_hf"
-    fresh = start(flags(tmp_path, reloaded, ckpt__path=tmp_path / "fresh", train__num_episodes=1000), plugins="kimi")
+    endless = {"ckpt__path": tmp_path / "fresh", "train__num_episodes": 1000}
+    fresh = start(flags(tmp_path, reloaded, **endless, **sizes), plugins="kimi")
     fresh.wait_for(fresh.steps, START_UP)
     assert synced <= 1.5 * fresh.steps()[0]["kimi/logprob_gap_abs"]
 
