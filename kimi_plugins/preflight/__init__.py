@@ -12,7 +12,6 @@ _TRAINER_BATCHES = (batches.check_trainer_sizes, batches.check_trainer_batches)
 CONFIGURATION_CHECKS = {
     "train": (
         batches.check_rl_sizes,
-        batches.check_groups,
         batches.check_rollout_batches,
         machine.check_placement,
     ),
@@ -21,7 +20,7 @@ CONFIGURATION_CHECKS = {
     "rm": _TRAINER_BATCHES,
 }
 
-_SHARED = (machine.check_attention, outputs.check_resume, outputs.check_directories, cluster.check_master_port)
+_SHARED = (machine.check_attention, outputs.check_resume, outputs.check_directories)
 MACHINE_CHECKS = {
     "train": (
         models.check_policy_models,

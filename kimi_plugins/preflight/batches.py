@@ -72,18 +72,6 @@ def check_rl_sizes(args) -> Iterator[str]:
     yield from _below_one(args, (*RL_SIZES, *keys))
 
 
-def check_groups(args) -> Iterator[str]:
-    """One response per prompt has no group to compare with: every advantage is 0."""
-    samples, estimator = args.rollout.n_samples_per_prompt, args.algo.advantage.estimator
-    if samples == 1 and estimator in GROUP_BASELINES:
-        yield (
-            f"rollout.n_samples_per_prompt: 1 with the group baseline of algo.advantage.estimator {estimator} makes "
-            "every advantage 0; sample 2 or more responses per prompt"
-        )
-    if samples == 1 and args.algo.dynamic_filtering_enable:
-        yield "rollout.n_samples_per_prompt: 1 with algo.dynamic_filtering_enable; sample 2 or more"
-
-
 def _fit(batch: int, unit: int, rollouts: int | None = None) -> str:
     """The multiple of `unit` nearest to `batch`, which divides the rollouts if there are any."""
     if rollouts is None:

@@ -61,21 +61,3 @@ def check_ray(args) -> Iterator[str]:
         yield f"{key}: {address!r} is no host:port; {fix}"
     elif (error := connection_error(host, port)) is not None:
         yield f"{key}: no Ray cluster answers at {address} any more ({error}); {fix}"
-
-
-def check_master_port(args) -> Iterator[str]:
-    """Rank 0 of the SFT, DPO and reward-model trainers listens on MASTER_PORT; the RL trainer picks free ports."""
-    value = os.environ.get("MASTER_PORT")
-    if value is None or os.environ.get("RANK", "0") != "0":
-        return
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        return  # torchrun itself listens there already
-    if not value.isdecimal() or int(value) > 65535:
-        yield f"MASTER_PORT: {value} is no port; set it to a free one, or unset it"
-        return
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(("", int(value)))
-        except OSError as error:
-            yield f"MASTER_PORT: {value} cannot be used ({error.strerror}); set MASTER_PORT to a free port"

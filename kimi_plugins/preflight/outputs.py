@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from openrlhf.utils import checkpoint
+
 LEAST_FREE = 10**9  # bytes
 
 
@@ -31,20 +33,28 @@ def check_directories(args) -> Iterator[str]:
             yield f"{key}: {path} has {free / 1e9:.2f} GB of disk left; free 1 GB or choose another disk"
 
 
-def _check_resume(args, directory: Path) -> Iterator[str]:
+def _check_resume(args, directory: Path, find_whole) -> Iterator[str]:
+    """find_whole(): raises FileNotFoundError if there is no checkpoint to resume from."""
     if not args.ckpt.load_enable:
         return
-    latest = directory / ("latest_universal" if args.ds.use_universal_ckpt else "latest")
-    fix = "correct ckpt.path, or drop ckpt.load_enable to start from step 0"
-    if not latest.is_file():
-        yield f"ckpt.load_enable: no checkpoint in {directory} (it has no file {latest.name!r}); {fix}"
-    elif not (directory / latest.read_text().strip()).is_dir():
-        yield f"ckpt.load_enable: {latest} names {latest.read_text().strip()!r}, which is not there; {fix}"
+    fix = "correct ckpt.path, or drop ckpt.load_enable (--resume) to start from step 0"
+    if args.ds.use_universal_ckpt:
+        if not (directory / "latest_universal").is_file():
+            yield f"ckpt.load_enable: no checkpoint in {directory} (it has no file 'latest_universal'); {fix}"
+    elif not directory.is_dir():
+        yield f"ckpt.load_enable: no checkpoint, {directory} is not there; {fix}"
+    else:
+        try:
+            find_whole()
+        except FileNotFoundError as error:
+            yield f"ckpt.load_enable: {error}; {fix}"
 
 
 def check_resume(args) -> Iterator[str]:
-    yield from _check_resume(args, Path(args.ckpt.path))
+    directory = Path(args.ckpt.path)
+    yield from _check_resume(args, directory, lambda: checkpoint.find_whole(directory))
 
 
 def check_rl_resume(args) -> Iterator[str]:
-    yield from _check_resume(args, Path(args.ckpt.path, "_actor"))
+    directory = Path(args.ckpt.path)
+    yield from _check_resume(args, directory / "_actor", lambda: checkpoint.find_whole_of_run(directory))

@@ -11,11 +11,12 @@ from openrlhf import hookspecs, plugins
 from openrlhf.plugins import PluginError
 
 HOOKS = {name: spec for name, spec in vars(hookspecs).items() if name.startswith("openrlhf_")}
-SINGLE_PROVIDER = {"openrlhf_group_advantages", "openrlhf_policy_loss"}
+SINGLE_PROVIDER = {"openrlhf_prompt_sampler", "openrlhf_group_advantages", "openrlhf_policy_loss"}
 # What a hook accepts, and what it refuses with the text of the refusal.
 ACCEPTED = {
     "openrlhf_validate_config": ["a problem"],
     "openrlhf_check_machine": [],
+    "openrlhf_prompt_sampler": [2, 0, 1],
     "openrlhf_group_advantages": torch.tensor([[0.5, -0.5], [0.0, 0.0]]),
     "openrlhf_policy_loss": torch.nn.Identity(),
     "openrlhf_metrics": {"a": 1.0},
@@ -23,6 +24,7 @@ ACCEPTED = {
 REFUSED = {
     "openrlhf_validate_config": [("a problem", "list of strings or None, not str"), ([1], "list of strings")],
     "openrlhf_check_machine": [(("a problem",), "list of strings or None, not tuple")],
+    "openrlhf_prompt_sampler": [(iter([0]), "a sampler with __iter__ and __len__ or None, not list_iterator")],
     "openrlhf_group_advantages": [
         (torch.zeros(4), "a tensor shaped like rewards or None, not Tensor torch.Size([4])"),
         ([[0.5, -0.5], [0.0, 0.0]], "a tensor shaped like rewards or None, not list"),
