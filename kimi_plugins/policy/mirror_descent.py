@@ -24,11 +24,12 @@ def group_advantages(rewards: Tensor, *, baseline: str, tau: float) -> Tensor:
 
     Args:
         rewards: [P, k], any dtype; computed in float32 or wider.
-        baseline: "mean" for r̄, or "log_z" for τ log((1/k) Σ exp(r/τ)), whose limit for τ → ∞ is r̄.
+        baseline: "mean" for r̄, or "log_z" for τ log((1/k) Σ exp(r/τ)), whose limit for τ → ∞ is r̄. "none" is for
+            comparison: with rewards of 0 and 1 wrong responses then push nothing away, as in ReST (§3.5).
         tau: τ > 0, in units of reward per nat.
 
     Returns:
-        [P, k]; exactly 0 in a group whose rewards are all equal.
+        [P, k]; exactly 0 in a group whose rewards are all equal, unless the baseline is "none".
 
     Raises:
         ValueError: rewards not [P, k], unknown baseline, or τ out of range.
@@ -37,13 +38,15 @@ def group_advantages(rewards: Tensor, *, baseline: str, tau: float) -> Tensor:
     if rewards.dim() != 2:
         raise ValueError(f"rewards have the shape {tuple(rewards.shape)}; expected [prompts, responses per prompt]")
     rewards = rewards.to(torch.promote_types(rewards.dtype, torch.float32))
+    if baseline == "none":
+        return rewards
     # Neither baseline minds a shift; r ≤ 0 and expm1/log1p keep log Z exact for tiny and for huge τ.
     rewards = rewards - rewards.amax(dim=-1, keepdim=True)  # [P, k]
     if baseline == "mean":
         return rewards - rewards.mean(dim=-1, keepdim=True)
     if baseline == "log_z":
         return rewards - tau * (rewards / tau).expm1().mean(dim=-1, keepdim=True).log1p()
-    raise ValueError(f"kimi.policy.baseline is {baseline!r}; choose mean or log_z")
+    raise ValueError(f"kimi.policy.baseline is {baseline!r}; choose mean, log_z or none")
 
 
 def zero_advantage_share(advantages: Tensor) -> float:

@@ -15,11 +15,6 @@ def _problems(args) -> Iterator[str]:
         yield f"kimi.policy.tau is {policy.tau}: τ must be a finite number > 0, e.g. 0.1"
     if not policy.max_log_ratio > 0:
         yield f"kimi.policy.max_log_ratio is {policy.max_log_ratio}: it must be > 0 (nats), e.g. 100"
-    if args.rollout.n_samples_per_prompt < 2:
-        yield (
-            f"rollout.n_samples_per_prompt is {args.rollout.n_samples_per_prompt}: the baseline is the mean of a "
-            "prompt's responses, so it takes at least 2, e.g. 8"
-        )
     if algo.advantage.estimator != "dr_grpo":
         yield (
             f"algo.advantage.estimator is {algo.advantage.estimator}: set it to dr_grpo, the only one that leaves the "

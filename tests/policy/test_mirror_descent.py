@@ -42,6 +42,7 @@ def test_advantages_are_rewards_less_the_mean_or_tau_log_z():
     )
     log_z = TAU * torch.log(torch.exp(rewards / TAU).mean(-1, keepdim=True))
     torch.testing.assert_close(group_advantages(rewards, baseline="log_z", tau=TAU), rewards - log_z)
+    assert torch.equal(group_advantages(rewards, baseline="none", tau=TAU), rewards)
 
 
 def test_log_z_becomes_the_mean_for_large_tau_and_the_maximum_for_tiny_tau():
@@ -318,7 +319,7 @@ def test_bad_loss_options_are_named(change, message):
     ("rewards", "change", "message"),
     [
         ([[1.0, 0.0]], {"tau": -1.0}, r"kimi\.policy\.tau is -1\.0"),
-        ([[1.0, 0.0]], {"baseline": "median"}, r"kimi\.policy\.baseline is 'median'; choose mean or log_z"),
+        ([[1.0, 0.0]], {"baseline": "median"}, r"kimi\.policy\.baseline is 'median'; choose mean, log_z or none"),
         ([1.0, 0.0], {}, r"shape \(2,\); expected \[prompts, responses per prompt\]"),
     ],
 )
