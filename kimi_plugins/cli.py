@@ -1,6 +1,7 @@
 """The command `openrlhf kimi …`. What a subcommand needs is imported when it runs."""
 
 import argparse
+import sys
 from pathlib import Path
 
 
@@ -21,8 +22,30 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     )
     quickstart.set_defaults(func=_quickstart)
 
+    report = commands.add_parser(
+        "report",
+        help="write one HTML page about a run from its log",
+        description="Write one self-contained HTML page (no network, opens from the disk) from metrics.jsonl and "
+        "rollouts.jsonl, which kimi-log writes: accuracy and response length, outcomes, success rates over prompts, "
+        "policy drift, log-prob gap, time per phase, and a browser of sampled rollouts.",
+    )
+    report.add_argument("run", type=Path, metavar="RUN", help="the run's directory, its ckpt.path")
+    report.add_argument("--out", type=Path, default=None, help="the page; default RUN/report.html")
+    report.set_defaults(func=_report)
+
 
 def _quickstart(args: argparse.Namespace) -> int:
     from kimi_plugins.quickstart.run import run
 
     return run(args.out or Path("runs/quickstart") / f"seed-{args.seed}", args.seed)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from kimi_plugins.report.page import write_report
+
+    try:
+        print(write_report(args.run, args.out))
+    except (FileNotFoundError, ValueError) as error:
+        print(f"openrlhf kimi report: error: {error}", file=sys.stderr)
+        return 2
+    return 0

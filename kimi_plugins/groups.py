@@ -1,15 +1,49 @@
-"""Samples of a rollout batch, put back into the groups of their prompts."""
+"""Samples of a rollout batch, put back into the groups of their prompts, and group values handed back to the samples.
+
+A sample's `index` is its place in the order of the rollout, in which the k responses of a prompt are neighbours,
+whatever micro-batches the samples were spread over.
+"""
 
 import torch
 from torch import Tensor
 
 
-def rewards_by_prompt(experiences: list, samples_per_prompt: int) -> Tensor:
-    """The rewards as [P, k], whatever micro-batches the samples were spread over.
+def by_prompt(experiences: list, samples_per_prompt: int, value) -> Tensor:
+    """value(experience), a tensor [B] of every OpenRLHF Experience, as [P, k] with k = samples_per_prompt."""
+    order = torch.tensor(_order(experiences))  # [P * k]
+    values = torch.cat([value(experience) for experience in experiences])  # [P * k]
+    return torch.empty_like(values).index_copy_(0, order, values).reshape(-1, samples_per_prompt)
 
-    experiences: OpenRLHF Experiences whose `index` gives each sample's place in the order of the rollout, in which
-    the k = samples_per_prompt responses of a prompt are neighbours.
-    """
-    order = torch.tensor([place for experience in experiences for place in experience.index])  # [P * k]
-    rewards = torch.cat([experience.rewards for experience in experiences])  # [P * k]
-    return torch.empty_like(rewards).index_copy_(0, order, rewards).reshape(-1, samples_per_prompt)
+
+def correctness_by_prompt(experiences: list, samples_per_prompt: int) -> Tensor:
+    """Every sample's verdict, 0 to 1, as [P, k]."""
+    return by_prompt(experiences, samples_per_prompt, verdict)
+
+
+def success_rate(experiences: list) -> float:
+    """The mean verdict on the responses of one prompt, from 0 to 1."""
+    return sum(verdict(experience).mean().item() for experience in experiences) / len(experiences)
+
+
+def solved_shares(correct: Tensor) -> dict[str, float]:
+    """Share of the groups [P, k] that are wholly right, and wholly wrong: neither gives a policy gradient."""
+    return {
+        "kimi/solved_group_share": (correct == 1).all(dim=-1).float().mean().item(),
+        "kimi/unsolved_group_share": (correct == 0).all(dim=-1).float().mean().item(),
+    }
+
+
+def add_to_rewards(experiences: list, values: Tensor) -> None:
+    """Add group values [P, k] to the rewards of their samples, in place."""
+    flat = values.reshape(-1)
+    for experience in experiences:
+        experience.rewards = experience.rewards + flat[torch.tensor(experience.index)]
+
+
+def verdict(experience) -> Tensor:
+    """[B]: the reward function's scores, or the rewards before they were shaped."""
+    return (experience.info["reward"] if experience.scores is None else experience.scores).float()
+
+
+def _order(experiences: list) -> list[int]:
+    return [place for experience in experiences for place in experience.index]

@@ -17,7 +17,9 @@ class Policy:
 
     tau: float = option(0.1, "τ, weight of the KL to the policy that sampled, in reward per nat (§2.3.2; value ours)")
     baseline: str = option(
-        "mean", "the group's baseline: mean reward r̄, or log_z = τ log mean exp(r/τ) (§2.3.2)", ("mean", "log_z")
+        "mean",
+        "the group's baseline: mean reward r̄, or log_z = τ log mean exp(r/τ) (§2.3.2); none: like ReST, to compare",
+        ("mean", "log_z", "none"),
     )
     log_ratio: str = option(
         "sequence", "squared: the log ratio of the whole sequence (§2.3.2), or of each token", ("sequence", "token")
@@ -28,7 +30,60 @@ class Policy:
     optimizer_reset: bool = option(True, "clear the optimizer's moments and steps before each iteration (§2.3.2)")
 
 
-SECTIONS = {"policy": Policy}
+@dataclass(frozen=True)
+class Length:
+    """k1.5 §2.3.3, the length reward."""
+
+    weight: float = option(
+        0.2, "of the length reward, which lies in [−0.5, 0.5], beside a reward of 0 or 1 (value ours)"
+    )
+    warm_up_steps: int = option(30, "steps without it at the start (§2.3.3 has such a phase; its length is ours)")
+    ramp_steps: int = option(0, "steps over which the weight then rises linearly; 0 for the whole at once, as §2.3.3")
+    wrong: str = option(
+        "penalise",
+        "a wrong response gets min(0, λ) as in §2.3.3, or nothing (spare), so that failing fast does not pay",
+        ("penalise", "spare"),
+    )
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """k1.5 §2.3.4, curriculum and prioritised sampling. The report gives the rules, the numbers are ours."""
+
+    priority: str = option(
+        "failure",
+        "prompts are drawn in proportion to 1 − s, s their success rate (failure, §2.3.4), to 4 s (1 − s), which also "
+        "passes over those never solved (gradient), or uniformly",
+        ("uniform", "failure", "gradient"),
+    )
+    floor: float = option(0.1, "least weight of a prompt, the greatest being 1, so that none starves (ours)")
+    memory: float = option(0.5, "share of the old success rate that a new group of responses leaves standing (ours)")
+    half_life: float = option(
+        float("inf"), "steps after which half of what is known of a prompt is forgotten; inf: never (ours)"
+    )
+    curriculum: str = option(
+        "none",
+        "from easy to hard in stages or continuously, or from a step on only hard prompts (hard_after, §3.5)",
+        ("none", "stages", "continuous", "hard_after"),
+    )
+    difficulty_key: str = option("difficulty", "column of the prompts' difficulty, a number")
+    harder: str = option(
+        "higher", "which difficulty is harder: higher for grade labels, lower for pass rates", ("higher", "lower")
+    )
+    curriculum_steps: int = option(100, "step from which all prompts are in, for stages and continuous (ours)")
+    stages: int = option(4, "number of stages; continuous starts with the easiest 1/stages (ours)")
+    hard_from: int = option(24, "first step of only hard prompts, for hard_after (§3.5)")
+    hard_share: float = option(0.5, "share of the prompts that are hard, for hard_after (ours)")
+
+
+@dataclass(frozen=True)
+class Log:
+    """What rollouts.jsonl keeps; no part of the report."""
+
+    groups: int = option(2, "prompts a step whose responses are kept as text in rollouts.jsonl")
+
+
+SECTIONS = {"policy": Policy, "length": Length, "sampling": Sampling, "log": Log}
 
 
 def add_arguments(parser: argparse.ArgumentParser, section: str) -> None:

@@ -56,11 +56,81 @@ class Policy:
     @staticmethod
     @hookimpl
     def openrlhf_metrics(experiences, args):
-        from kimi_plugins.groups import rewards_by_prompt
+        from kimi_plugins.groups import by_prompt
         from kimi_plugins.policy.mirror_descent import zero_advantage_share
 
-        rewards = rewards_by_prompt(experiences, args.rollout.n_samples_per_prompt)
+        rewards = by_prompt(experiences, args.rollout.n_samples_per_prompt, lambda experience: experience.rewards)
         return {"kimi/zero_advantage_share": zero_advantage_share(rewards)}
+
+
+class Length:
+    """§2.3.3: shorter correct responses earn more than longer ones, after a warm-up."""
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_add_arguments(parser, command):
+        if command == "train":
+            options.add_arguments(parser, "length")
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_validate_config(args, command):
+        from kimi_plugins.length.settings import problems
+
+        return problems(args) if command == "train" else []
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_shape_rewards(experiences, step, args):
+        from kimi_plugins.length.batch import add_length_rewards
+
+        add_length_rewards(experiences, step, args)
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_metrics(experiences, step, args):
+        from kimi_plugins.length.batch import metrics
+
+        return metrics(experiences, step, args)
+
+
+class Sampling:
+    """§2.3.4: easy prompts before hard ones, and often failed ones more often."""
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_add_arguments(parser, command):
+        if command == "train":
+            options.add_arguments(parser, "sampling")
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_validate_config(args, command):
+        from kimi_plugins.sampling.settings import problems
+
+        return problems(args) if command == "train" else []
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_prompt_sampler(dataset, args):
+        from kimi_plugins.sampling.settings import build_sampler
+
+        return build_sampler(dataset, args)
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_group_scored(experiences, index, sampler):
+        from kimi_plugins.groups import success_rate
+
+        if hasattr(sampler, "observe"):  # not for uniform sampling
+            sampler.observe(index, success_rate(experiences))
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_metrics(experiences, args):
+        from kimi_plugins.groups import correctness_by_prompt, solved_shares
+
+        return solved_shares(correctness_by_prompt(experiences, args.rollout.n_samples_per_prompt))
 
 
 class Preflight:
@@ -82,7 +152,22 @@ class Preflight:
 
 
 class Log:
-    """Every step's metrics as JSON lines next to the checkpoints."""
+    """Every step's metrics, and some of its rollouts, as JSON lines next to the checkpoints."""
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_add_arguments(parser, command):
+        if command == "train":
+            options.add_arguments(parser, "log")
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_rollouts_ready(experiences, step, tokenizer, args):
+        from kimi_plugins import rollouts, run_log
+
+        k, groups = args.rollout.n_samples_per_prompt, args.kimi.log.groups
+        record = rollouts.record(experiences, step, tokenizer, samples_per_prompt=k, groups=groups)
+        run_log.append_rollouts(args.ckpt.path, record)
 
     @staticmethod
     @hookimpl
@@ -95,4 +180,4 @@ class Log:
 class Kimi:
     """The whole recipe: a bundle of all the plugins above."""
 
-    openrlhf_plugins = ("kimi-preflight", "kimi-policy", "kimi-log")
+    openrlhf_plugins = ("kimi-preflight", "kimi-policy", "kimi-length", "kimi-sampling", "kimi-log")

@@ -24,8 +24,8 @@ def test_every_metric_is_documented():
     loss = MirrorDescentLoss(tau=0.1, max_log_ratio=100.0, log_ratio="sequence", token_level_loss=True)
     zeros = torch.zeros(2, 3)
     loss(zeros, zeros, zeros, rollout_log_probs=zeros)
-    source = (ROOT / "kimi_plugins" / "plugin.py").read_text()
-    names = {*loss.metrics, *re.findall(r'"(kimi/\w+)"', source)}
+    sources = [path.read_text() for path in (ROOT / "kimi_plugins").rglob("*.py")]
+    names = {*loss.metrics, *(name for source in sources for name in re.findall(r'"(kimi/\w+)"', source))}
     documented = set(re.findall(r"`(kimi/\w+)`", (DOCS / "metrics.md").read_text()))
     assert names == documented
 

@@ -8,7 +8,7 @@ import torch
 from openrlhf import plugins
 from openrlhf.utils.config import hierarchize
 
-from kimi_plugins import groups, options
+from kimi_plugins import groups, options, run_log
 from kimi_plugins.plugin import Kimi, Log, Policy, Preflight
 from kimi_plugins.policy.mirror_descent import MirrorDescentLoss
 from kimi_plugins.policy.settings import problems
@@ -28,7 +28,7 @@ def settings(**changed):
 
 
 def test_the_bundle_names_every_plugin():
-    rows = {row["name"]: row for row in plugins.installed() if row["distribution"] == "kimi_plugins"}
+    rows = {row["name"]: row for row in plugins.installed() if row["distribution"].replace("-", "_") == "kimi_plugins"}
     assert set(Kimi.openrlhf_plugins) == set(rows) - {"kimi"}
     assert all(row["error"] is None for row in rows.values()), rows
     assert rows["kimi"]["members"] == list(Kimi.openrlhf_plugins)
@@ -54,7 +54,6 @@ def test_options_become_flags_with_their_defaults():
         ({"kimi": SimpleNamespace(policy=options.Policy(tau=0.0))}, "kimi.policy.tau"),
         ({"kimi": SimpleNamespace(policy=options.Policy(tau=float("nan")))}, "kimi.policy.tau"),
         ({"kimi": SimpleNamespace(policy=options.Policy(max_log_ratio=0.0))}, "kimi.policy.max_log_ratio"),
-        ({"rollout__n_samples_per_prompt": 1}, "rollout.n_samples_per_prompt"),
         ({"algo__advantage__estimator": "reinforce_baseline"}, "algo.advantage.estimator"),
         ({"algo__kl__init_coef": 0.01}, "algo.kl.init_coef"),
     ],
@@ -96,7 +95,7 @@ def test_groups_survive_any_order_of_micro_batches():
     experiences = [
         SimpleNamespace(index=part, rewards=rewards.flatten()[part]) for part in (order[:2], order[2:7], order[7:])
     ]
-    assert torch.equal(groups.rewards_by_prompt(experiences, 3), rewards)
+    assert torch.equal(groups.by_prompt(experiences, 3, lambda experience: experience.rewards), rewards)
     metrics = Policy.openrlhf_metrics(experiences, settings(rollout__n_samples_per_prompt=3))
     assert metrics == {"kimi/zero_advantage_share": pytest.approx(2 / 3)}
 
@@ -104,3 +103,47 @@ def test_groups_survive_any_order_of_micro_batches():
 def test_the_log_goes_next_to_the_checkpoints(tmp_path):
     Log.openrlhf_log({"reward": 1.0}, 3, "train", SimpleNamespace(ckpt=SimpleNamespace(path=str(tmp_path / "ckpt"))))
     assert '"step": 3' in (tmp_path / "ckpt" / "metrics.jsonl").read_text()
+
+
+class Letters:
+    """Decodes token n to the n-th letter."""
+
+    @staticmethod
+    def decode(tokens, skip_special_tokens):
+        return "".join(chr(ord("a") + token) for token in tokens.tolist())
+
+
+def test_rollouts_are_kept_as_text_by_group(tmp_path):
+    def sample(index, prompt, length, score):
+        mask = torch.arange(5) >= 5 - length  # [A]: the response ends the sequence
+        return SimpleNamespace(
+            index=[index],
+            prompts=[prompt],
+            labels=["l"],
+            sequences=torch.arange(6)[None],
+            action_mask=mask[None],
+            advantages=torch.full((1, 5), score - 0.5),
+            rewards=torch.tensor([score + 1]),
+            scores=torch.tensor([score]),
+            truncated=torch.tensor([length == 3]),
+            info={},
+        )
+
+    # Two prompts, two responses each, in another order.
+    experiences = [sample(2, "p", 1, 1.0), sample(1, "q", 3, 0.0), sample(3, "p", 2, 1.0), sample(0, "q", 2, 1.0)]
+    args = SimpleNamespace(
+        ckpt=SimpleNamespace(path=str(tmp_path)),
+        rollout=SimpleNamespace(n_samples_per_prompt=2),
+        kimi=SimpleNamespace(log=options.Log(groups=1)),
+    )
+    Log.openrlhf_rollouts_ready(experiences, 7, Letters, args)
+    [record] = run_log.read_rollouts(tmp_path)
+    assert record["step"] == 7
+    assert [score for _, score in record["groups"]] == [0.5, 1.0]
+    assert record["groups"][0][0] != record["groups"][1][0]
+    [group] = record["samples"]
+    assert (group["prompt"], group["label"]) == ("q", "l")
+    assert group["responses"] == [
+        {"text": "ef", "score": 1.0, "reward": 2.0, "tokens": 2, "truncated": False, "advantage": 0.5},
+        {"text": "def", "score": 0.0, "reward": 1.0, "tokens": 3, "truncated": True, "advantage": -0.5},
+    ]

@@ -1,0 +1,1 @@
+"""The length reward (k1.5 §2.3.3)."""

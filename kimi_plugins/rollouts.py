@@ -1,0 +1,46 @@
+"""A rollout batch as plain data for the run's log: how every prompt fared, and a few prompts with their responses."""
+
+import zlib
+
+from kimi_plugins.groups import by_prompt, correctness_by_prompt, verdict
+
+
+def record(experiences: list, step: int, tokenizer, *, samples_per_prompt: int, groups: int) -> dict:
+    """{"step", "groups": [[prompt id, mean score], …] of all prompts, "samples": the first `groups` of them in full}.
+
+    experiences: OpenRLHF Experiences with advantages. The id is a checksum of prompt and label: the same prompt has
+    the same id in every step.
+    """
+    scores = correctness_by_prompt(experiences, samples_per_prompt).mean(dim=-1).tolist()  # [P]
+    places = {
+        place: (experience, row) for experience in experiences for row, place in enumerate(experience.index)
+    }  # place in the rollout order → where it is
+    firsts = [places[place] for place in range(0, len(places), samples_per_prompt)]
+    ids = [zlib.crc32(f"{e.prompts[row]}\0{e.labels[row]}".encode(errors="surrogatepass")) for e, row in firsts]
+    advantages = by_prompt(experiences, samples_per_prompt, _mean_advantages).tolist()  # [P, k]
+    samples = []
+    for group, (experience, row) in enumerate(firsts[:groups]):
+        members = [places[group * samples_per_prompt + n] for n in range(samples_per_prompt)]
+        responses = [
+            _response(*member, tokenizer) | {"advantage": advantage}
+            for member, advantage in zip(members, advantages[group], strict=True)
+        ]
+        samples.append({"prompt": experience.prompts[row], "label": experience.labels[row], "responses": responses})
+    return {"step": step, "groups": [list(pair) for pair in zip(ids, scores, strict=True)], "samples": samples}
+
+
+def _mean_advantages(experience):
+    """[B]: the mean over a response's tokens; for a value-free policy they are all the same."""
+    mask = experience.action_mask.float()  # [B, A]
+    return (experience.advantages.float() * mask).sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)
+
+
+def _response(experience, row: int, tokenizer) -> dict:
+    tokens = experience.sequences[row][1:][experience.action_mask[row].bool()]
+    return {
+        "text": tokenizer.decode(tokens, skip_special_tokens=False),
+        "score": verdict(experience)[row].item(),
+        "reward": experience.rewards[row].item(),
+        "tokens": len(tokens),
+        "truncated": bool(experience.truncated[row]),
+    }

@@ -1,0 +1,57 @@
+"""What the samplers need of the configuration, and the sampler it asks for (k1.5 §2.3.4)."""
+
+from collections.abc import Iterator
+
+from kimi_plugins.sampling import curriculum
+
+
+def problems(args) -> list[str]:
+    return list(_problems(args))
+
+
+def _problems(args) -> Iterator[str]:
+    sampling = args.kimi.sampling
+    for name, valid, rule in (
+        ("floor", 0 < sampling.floor <= 1, "in (0, 1], e.g. 0.1"),
+        ("memory", 0 <= sampling.memory < 1, "in [0, 1), e.g. 0.5"),
+        ("half_life", sampling.half_life > 0, "> 0 steps; inf is off"),
+        ("curriculum_steps", sampling.curriculum_steps >= 1, "≥ 1"),
+        ("stages", sampling.stages >= 2, "≥ 2"),
+        ("hard_from", sampling.hard_from >= 1, "a step ≥ 1"),
+        ("hard_share", 0 < sampling.hard_share < 1, "in (0, 1)"),
+    ):
+        if not valid:
+            yield f"kimi.sampling.{name} is {getattr(sampling, name)}: it must be {rule}"
+    if sampling.priority != "uniform" and args.data.dataloader_num_workers > 0:
+        yield (
+            f"data.dataloader_num_workers is {args.data.dataloader_num_workers}: workers draw ahead, before success "
+            "rates are known; set it to 0, or kimi.sampling.priority to uniform"
+        )
+
+
+def build_sampler(dataset, args):
+    """The PromptSampler of the options, None if they ask for uniform sampling.
+
+    dataset: datasets.Dataset of the prompts, all columns.
+    """
+    from kimi_plugins.sampling.sampler import PromptSampler
+
+    sampling = args.kimi.sampling
+    if sampling.priority == "uniform" and sampling.curriculum == "none":
+        return None
+    order = None
+    if sampling.curriculum != "none":
+        order = curriculum.easy_to_hard(_difficulties(dataset, sampling), args.train.seed)
+    return PromptSampler(
+        len(dataset), batch_size=args.rollout.batch_size, seed=args.train.seed, options=sampling, order=order
+    )
+
+
+def _difficulties(dataset, sampling):
+    column = sampling.difficulty_key
+    if column not in dataset.column_names:
+        raise ValueError(
+            f"kimi.sampling.difficulty_key: the data set has no column {column!r}, only "
+            f"{', '.join(dataset.column_names)}; name one of them, or set kimi.sampling.curriculum to none"
+        )
+    return curriculum.difficulties(dataset[column], column, harder=sampling.harder)

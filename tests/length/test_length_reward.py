@@ -1,0 +1,142 @@
+"""The length reward against the report's formula, response by response (k1.5 §2.3.3)."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from kimi_plugins import options
+from kimi_plugins.length.batch import add_length_rewards, metrics
+from kimi_plugins.length.reward import length_metrics, length_rewards, weight_at
+from kimi_plugins.length.settings import problems
+
+
+def by_the_formula(lengths, correct, spare):
+    shortest, longest = min(lengths), max(lengths)
+    if shortest == longest:
+        return [0.0] * len(lengths)
+    rewards = []
+    for length, right in zip(lengths, correct, strict=True):
+        value = 0.5 - (length - shortest) / (longest - shortest)
+        rewards.append(value if right else 0.0 if spare else min(0.0, value))
+    return rewards
+
+
+@pytest.mark.parametrize("wrong", ["penalise", "spare"])
+def test_every_group_follows_the_formula(wrong):
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 32_768, (200, 8), generator=generator)
+    lengths[:20] = lengths[:20, :1]  # groups of equal lengths
+    correct = torch.randint(0, 2, (200, 8), generator=generator)
+    expected = [
+        by_the_formula(row.tolist(), right.tolist(), wrong == "spare")
+        for row, right in zip(lengths, correct, strict=True)
+    ]
+    torch.testing.assert_close(length_rewards(lengths, correct, wrong=wrong), torch.tensor(expected))
+
+
+def test_failing_fast_pays_only_under_the_reports_rule():
+    lengths, correct = torch.tensor([[10, 100]]), torch.tensor([[0, 0]])
+    fast, slow = length_rewards(lengths, correct, wrong="penalise")[0].tolist()
+    assert fast > slow
+    assert length_rewards(lengths, correct, wrong="spare").tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, math.nan])
+def test_shaped_rewards_are_not_taken_for_correctness(value):
+    with pytest.raises(ValueError, match="return scores of 0 or 1"):
+        length_rewards(torch.tensor([[1, 2]]), torch.tensor([[1.0, value]]), wrong="penalise")
+
+
+def test_an_unknown_rule():
+    with pytest.raises(ValueError, match="choose penalise or spare"):
+        length_rewards(torch.tensor([[1, 2]]), torch.tensor([[1, 0]]), wrong="ignore")
+
+
+@pytest.mark.parametrize(
+    "warm_up, ramp, expected",
+    [
+        (0, 0, [2, 2, 2, 2, 2, 2]),
+        (3, 0, [0, 0, 0, 2, 2, 2]),
+        (2, 4, [0, 0, 0.5, 1.0, 1.5, 2.0]),
+    ],
+)
+def test_the_weight_warms_up(warm_up, ramp, expected):
+    weights = [weight_at(step, weight=2.0, warm_up_steps=warm_up, ramp_steps=ramp) for step in range(1, 7)]
+    assert weights == expected
+
+
+def test_metrics():
+    lengths = torch.tensor([[10, 20], [30, 30]])
+    correct = torch.tensor([[1, 0], [0, 0]])
+    found = length_metrics(lengths, correct, torch.tensor([[0.5, -0.5], [0.0, -1.0]]))
+    assert found == {
+        "kimi/length_reward_mean": -0.25,
+        "kimi/equal_length_share": 0.5,
+        "kimi/correct_length_mean": 10.0,
+        "kimi/wrong_length_mean": pytest.approx(80 / 3),
+    }
+    assert "kimi/correct_length_mean" not in length_metrics(lengths, 0 * correct, lengths.float())
+
+
+def settings(k=2, **changed):
+    length = options.Length(**{"weight": 0.5, "warm_up_steps": 0} | changed)
+    return SimpleNamespace(kimi=SimpleNamespace(length=length), rollout=SimpleNamespace(n_samples_per_prompt=k))
+
+
+def batch(index, lengths, rewards, scores=None):
+    return SimpleNamespace(
+        index=index,
+        response_length=torch.tensor(lengths),
+        rewards=torch.tensor(rewards),
+        scores=None if scores is None else torch.tensor(scores),
+        info={"reward": torch.tensor(rewards)},
+    )
+
+
+def test_groups_are_found_again_in_micro_batches_of_any_order_and_size():
+    # Two prompts with two responses each, dealt out as dynamic batches do; an earlier shaping changed the rewards.
+    experiences = [
+        batch([3, 0], [40, 10], [0.7, 0.9], scores=[1.0, 1.0]),
+        batch([1], [30], [-0.1], scores=[0.0]),
+        batch([2], [20], [0.7], scores=[1.0]),
+    ]
+    add_length_rewards(experiences, step=1, args=settings())
+    # First group: lengths 10 right, 30 wrong; second: 20 right, 40 right.
+    assert experiences[0].rewards.tolist() == pytest.approx([0.7 - 0.25, 0.9 + 0.25])
+    assert experiences[1].rewards.tolist() == pytest.approx([-0.1 - 0.25])
+    assert experiences[2].rewards.tolist() == pytest.approx([0.7 + 0.25])
+    assert metrics(experiences, 1, settings())["kimi/length_reward_mean"] == pytest.approx(0.0)
+    assert metrics(experiences, 1, settings())["kimi/correct_length_mean"] == pytest.approx(70 / 3)
+
+
+def test_rewards_serve_as_correctness_where_there_are_no_scores():
+    experiences = [batch([0, 1], [10, 30], [1.0, 0.0])]
+    add_length_rewards(experiences, step=1, args=settings())
+    assert experiences[0].rewards.tolist() == pytest.approx([1.25, -0.25])
+
+
+def test_nothing_is_added_while_warming_up():
+    experiences = [batch([0, 1], [10, 30], [1.0, 0.0])]
+    add_length_rewards(experiences, step=5, args=settings(warm_up_steps=5))
+    assert experiences[0].rewards.tolist() == [1.0, 0.0]
+    add_length_rewards(experiences, step=6, args=settings(warm_up_steps=5))
+    assert experiences[0].rewards.tolist() == [1.25, -0.25]
+
+
+@pytest.mark.parametrize(
+    "changed, named",
+    [
+        ({"weight": -0.1}, "kimi.length.weight is -0.1"),
+        ({"weight": math.nan}, "kimi.length.weight is nan"),
+        ({"weight": 2.0}, "kimi.length.weight is 2.0"),
+        ({"warm_up_steps": -1}, "kimi.length.warm_up_steps is -1"),
+        ({"ramp_steps": -1}, "kimi.length.ramp_steps is -1"),
+        ({"k": 1}, "rollout.n_samples_per_prompt is 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changed, named):
+    assert problems(settings()) == []
+    [problem] = problems(settings(**changed))
+    assert problem.startswith(named)

@@ -1,0 +1,161 @@
+"""The sampler under the data loader that OpenRLHF puts it in."""
+
+import copy
+import itertools
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from kimi_plugins import options
+from kimi_plugins.plugin import Sampling
+from kimi_plugins.sampling.sampler import PromptSampler
+from kimi_plugins.sampling.settings import build_sampler, problems
+
+
+def make(n=50, batch=8, order=None, seed=0, **changed):
+    chosen = replace(options.Sampling(), **changed)
+    return PromptSampler(n, batch_size=batch, seed=seed, options=chosen, order=order)
+
+
+def loader_of(sampler):
+    return StatefulDataLoader(range(sampler.n), batch_size=1, sampler=sampler, collate_fn=lambda items: items[0])
+
+
+def run(loader, sampler, stop=None, state_at=None):
+    """The rows of `stop` draws over episodes, each solved or not as it is drawn, and the state at one of them."""
+    rows, state, iterator = [], None, None
+    while len(rows) < stop:
+        iterator = iter(loader) if iterator is None else iterator
+        try:
+            row = next(iterator)
+        except StopIteration:
+            iterator = None
+            continue
+        rows.append(row)
+        sampler.observe(row, float(row % 3 == 0))
+        if len(rows) == state_at:
+            state = loader.state_dict()
+    return rows, state
+
+
+def test_an_episode_has_as_many_draws_as_there_are_prompts():
+    sampler = make(n=50)
+    assert len(sampler) == len(list(sampler)) == len(list(sampler)) == 50
+    assert sampler.step == 13  # 100 draws in batches of 8
+
+
+@pytest.mark.parametrize("drawn", [1, 5, 8, 37, 49, 50, 51, 100, 133])
+def test_a_resumed_loader_goes_on_exactly(drawn):
+    sampler = make(half_life=5.0)
+    rows, state = run(loader_of(sampler), sampler, stop=160, state_at=drawn)
+    again = make(half_life=5.0, seed=99)
+    loader = loader_of(again)
+    loader.load_state_dict(copy.deepcopy(state))
+    assert run(loader, again, stop=160 - drawn)[0] == rows[drawn:]
+
+
+def test_a_state_at_the_end_of_an_episode():
+    sampler = make(n=16)
+    loader = loader_of(sampler)
+    assert len(list(loader)) == 16  # the iterator has said that it is finished
+    state = copy.deepcopy(loader.state_dict())
+    expected = list(loader)
+    again = make(n=16, seed=3)
+    resumed = loader_of(again)
+    resumed.load_state_dict(state)
+    assert list(resumed) == expected
+
+
+def test_a_state_is_a_snapshot():
+    sampler = make()
+    next(iter(sampler))
+    state = sampler.state_dict()
+    before = copy.deepcopy(state)
+    sampler.observe(0, 1.0)
+    np.testing.assert_equal(state, before)
+
+
+def test_a_state_of_other_data():
+    with pytest.raises(ValueError, match="has 50 prompts and the data set 60"):
+        make(n=60).load_state_dict(make(n=50).state_dict())
+
+
+def test_what_is_observed_counts_for_the_next_batch():
+    sampler = make(n=20, batch=10, floor=1e-6)
+    for row in itertools.islice(iter(sampler), 10):
+        sampler.observe(row, 1.0)
+    solved = set(np.flatnonzero(~np.isnan(sampler.rates.success)))
+    assert solved.isdisjoint(itertools.islice(iter(sampler), 10))
+
+
+def test_curriculum_and_priorities_together():
+    order = np.arange(100, dtype=np.int32)[::-1].copy()  # row 99 is the easiest
+    sampler = make(n=100, batch=10, order=order, curriculum="hard_after", hard_from=11, hard_share=0.3, floor=1e-6)
+    for row in sampler:
+        sampler.observe(row, float(row % 2))
+    hard = list(itertools.islice(sampler, 10))
+    assert max(hard) < 30 and not any(sampler.rates.success[row] == 1 for row in hard)
+
+
+def settings(**changed):
+    return SimpleNamespace(
+        kimi=SimpleNamespace(sampling=replace(options.Sampling(), **changed)),
+        data=SimpleNamespace(dataloader_num_workers=0),
+        rollout=SimpleNamespace(batch_size=4),
+        train=SimpleNamespace(seed=1),
+    )
+
+
+def test_the_hooks_build_and_feed_it():
+    dataset = Dataset.from_list([{"input": str(n), "difficulty": n} for n in range(12)])
+    sampler = Sampling.openrlhf_prompt_sampler(
+        dataset, settings(curriculum="stages", curriculum_steps=10**9, stages=3)
+    )
+    assert sorted(itertools.islice(iter(sampler), 4)) == [0, 1, 2, 3]
+    group = [SimpleNamespace(scores=torch.tensor([score]), info={}) for score in (1.0, 0.0, 0.0, 0.0)]
+    Sampling.openrlhf_group_scored(group, 7, sampler)
+    assert sampler.rates.success[7] == 0.25
+    assert build_sampler(dataset, settings(priority="uniform")) is None
+    Sampling.openrlhf_group_scored(group, 7, object())  # OpenRLHF's own sampler
+
+
+def test_a_column_that_is_not_there():
+    with pytest.raises(ValueError, match="no column 'difficulty', only input"):
+        build_sampler(Dataset.from_list([{"input": "a"}]), settings(curriculum="stages"))
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("floor", 0.0),
+        ("floor", 1.1),
+        ("memory", 1.0),
+        ("half_life", 0.0),
+        ("half_life", math.nan),
+        ("curriculum_steps", 0),
+        ("stages", 1),
+        ("hard_from", 0),
+        ("hard_share", 1.0),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(name, value):
+    assert problems(settings()) == []
+    [problem] = problems(settings(**{name: value}))
+    assert problem.startswith(f"kimi.sampling.{name} is {value}")
+
+
+def test_workers_that_draw_ahead():
+    args = settings()
+    args.data.dataloader_num_workers = 2
+    assert "data.dataloader_num_workers is 2" in problems(args)[0]
+
+
+def test_no_prompts():
+    with pytest.raises(ValueError, match="no prompts"):
+        make(n=0)
