@@ -117,7 +117,7 @@ def _train(out: Path, seed: int) -> float:
     with tqdm(desc="RL (openrlhf train --plugins kimi)", total=steps, unit="step") as bar:
 
         def show():
-            records = run_log.read(out / "rl", "train") if (out / "rl" / run_log.FILE_NAME).exists() else []
+            records = run_log.read(out / "rl", "train")
             bar.update(len(records) - bar.n)
             if records:
                 bar.set_postfix(reward=f"{records[-1]['reward']:.2f}", tokens=f"{records[-1]['response_length']:.0f}")

@@ -30,7 +30,10 @@ def write_prompts(directory: Path, rows: int) -> None:
 
 
 def flags(directory: Path, model: Path, **changed) -> list[str]:
-    """A CPU run on the prompts and the reward of `directory`; `__` in a changed key stands for the dot."""
+    """A CPU run on the prompts and the reward of `directory`.
+
+    changed: `__` in a key stands for the dot; None leaves a flag out.
+    """
     values = {
         "actor.model_name_or_path": model,
         "actor.num_gpus_per_node": 1,
@@ -62,7 +65,8 @@ def flags(directory: Path, model: Path, **changed) -> list[str]:
     } | {key.replace("__", "."): value for key, value in changed.items()}
     words = []
     for key, value in values.items():
-        words += [f"--{key}"] if value is True else [f"--{key}", str(value)]
+        if value is not None:
+            words += [f"--{key}"] if value is True else [f"--{key}", str(value)]
     return words
 
 
@@ -92,7 +96,7 @@ class Run:
 
     def steps(self) -> list[dict]:
         """Training records so far; needs the plugin kimi-log."""
-        return run_log.read(self.checkpoints, "train") if (self.checkpoints / run_log.FILE_NAME).exists() else []
+        return run_log.read(self.checkpoints, "train")
 
     def process_of(self, name: str) -> psutil.Process:
         """The process that logs as `(name pid=…)`."""
@@ -104,6 +108,14 @@ class Run:
     def orphans(self) -> list[psutil.Process]:
         """Descendants that have outlived the run by 5 seconds."""
         return psutil.wait_procs(self.descendants, timeout=5)[1]
+
+    def kill(self) -> None:
+        """What a power cut does: SIGKILL to every process of the run."""
+        for process in [psutil.Process(self.process.pid), *self.descendants]:
+            if process.is_running():
+                process.kill()
+        self.process.wait(timeout=30)
+        psutil.wait_procs(self.descendants, timeout=30)
 
     def end(self) -> None:
         """Kill whatever is left, so that a failed test leaves nothing behind."""

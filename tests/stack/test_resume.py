@@ -1,0 +1,69 @@
+"""A run killed in the middle goes on exactly where its newest whole checkpoint stands."""
+
+import os
+
+import pytest
+from runs import flags
+
+from kimi_plugins import run_log
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(500)]
+
+START_UP = 180
+STEPS = 6
+NOT_COMPARED = ("time", "timing/")  # all else is equal to the last digit
+
+
+def settings(tmp_path, model, name):
+    return flags(
+        tmp_path,
+        model,
+        train__full_determinism_enable=True,
+        data__max_samples=16 * STEPS,
+        ckpt__disable_ds=None,
+        ckpt__save_steps=1,
+        ckpt__path=tmp_path / name,
+        ckpt__output_dir=tmp_path / f"{name}_model",
+        kimi__length__warm_up_steps=2,
+        kimi__sampling__half_life=3,
+        actor__adam__lr=1e-3,
+        actor__lr_scheduler="cosine_with_min_lr",
+    )
+
+
+def comparable(record):
+    return {key: value for key, value in record.items() if not key.startswith(NOT_COMPARED)}
+
+
+def test_a_killed_run_resumes_exactly_and_never_from_a_broken_checkpoint(tmp_path, models, start):
+    whole = start(settings(tmp_path, models / "tied", "whole"), plugins="kimi")
+    assert whole.process.wait(timeout=START_UP) == 0, whole.tail()
+    expected = whole.steps()
+    assert len(expected) == STEPS
+
+    words = settings(tmp_path, models / "tied", "killed")
+    killed = start(words, plugins="kimi")
+    killed.wait_for(lambda: len(killed.steps()) >= 4, START_UP)
+    killed.kill()
+
+    actor = tmp_path / "killed" / "_actor"
+    newest = max((path for path in actor.glob("global_step*[0-9]")), key=lambda path: int(path.name[11:]))
+    os.truncate(newest / "mp_rank_00_model_states.pt", 1000)
+    (actor / "global_step99.partial").mkdir()  # what a save that was killed leaves
+
+    resumed = start([*words, "--resume"], plugins="kimi")
+    assert resumed.process.wait(timeout=START_UP) == 0, resumed.tail()
+    log = resumed.log.read_text(errors="replace")
+    assert f"{newest.name} cannot be used: mp_rank_00_model_states.pt has 1000 of" in log
+    steps = resumed.steps()
+    assert list(map(comparable, steps)) == list(map(comparable, expected))
+    assert 0 < sum(record["kimi/length_reward_mean"] != 0 for record in steps) < STEPS
+    rollouts = [list(run_log.read_rollouts(tmp_path / name)) for name in ("whole", "killed")]
+    assert rollouts[0] == rollouts[1]
+    assert not list(actor.glob("*.partial"))
+
+    for path in actor.glob("global_step*"):
+        os.truncate(path / "mp_rank_00_model_states.pt", 1000)
+    refused = start([*words, "--resume"], plugins="kimi")
+    assert refused.process.wait(timeout=60) == 2
+    assert "no whole checkpoint" in refused.tail(3)
