@@ -1,8 +1,10 @@
 """A run killed in the middle goes on exactly where its newest whole checkpoint stands."""
 
 import os
+import subprocess
 
 import pytest
+from openrlhf.utils import checkpoint
 from runs import flags
 
 from kimi_plugins import run_log
@@ -67,3 +69,23 @@ def test_a_killed_run_resumes_exactly_and_never_from_a_broken_checkpoint(tmp_pat
     refused = start([*words, "--resume"], plugins="kimi")
     assert refused.process.wait(timeout=60) == 2
     assert "no whole checkpoint" in refused.tail(3)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system with room for one checkpoint and a half."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=22m", "tmpfs", directory]).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield directory
+    subprocess.run(["umount", "-l", directory], check=True)
+
+
+def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(tmp_path, models, start, small_disk):
+    without_preflight = "kimi-policy,kimi-length,kimi-sampling,kimi-log"  # it would refuse so small a disk
+    run = start(settings(tmp_path, models / "tied", small_disk), plugins=without_preflight)
+    assert run.process.wait(timeout=START_UP) == 1
+    assert "global_step2 could not be saved in" in run.tail(2) and "MB left" in run.tail(2), run.tail()
+    assert checkpoint.find_whole_of_run(str(small_disk)) == "global_step1"
+    assert run.orphans() == []
