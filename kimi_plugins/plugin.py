@@ -112,6 +112,13 @@ class Sampling:
 
     @staticmethod
     @hookimpl
+    def openrlhf_check_machine(args, command):
+        from kimi_plugins.sampling.settings import data_problems
+
+        return data_problems(args) if command == "train" else []
+
+    @staticmethod
+    @hookimpl
     def openrlhf_prompt_sampler(dataset, args):
         from kimi_plugins.sampling.settings import build_sampler
 

@@ -1,7 +1,10 @@
 """What the samplers need of the configuration, and the sampler it asks for (k1.5 §2.3.4)."""
 
 from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 
+from kimi_plugins.preflight.readers import READERS
 from kimi_plugins.sampling import curriculum
 
 
@@ -27,6 +30,21 @@ def _problems(args) -> Iterator[str]:
             f"data.dataloader_num_workers is {args.data.dataloader_num_workers}: workers draw ahead, before success "
             "rates are known; set it to 0, or kimi.sampling.priority to uniform"
         )
+
+
+def data_problems(args) -> list[str]:
+    """What is wrong with the difficulties, if the prompts are in one local file; others are looked at when loaded."""
+    sampling, path = args.kimi.sampling, Path(args.data.prompt_dataset or "")
+    if sampling.curriculum == "none" or path.suffix not in READERS or not path.is_file():
+        return []
+    column = sampling.difficulty_key
+    try:
+        rows = islice(READERS[path.suffix](str(path), [column]), args.data.max_samples)
+        values = [row.get(column) for _, row, problem in rows if problem is None and isinstance(row, dict)]
+        curriculum.difficulties(values, column, harder=sampling.harder)
+    except (OSError, ValueError) as error:
+        return [f"kimi.sampling.difficulty_key: {path}: {error}"]
+    return []
 
 
 def build_sampler(dataset, args):

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -128,6 +129,28 @@ def test_the_hooks_build_and_feed_it():
 def test_a_column_that_is_not_there():
     with pytest.raises(ValueError, match="no column 'difficulty', only input"):
         build_sampler(Dataset.from_list([{"input": "a"}]), settings(curriculum="stages"))
+
+
+@pytest.mark.parametrize(
+    "difficulties, told",
+    [
+        ([1, 2, 3], None),
+        ([1, float("nan"), 3], "row 2: nan is no difficulty"),
+        ([1, None, 3], "row 2: None is no difficulty"),
+        ([2, 2, 2], "equally difficult"),
+        ([], "row 1: None is no difficulty"),
+    ],
+)
+def test_difficulties_are_looked_at_before_the_run_starts(tmp_path, difficulties, told):
+    path = tmp_path / "prompts.jsonl"
+    rows = [{"input": "x", "difficulty": value} for value in difficulties] or [{"input": "x"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    args = settings(curriculum="stages")
+    args.data.prompt_dataset, args.data.max_samples = str(path), 3
+    found = Sampling.openrlhf_check_machine(args, "train")
+    assert (found == []) if told is None else (len(found) == 1 and told in found[0])
+    args.kimi.sampling = options.Sampling()  # no curriculum
+    assert Sampling.openrlhf_check_machine(args, "train") == []
 
 
 @pytest.mark.parametrize(
