@@ -1,10 +1,11 @@
-"""What the recipe's parts do on the quickstart's task: mirror descent, its negatives, curriculum, priorities.
+"""What the recipe's parts do on the quickstart's task: mirror descent, its negatives, sampling, the length reward.
 
     python benchmarks/ablations.py [--seeds 1 2 3] [--variants NAME ...] [--runs DIR] [--out FILE]
 
-Every variant starts from the same warmed-up model of a seed, sees the same prompts and generates the same number of
-responses. Prompts come three times each, so that success rates can be known. A finished run is not run again: stop
-and go on as you like. Needs nothing but the project's environment.
+Every variant starts from the same warmed-up model of a seed, sees the same problems and generates the same number of
+responses. Problems come three times each, so that success rates can be known. The length reward's variants start from
+a model whose demonstrations write right lines again and again: words that do no work. A finished run is not run
+again: stop and go on as you like. Needs nothing but the project's environment.
 """
 
 import argparse
@@ -13,18 +14,23 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 
 from common import RESULTS, machine, progress, spread, write_json
 
 from kimi_plugins import run_log
-from kimi_plugins.quickstart.run import CONFIGS, REWARD
+from kimi_plugins.quickstart.run import CONFIGS, REWARD, StepFailed, make_inputs, warm_up
 
 STEPS = 48
 BATCH = {"rollout.batch_size": 32, "data.max_samples": 512, "train.num_episodes": 3, "eval.steps": 8}
 TARGET = 0.7  # held-out pass@1 that the tokens are counted to
-OPENRLHF = {"plugins": "kimi-log"}
-KIMI = {"plugins": "kimi"}
+LAST = 8  # steps at the end of a run whose training metrics are averaged
+REWRITTEN = {"additions": 0.0, "wordy": 0.5}  # by task: chance that a demonstration writes a right line again
+
+OPENRLHF = {"task": "additions", "plugins": "kimi-log"}
+KIMI = {"task": "additions", "plugins": "kimi"}
 HARDER = {"kimi.sampling.curriculum_steps": STEPS // 2, "kimi.sampling.hard_from": STEPS // 2}
+LENGTH = KIMI | {"task": "wordy", "kimi.length.weight": 0.2}
 VARIANTS = {
     "mirror_descent": KIMI,
     "rest": KIMI | {"kimi.policy.baseline": "none"},
@@ -34,6 +40,10 @@ VARIANTS = {
     "curriculum_hard_after": KIMI | HARDER | {"kimi.sampling.curriculum": "hard_after"},
     "prioritized_failure": KIMI | {"kimi.sampling.priority": "failure"},
     "prioritized_gradient": KIMI | {"kimi.sampling.priority": "gradient"},
+    "length_off": LENGTH | {"kimi.length.weight": 0},
+    "length_at_once": LENGTH | {"kimi.length.warm_up_steps": 0},
+    "length_after_warm_up": LENGTH | {"kimi.length.warm_up_steps": STEPS // 2},
+    "length_at_once_wrong_spared": LENGTH | {"kimi.length.warm_up_steps": 0, "kimi.length.wrong": "spare"},
 }
 
 
@@ -42,76 +52,82 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--runs", type=Path, default=Path("runs/ablations"), help="where the runs go")
-    parser.add_argument(
-        "--warm-ups", type=Path, default=Path("runs/benchmark_quickstart"), help="benchmarks/quickstart.py's runs"
-    )
     parser.add_argument("--out", type=Path, default=RESULTS / "ablations.json")
     args = parser.parse_args()
 
     found, results = machine(), {}
-    for name in args.variants:
-        curves = [run(name, seed, args.warm_ups / f"seed-{seed}", args.runs) for seed in args.seeds]
-        results[name] = summarize(curves)
-        write_json(args.out, {"machine": found, "seeds": args.seeds, "target": TARGET, "variants": results})
+    try:
+        for name in args.variants:
+            results[name] = summarize([run(name, seed, args.runs.resolve()) for seed in args.seeds])
+            write_json(args.out, {"machine": found, "seeds": args.seeds, "target": TARGET, "variants": results})
+    except (StepFailed, subprocess.CalledProcessError) as failure:
+        print(f"ablations: a run failed: {failure}", file=sys.stderr)
+        return 1
     return 0
 
 
-def run(variant: str, seed: int, warm_up: Path, runs: Path) -> list[dict]:
-    """The learning curve of one run: step, generated tokens so far, held-out pass@1 and response tokens."""
+def run(variant: str, seed: int, runs: Path) -> dict:
+    """One run's learning curve and its last steps' lengths of right and of wrong responses."""
     directory = runs / variant / f"seed-{seed}"
     done = directory / "curve.json"
     if not done.exists():
-        if not (warm_up / "warm_up" / "tokenizer.json").exists():
-            sys.exit(
-                f"ablations: no warmed-up model in {warm_up}: run benchmarks/quickstart.py first, or give --warm-ups"
-            )
+        start = _warmed_up(VARIANTS[variant]["task"], seed, runs)
         progress(f"{variant}, seed {seed}")
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         with (directory / "log.txt").open("w") as log:
-            subprocess.run(_command(variant, seed, warm_up, directory), check=True, stdout=log, stderr=log)
+            subprocess.run(_command(variant, seed, start, directory), check=True, stdout=log, stderr=log)
         done.write_text(json.dumps(_curve(directory)) + "\n")
     return json.loads(done.read_text())
 
 
-def _command(variant: str, seed: int, warm_up: Path, directory: Path) -> list[str]:
+def _warmed_up(task: str, seed: int, runs: Path) -> Path:
+    """The directory with data and warmed-up model of a task, made if they are not there."""
+    start = runs / "warm_ups" / task / f"seed-{seed}"
+    make_inputs(start, seed, rewritten=REWRITTEN[task])
+    warm_up(start, seed)
+    return start
+
+
+def _command(variant: str, seed: int, start: Path, directory: Path) -> list[str]:
     flags = BATCH | VARIANTS[variant]
+    del flags["task"]
     plugins = flags.pop("plugins")
+    config = CONFIGS / "quickstart_cpu.yaml"
     if plugins == "kimi-log":  # the file's kimi.* flags are unknown without the plugins that add them
-        flags["config"] = _without_kimi(directory)
-    flags = (
-        {"config": CONFIGS / "quickstart_cpu.yaml"}
-        | flags
-        | {
-            "train.seed": seed,
-            "actor.model_name_or_path": warm_up / "warm_up",
-            "data.prompt_dataset": warm_up / "train.jsonl",
-            "eval.dataset": warm_up / "held_out.jsonl",
-            "reward.remote_url": REWARD,
-            "ckpt.path": directory,
-            "ckpt.output_dir": directory / "model",
-        }
-    )
+        config = _without_kimi(config, directory)
+    flags |= {
+        "config": config,
+        "train.seed": seed,
+        "actor.model_name_or_path": start / "warm_up",
+        "data.prompt_dataset": start / "train.jsonl",
+        "eval.dataset": start / "held_out.jsonl",
+        "reward.remote_url": REWARD,
+        "ckpt.path": directory,
+        "ckpt.output_dir": directory / "model",
+    }
     words = [word for key, value in flags.items() for word in (f"--{key}", str(value))]
     return [sys.executable, "-m", "openrlhf.cli.main", "train", "--plugins", plugins, *words]
 
 
-def _without_kimi(directory: Path) -> Path:
+def _without_kimi(config: Path, directory: Path) -> Path:
     import yaml
 
-    config = yaml.safe_load((CONFIGS / "quickstart_cpu.yaml").read_text())
-    del config["kimi"]
+    settings = yaml.safe_load(config.read_text())
+    del settings["kimi"]
     path = directory / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(settings))
     return path
 
 
-def _curve(directory: Path) -> list[dict]:
+def _curve(directory: Path) -> dict:
+    """points: step, generated tokens so far, held-out pass@1 and response tokens; correct_length, wrong_length."""
+    records = run_log.read(directory, "train")
     tokens, total = {0: 0}, 0
-    for record in run_log.read(directory, "train"):
+    for record in records:
         total += round(record["rollout/response_length_mean"] * record["rollout/num_samples"])
         tokens[record["step"]] = total
-    return [
+    points = [
         {
             "step": record["step"],
             "generated_tokens": tokens[record["step"]],
@@ -120,12 +136,18 @@ def _curve(directory: Path) -> list[dict]:
         }
         for record in run_log.read(directory, "eval")
     ]
+    lengths = {
+        name: [record[key] for record in records[-LAST:] if key in record]
+        for name in ("correct_length", "wrong_length")
+        for key in (f"kimi/{name}_mean",)
+    }
+    return {"points": points} | {name: fmean(values) if values else None for name, values in lengths.items()}
 
 
-def tokens_to(target: float, curve: list[dict]) -> float | None:
+def tokens_to(target: float, points: list[dict]) -> float | None:
     """Generated tokens at which the curve first reaches `target`, linear between evaluations; None if it does not."""
-    before = curve[0]
-    for point in curve:
+    before = points[0]
+    for point in points:
         if point["pass_at_1"] >= target:
             rise = point["pass_at_1"] - before["pass_at_1"]
             share = (target - before["pass_at_1"]) / rise if rise > 0 else 1.0
@@ -134,15 +156,18 @@ def tokens_to(target: float, curve: list[dict]) -> float | None:
     return None
 
 
-def summarize(curves: list[list[dict]]) -> dict:
-    reached = [tokens_to(TARGET, curve) for curve in curves]
-    return {
-        "pass_at_1": spread([curve[-1]["pass_at_1"] for curve in curves]),
-        "response_tokens": spread([curve[-1]["response_tokens"] for curve in curves]),
+def summarize(curves: list[dict]) -> dict:
+    reached = [tokens_to(TARGET, curve["points"]) for curve in curves]
+    summary = {
+        "pass_at_1": spread([curve["points"][-1]["pass_at_1"] for curve in curves]),
+        "response_tokens": spread([curve["points"][-1]["response_tokens"] for curve in curves]),
         "tokens_to_target": None if None in reached else spread(reached),
         "seeds_that_reach_it": len(reached) - reached.count(None),
-        "curves": curves,
     }
+    for name in ("correct_length", "wrong_length"):
+        if all(curve[name] is not None for curve in curves):
+            summary[name] = spread([curve[name] for curve in curves])
+    return summary | {"curves": [curve["points"] for curve in curves]}
 
 
 if __name__ == "__main__":

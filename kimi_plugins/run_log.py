@@ -74,6 +74,10 @@ def _records(path: Path) -> Iterator[dict]:
     if not path.exists():
         return
     with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):  # else it is still being written, or was when the run was killed
+        for number, line in enumerate(file, start=1):
+            if not line.endswith("\n"):  # still being written, or was when the run was killed
+                return
+            try:
                 yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number}: {error}; repair the line or remove it") from error

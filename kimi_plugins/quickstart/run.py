@@ -23,7 +23,7 @@ POLL_SECONDS = 0.5
 
 
 class StepFailed(Exception):
-    """A step ended with an error; args: exit code, its log."""
+    """A step ended with an error; args: its exit code and the path of its log."""
 
 
 def run(out: Path, seed: int) -> int:
@@ -32,9 +32,9 @@ def run(out: Path, seed: int) -> int:
     seconds = {}
     try:
         with _timed(seconds, "data_and_model"):
-            _make_inputs(out, seed)
+            make_inputs(out, seed)
         with _timed(seconds, "warm_up"):
-            _warm_up(out, seed)
+            warm_up(out, seed)
         with _timed(seconds, "rl"):
             began = _train(out, seed)
     except StepFailed as failure:
@@ -83,17 +83,27 @@ def report(summary: dict, out: Path) -> str:
     )
 
 
-def _make_inputs(out: Path, seed: int) -> None:
+def make_inputs(out: Path, seed: int, *, rewritten: float = 0.0) -> None:
+    """The data (see write_dataset) and a randomly initialised model in `out`, if they are not there yet.
+
+    Raises:
+        StepFailed
+    """
     if (out / "base" / "tokenizer.json").exists():
         return
     print("data and model ...", flush=True)
-    write_dataset(out, seed)
+    write_dataset(out, seed, rewritten=rewritten)
     # Not in a process that only prints progress: torch takes seconds to import.
     make = f"from kimi_plugins.quickstart.model import build_model; build_model({str(out / 'base')!r}, {seed})"
     _call([sys.executable, "-c", make], out / "model.log")
 
 
-def _warm_up(out: Path, seed: int) -> None:
+def warm_up(out: Path, seed: int) -> None:
+    """Supervised fine-tuning of make_inputs' model by `openrlhf sft`, into out/warm_up, if it is not there yet.
+
+    Raises:
+        StepFailed
+    """
     if (out / "warm_up" / "tokenizer.json").exists():  # written last
         return
     words = ["--config", str(CONFIGS / "quickstart_sft.yaml"), "--train.seed", str(seed)]

@@ -1,3 +1,4 @@
+import argparse
 import json
 import math
 import random
@@ -9,6 +10,7 @@ import plotly.graph_objects as go
 import pytest
 from made_run import TRAIN, eval_record, response, rollout_record, train_record, write_jsonl, write_run
 
+from kimi_plugins import cli
 from kimi_plugins.report.charts import panels
 from kimi_plugins.report.page import tiles, write_report
 from kimi_plugins.report.rollouts import BUDGET, Samples, SuccessRates, collect, cut, success_bin
@@ -226,7 +228,7 @@ def test_a_report_that_fails_leaves_the_old_one(tmp_path):
     run = write_run(tmp_path)
     before = write_report(run).read_bytes()
     (run / "rollouts.jsonl").write_text("{broken}\n")
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(ValueError, match=r"rollouts.jsonl, line 1: Expecting .*; repair the line or remove it"):
         write_report(run)
     assert (run / "report.html").read_bytes() == before
 
@@ -243,6 +245,26 @@ def test_bad_input_is_one_line_that_names_the_path_and_the_fix(tmp_path):
     with pytest.raises(ValueError, match="is a directory; give --out a file name"):
         write_report(tmp_path, tmp_path)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_the_command_prints_the_page_or_one_line_of_what_is_wrong(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    cli.add_commands(parser)
+
+    def report(*words) -> int:
+        args = parser.parse_args(["report", *map(str, words)])
+        return args.func(args)
+
+    run = write_run(tmp_path / "run")
+    assert report(run) == 0
+    assert capsys.readouterr().out == f"{run / 'report.html'}\n"
+    assert report(run, "--out", tmp_path / "page.html") == 0
+    assert (tmp_path / "page.html").read_bytes().startswith(b"<!doctype html>")
+    capsys.readouterr()
+    assert report(tmp_path) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("openrlhf kimi report: error: ")
+    assert printed.err.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,57 @@
+"""The learning curves of results/ablations.json as results/ablations.svg; median of the seeds, and their range.
+
+    pip install --no-deps -r requirements/examples.txt && python benchmarks/plot_ablations.py
+"""
+
+import argparse
+import json
+from pathlib import Path
+from statistics import median
+
+import matplotlib
+from common import RESULTS
+
+PANELS = {
+    "Loss": ("mirror_descent", "rest", "grpo", "dr_grpo"),
+    "Sampling": ("mirror_descent", "curriculum_stages", "curriculum_hard_after"),
+    "Priorities": ("mirror_descent", "prioritized_failure", "prioritized_gradient"),
+    "Length reward": ("length_off", "length_at_once", "length_after_warm_up", "length_at_once_wrong_spared"),
+}
+
+
+def draw(variants: dict, path: Path) -> None:
+    """A row of held-out pass@1 and a row of response tokens over the generated tokens, a column for each panel."""
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, len(PANELS), figsize=(16, 7), sharex="col")
+    for column, (title, names) in enumerate(PANELS.items()):
+        for name in filter(variants.__contains__, names):
+            for row, key in enumerate(("pass_at_1", "response_tokens")):
+                _curve(axes[row][column], variants[name]["curves"], key, name)
+        axes[0][column].set(title=title, ylim=(0, 1))
+        axes[1][column].set(xlabel="generated tokens, thousands", ylim=(0, None))
+        axes[1][column].legend(fontsize="small")
+    axes[0][0].set_ylabel("held-out pass@1")
+    axes[1][0].set_ylabel("held-out response tokens")
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def _curve(axes, curves: list[list[dict]], key: str, label: str) -> None:
+    points = list(zip(*curves, strict=True))  # by evaluation, of all seeds
+    tokens = [median(point["generated_tokens"] for point in seeds) / 1000 for seeds in points]
+    values = [[point[key] for point in seeds] for seeds in points]
+    axes.plot(tokens, [median(seeds) for seeds in values], marker=".", label=label.replace("_", " "))
+    axes.fill_between(tokens, [min(seeds) for seeds in values], [max(seeds) for seeds in values], alpha=0.15)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=RESULTS / "ablations.json")
+    args = parser.parse_args()
+    draw(json.loads(args.results.read_text())["variants"], args.results.with_suffix(".svg"))
+
+
+if __name__ == "__main__":
+    main()
