@@ -1,6 +1,6 @@
 """The learning curves of results/ablations.json as results/ablations.svg; median of the seeds, and their range.
 
-    pip install --no-deps -r requirements/examples.txt && python benchmarks/plot_ablations.py
+pip install --no-deps -r requirements/examples.txt && python benchmarks/plot_ablations.py
 """
 
 import argparse

@@ -81,3 +81,27 @@ def test_an_engine_that_cannot_start_ends_the_run(tmp_path, models, start):
     assert "RolloutRayActor" in run.tail(3) and "could not start" in run.tail(3), run.tail()
     assert "max_model_len" in run.tail(3), run.tail()
     assert run.orphans() == []
+
+
+def test_length_and_sampling_in_openrlhfs_own_grpo(tmp_path, models, start):
+    """Two parts of the recipe in someone's GRPO run, and no other; an epoch ends in a smaller batch."""
+    run = start(
+        flags(
+            tmp_path,
+            models / "tied",
+            algo__advantage__estimator="group_norm",
+            data__max_samples=24,  # one batch and a half
+            train__num_episodes=2,
+            train__batch_size=32,
+            kimi__length__warm_up_steps=2,
+            kimi__sampling__priority="gradient",
+        ),
+        plugins="kimi-length,kimi-sampling,kimi-log",
+    )
+    assert run.process.wait(timeout=START_UP) == 0, run.tail()
+    steps = run.steps()
+    assert [step["rollout/num_samples"] for step in steps] == [64, 32, 64, 32]
+    assert [step["kimi/length_reward_weight"] for step in steps] == [0, 0, 0.2, 0.2]
+    assert [step["kimi/length_reward_mean"] == 0 for step in steps] == [True, True, False, False]
+    assert all(0 <= step["kimi/unsolved_group_share"] <= 1 for step in steps)
+    assert not any("kimi/log_ratio_mean" in step for step in steps)  # the policy is OpenRLHF's
