@@ -77,13 +77,40 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Rollout:
+    """k1.5 §2.6.2, partial rollouts. The report gives the rules, the numbers are ours."""
+
+    segment_tokens: int = option(
+        None, "tokens a response may grow by in one iteration; what is unfinished goes on in the next. Not set: whole"
+    )
+    in_flight: float = option(
+        2.0,
+        "prompts held at the start of an iteration at least, in rollout batches; a prompt is on average one iteration "
+        "less old than this when it is trained on (ours)",
+    )
+    held_limit: float = option(8.0, "prompts held at most, in rollout batches: bounds the buffer (ours)")
+    max_age: int = option(8, "iterations after which an unfinished response is ended as cut by length (ours)")
+    train_on: str = option(
+        "all",
+        "tokens of a response that are trained on: all, whichever policy wrote them, or its newest segment (§2.6.2)",
+        ("all", "newest"),
+    )
+    repetition_tokens: int = option(
+        128, "tokens that must repeat at the end of a response for it to be ended as a loop; 0: never (ours)"
+    )
+    repetition_count: int = option(8, "how often the pattern must come in a row (ours)")
+    repetition_period: int = option(64, "longest pattern looked for, tokens (ours)")
+    repetition_penalty: float = option(0.0, "taken from the reward of a response that ended as a loop (ours)")
+
+
+@dataclass(frozen=True)
 class Log:
     """What rollouts.jsonl keeps; no part of the report."""
 
     groups: int = option(2, "prompts a step whose responses are kept as text in rollouts.jsonl")
 
 
-SECTIONS = {"policy": Policy, "length": Length, "sampling": Sampling, "log": Log}
+SECTIONS = {"policy": Policy, "length": Length, "sampling": Sampling, "rollout": Rollout, "log": Log}
 
 
 def add_arguments(parser: argparse.ArgumentParser, section: str) -> None:

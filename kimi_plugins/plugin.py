@@ -140,6 +140,44 @@ class Sampling:
         return solved_shares(correctness_by_prompt(experiences, args.rollout.n_samples_per_prompt))
 
 
+class Rollout:
+    """§2.6.2: a token budget per iteration; unfinished responses go on in the next one."""
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_add_arguments(parser, command):
+        if command == "train":
+            options.add_arguments(parser, "rollout")
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_validate_config(args, command):
+        from kimi_plugins.rollout.settings import problems
+
+        return problems(args) if command == "train" else []
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_engine_args(args):
+        from kimi_plugins.rollout.settings import engine_args
+
+        return engine_args(args)
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_samples_generator(kwargs, args):
+        from kimi_plugins.rollout.generator import PartialSamplesGenerator
+
+        return PartialSamplesGenerator(**kwargs) if args.kimi.rollout.segment_tokens else None
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_shape_rewards(experiences, args):
+        from kimi_plugins.rollout.repetition import penalise
+
+        penalise(experiences, args.kimi.rollout.repetition_penalty)
+
+
 class Preflight:
     """Inputs that would fail, hang or do nothing later are refused before anything heavy starts."""
 
@@ -187,4 +225,4 @@ class Log:
 class Kimi:
     """The whole recipe: a bundle of all the plugins above."""
 
-    openrlhf_plugins = ("kimi-preflight", "kimi-policy", "kimi-length", "kimi-sampling", "kimi-log")
+    openrlhf_plugins = ("kimi-preflight", "kimi-policy", "kimi-length", "kimi-sampling", "kimi-rollout", "kimi-log")

@@ -3,6 +3,7 @@
 import ast
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 
 import openrlhf
 import pytest
@@ -11,12 +12,20 @@ from openrlhf import hookspecs, plugins
 from openrlhf.plugins import PluginError
 
 HOOKS = {name: spec for name, spec in vars(hookspecs).items() if name.startswith("openrlhf_")}
-SINGLE_PROVIDER = {"openrlhf_prompt_sampler", "openrlhf_group_advantages", "openrlhf_policy_loss"}
+SINGLE_PROVIDER = {
+    "openrlhf_engine_args",
+    "openrlhf_prompt_sampler",
+    "openrlhf_samples_generator",
+    "openrlhf_group_advantages",
+    "openrlhf_policy_loss",
+}
 # What a hook accepts, and what it refuses with the text of the refusal.
 ACCEPTED = {
     "openrlhf_validate_config": ["a problem"],
     "openrlhf_check_machine": [],
+    "openrlhf_engine_args": {"max_num_seqs": 8},
     "openrlhf_prompt_sampler": [2, 0, 1],
+    "openrlhf_samples_generator": SimpleNamespace(generate_samples=print),
     "openrlhf_group_advantages": torch.tensor([[0.5, -0.5], [0.0, 0.0]]),
     "openrlhf_policy_loss": torch.nn.Identity(),
     "openrlhf_metrics": {"a": 1.0},
@@ -25,6 +34,8 @@ REFUSED = {
     "openrlhf_validate_config": [("a problem", "list of strings or None, not str"), ([1], "list of strings")],
     "openrlhf_check_machine": [(("a problem",), "list of strings or None, not tuple")],
     "openrlhf_prompt_sampler": [(iter([0]), "a sampler with __iter__ and __len__ or None, not list_iterator")],
+    "openrlhf_engine_args": [(["max_num_seqs"], "a dict or None, not list")],
+    "openrlhf_samples_generator": [(print, "an openrlhf SamplesGenerator or None, not builtin_function_or_method")],
     "openrlhf_group_advantages": [
         (torch.zeros(4), "a tensor shaped like rewards or None, not Tensor torch.Size([4])"),
         ([[0.5, -0.5], [0.0, 0.0]], "a tensor shaped like rewards or None, not list"),

@@ -41,3 +41,14 @@ def test_a_message_of_several_lines_becomes_one():
     )
     assert "max_model_len (100000) is greater than 256" in said
     assert len(watch._last_exception(VALIDATION + "x" * 1000)) == 500
+
+
+def test_a_process_that_ray_killed_for_memory():
+    from ray.core.generated.common_pb2 import ActorDeathCause
+
+    message = (
+        "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 127.0.0.1) was 22.4GB "
+        "/ 23.5GB (0.95), which exceeds the memory usage threshold of 0.95; Object store memory usage: [- objects …"
+    )
+    said = watch._reason_of_death(ActorDeathCause(oom_context={"error_message": message}))
+    assert "low on memory" in said and "22.4GB / 23.5GB" in said and said.endswith("threshold of 0.95")

@@ -1,5 +1,5 @@
 import pytest
-from runs import Run, write_prompts
+from real_runs import Run, write_prompts
 
 from kimi_plugins.quickstart.model import build_model
 

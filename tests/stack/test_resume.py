@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 from openrlhf.utils import checkpoint
-from runs import flags
+from real_runs import flags
 
 from kimi_plugins import run_log
 

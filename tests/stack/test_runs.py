@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import flags
+from real_runs import flags
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 

@@ -1,0 +1,121 @@
+"""The buffer of partial rollouts: groups whose responses are not all finished, and finished ones not yet trained on.
+
+Plain data, kept small (8 bytes a token: an int32 and the float32 log-prob) and saved with the checkpoint.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class Trajectory:
+    """One response so far.
+
+    tokens: [n] int32, what was generated. log_probs: [n] float32, of the policy that wrote them, or empty.
+    segments: (policy version, number of tokens) in the order they were written; versions rise.
+    finish: "stop", "length" or "repetition" when it is finished, else None.
+    response: then what OpenRLHF's executor returned (prompt, reward, scores, …), with the prompt's tokens for all.
+    seed: of its sampling, or None.
+    """
+
+    tokens: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
+    log_probs: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    segments: list[tuple[int, int]] = field(default_factory=list)
+    finish: str | None = None
+    response: dict | None = None
+    seed: int | None = None
+
+    def extend(self, tokens, log_probs, version: int) -> None:
+        """Append what policy `version` wrote; log_probs: as many as tokens, or None if the run keeps none."""
+        if log_probs is not None and len(log_probs) != len(tokens):
+            raise ValueError(f"{len(tokens)} tokens with {len(log_probs)} log-probs")
+        if len(tokens) == 0:
+            return
+        self.tokens = np.concatenate([self.tokens, np.asarray(tokens, np.int32)])
+        if log_probs is not None:
+            self.log_probs = np.concatenate([self.log_probs, np.asarray(log_probs, np.float32)])
+        if self.segments and self.segments[-1][0] == version:
+            version, length = self.segments.pop()
+            self.segments.append((version, length + len(tokens)))
+        else:
+            self.segments.append((version, len(tokens)))
+
+    def newest(self) -> int:
+        """Number of tokens of the last segment."""
+        return self.segments[-1][1] if self.segments else 0
+
+
+@dataclass
+class Group:
+    """A prompt with its k trajectories. index: its row in the data set; version: of the policy when it was drawn."""
+
+    index: int
+    prompt: str
+    label: str
+    images: list | None
+    version: int
+    trajectories: list[Trajectory]
+
+    @property
+    def finished(self) -> bool:
+        return all(trajectory.finish for trajectory in self.trajectories)
+
+    def unfinished(self) -> list[Trajectory]:
+        return [trajectory for trajectory in self.trajectories if trajectory.finish is None]
+
+
+class Buffer:
+    """Groups in the order they were drawn."""
+
+    def __init__(self) -> None:
+        self.groups: list[Group] = []
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def add(self, group: Group) -> None:
+        self.groups.append(group)
+
+    def unfinished(self) -> list[Group]:
+        return [group for group in self.groups if not group.finished]
+
+    def finished(self) -> list[Group]:
+        return [group for group in self.groups if group.finished]
+
+    def take(self, count: int) -> list[Group]:
+        """Remove and return the first `count` finished groups, or all if they are fewer: the longest waiting first."""
+        taken = self.finished()[:count]
+        for group in taken:
+            self.discard(group)
+        return taken
+
+    def discard(self, group: Group) -> None:
+        self.groups = [other for other in self.groups if other is not group]
+
+    def trajectories(self) -> Iterator[Trajectory]:
+        for group in self.groups:
+            yield from group.trajectories
+
+    def tokens(self) -> int:
+        return sum(len(trajectory.tokens) for trajectory in self.trajectories())
+
+    def nbytes(self) -> int:
+        """Bytes of the tokens and log-probs held."""
+        return sum(trajectory.tokens.nbytes + trajectory.log_probs.nbytes for trajectory in self.trajectories())
+
+    def state_dict(self) -> dict:
+        """Shares the arrays with the buffer: they are replaced, never changed."""
+        return {
+            "groups": [
+                vars(group) | {"trajectories": [dict(vars(trajectory)) for trajectory in group.trajectories]}
+                for group in self.groups
+            ]
+        }
+
+    def load_state_dict(self, state: dict) -> None:
+        self.groups = [
+            Group(**group | {"trajectories": [Trajectory(**trajectory) for trajectory in group["trajectories"]]})
+            for group in state["groups"]
+        ]

@@ -1,0 +1,195 @@
+"""Rollouts with a token budget per iteration, in OpenRLHF's synchronous loop (k1.5 §2.6.2)."""
+
+import itertools
+import random
+
+import ray
+import torch
+from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator, _collect_prompt_batch
+from openrlhf.trainer.ray.vllm_engine import batch_vllm_engine_call
+from tqdm import tqdm
+
+from kimi_plugins.rollout.buffer import Buffer, Group, Trajectory
+from kimi_plugins.rollout.repetition import LOOPED
+from kimi_plugins.rollout.segments import Part, advance
+
+
+def to_draw(*, finished: int, running: int, held: int, batch: int, in_flight: int, limit: int) -> int:
+    """How many prompts to draw now, if there are any left (ours; the report gives no number).
+
+    At the start of an iteration the groups held are filled up to in_flight. Later a prompt is drawn for every group
+    that this iteration can no longer finish, while fewer than `batch` are finished or may still be. How many are drawn
+    in all does not depend on which engine is faster.
+
+    finished, running: groups held that are finished, and that still write in this iteration.
+    held: all groups, with those that have spent this iteration's budget. limit: of them.
+    """
+    short = batch - finished - running
+    return max(0, min(max(short, in_flight - held), limit - held))
+
+
+class PartialSamplesGenerator(SamplesGenerator):
+    """Every call lets each unfinished response grow by at most kimi.rollout.segment_tokens."""
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.options = self.args.kimi.rollout
+        self.buffer = Buffer()
+        self.version = 0  # of the policy: calls so far, each followed by an update
+        self.drawn = 0  # prompts in this run
+        self.drained = False  # no prompt left in this episode
+        self._filtered = 0  # groups of this iteration
+        self._turn = itertools.cycle(self.vllm_engines)
+        self._tokenizer_ref = None
+
+    def state_dict(self) -> dict:
+        state = {"version": self.version, "drawn": self.drawn, "drained": self.drained}
+        return state | {"buffer": self.buffer.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        if state:  # empty in a checkpoint of whole rollouts
+            self.version, self.drawn, self.drained = state["version"], state["drawn"], state["drained"]
+            self.buffer.load_state_dict(state["buffer"])
+
+    @torch.no_grad()
+    def generate_samples(self, seed=None, **generate_kwargs):
+        """As SamplesGenerator's. seed is not used: see _seeds."""
+        if getattr(self, "_dataloader_iter", None) is None and not self.drained:
+            self._dataloader_iter = iter(self.prompts_dataloader)
+        before = self.drawn
+        if self.args.vllm.enable_sleep:
+            batch_vllm_engine_call(self.vllm_engines, "wake_up")
+        self._iterate(generate_kwargs)
+        if self.args.vllm.enable_sleep:
+            batch_vllm_engine_call(self.vllm_engines, "sleep")
+
+        groups = self.buffer.take(self.args.rollout.batch_size)
+        experiences = [experience for group in groups for experience in self._experiences(group, generate_kwargs)]
+        self.version += 1
+        exhausted = self.drained and len(self.buffer) == 0
+        if exhausted:
+            self.drained = False  # the next episode begins anew
+        pass_rate = 100 * len(groups) / (len(groups) + self._filtered) if groups else None
+        return experiences, pass_rate, self.drawn - before, exhausted
+
+    def _iterate(self, generate_kwargs) -> None:
+        """Advance what is held and what is drawn, until a batch is finished or nothing is left."""
+        batch = self.args.rollout.batch_size
+        self._filtered = 0
+        with tqdm(total=batch, desc="Generate samples") as bar:
+            while True:
+                pending = {self._dispatch(group, generate_kwargs): group for group in self.buffer.unfinished()}
+                self._draw(pending, generate_kwargs)
+                while pending:
+                    ready, results = self._next_result(pending)
+                    self._collect(pending.pop(ready), results, generate_kwargs)
+                    self._draw(pending, generate_kwargs)
+                    bar.set_postfix(held=len(self.buffer), refresh=False)
+                    bar.update(min(batch, len(self.buffer.finished())) - bar.n)
+                # Otherwise the budget was too small for what is held; the policy is the same, so it simply goes on.
+                if len(self.buffer.finished()) >= batch or not self.buffer.unfinished():
+                    return
+
+    def _draw(self, pending: dict, generate_kwargs) -> None:
+        """Draw and dispatch the prompts that are due, adding to `pending`."""
+        while not self.drained and (count := self._due(running=len(pending))):
+            prompts, labels, images, indices, self.drained = _collect_prompt_batch(self._dataloader_iter, count)
+            for prompt, label, image, index in zip(prompts, labels, images, indices, strict=True):
+                trajectories = [Trajectory(seed=seed) for seed in self._seeds()]
+                group = Group(index, prompt, label, image, self.version, trajectories)
+                self.buffer.add(group)
+                self.drawn += 1
+                pending[self._dispatch(group, generate_kwargs)] = group
+        if self.drained:
+            self._dataloader_iter = None
+
+    def _seeds(self) -> list[int | None]:
+        """Of the next prompt's responses: by its place in the run, so that they do not depend on the budget."""
+        k = self.args.rollout.n_samples_per_prompt
+        if not self.args.train.full_determinism_enable:
+            return [None] * k
+        rng = random.Random(f"{self.args.train.seed} {self.drawn}")
+        return [rng.getrandbits(48) for _ in range(k)]
+
+    def _due(self, running: int) -> int:
+        batch = self.args.rollout.batch_size
+        return to_draw(
+            finished=len(self.buffer.finished()),
+            running=running,
+            held=len(self.buffer),
+            batch=batch,
+            in_flight=round(self.options.in_flight * batch),
+            limit=round(self.options.held_limit * batch),
+        )
+
+    def _dispatch(self, group: Group, generate_kwargs):
+        """Ask the next engine for a segment of each unfinished response of a group; the remote call."""
+        self._tokenizer_ref = self._tokenizer_ref or ray.put(self.tokenizer)  # large, and needed by every call
+        too_old = self.version - group.version >= self.options.max_age
+        return next(self._turn).run.remote(
+            advance,
+            parts=[Part(part.tokens, part.seed, end=too_old) for part in group.unfinished()],
+            sampling_params=self._sampling_params(**generate_kwargs),
+            segment_tokens=self.options.segment_tokens,
+            repetition=self._repetition(),
+            prompt=group.prompt,
+            label=group.label,
+            images=group.images,
+            max_length=generate_kwargs["max_len"],
+            hf_tokenizer=self._tokenizer_ref,
+        )
+
+    @staticmethod
+    def _next_result(pending: dict) -> tuple:
+        """Of the remote calls, one that is done, and its result."""
+        [ready], _ = ray.wait(list(pending), num_returns=1)
+        return ready, ray.get(ready)
+
+    def _repetition(self) -> dict | None:
+        chosen = self.options
+        if not chosen.repetition_tokens:
+            return None
+        return {
+            "max_period": chosen.repetition_period,
+            "min_tokens": chosen.repetition_tokens,
+            "min_count": chosen.repetition_count,
+        }
+
+    def _collect(self, group: Group, results: list[dict], generate_kwargs) -> None:
+        """Add the new segments to a group; if it is finished now, show it to the plugins and filter it."""
+        for trajectory, result in zip(group.unfinished(), results, strict=True):
+            trajectory.extend(result["tokens"], result["log_probs"], self.version)
+            trajectory.finish, trajectory.response = result["finish"], result["response"]
+        if not group.finished:
+            return
+        experiences = self._experiences(group, generate_kwargs)
+        self._group_scored(experiences, group.index)
+        if self.args.algo.dynamic_filtering_enable and self._filtered_out(experiences):
+            self.buffer.discard(group)
+            self._filtered += 1
+
+    def _experiences(self, group: Group, generate_kwargs) -> list:
+        return [self._experience(group, trajectory, generate_kwargs) for trajectory in group.trajectories]
+
+    def _experience(self, group: Group, trajectory: Trajectory, generate_kwargs):
+        """As OpenRLHF makes it of a response that was generated in one go."""
+        prompt = trajectory.response["prompt_tokens"]
+        tokens = prompt + trajectory.tokens.tolist()
+        log_probs = [0.0] * len(prompt) + trajectory.log_probs.tolist() if len(trajectory.log_probs) else None
+        whole = {"observation_tokens": tokens, "action_ranges": [(len(prompt), len(tokens))]}
+        logs = trajectory.response["extra_logs"] | self._logs(group, trajectory)
+        response = trajectory.response | whole | {"rollout_log_probs": log_probs, "extra_logs": logs}
+        experience = self._process_response_into_experience(response, **generate_kwargs)
+        if self.options.train_on == "newest":
+            # action_mask [1, n - 1] is about the tokens from the second on.
+            experience.action_mask[:, : len(tokens) - trajectory.newest() - 1] = 0
+        return experience
+
+    def _logs(self, group: Group, trajectory: Trajectory) -> dict[str, float]:
+        return {
+            "kimi/segments_mean": float(len(trajectory.segments)),
+            "kimi/staleness_mean": float(self.version - group.version),
+            "kimi/held_groups": float(len(self.buffer)),
+            "kimi/held_mib": self.buffer.nbytes() / 2**20,
+            LOOPED: float(trajectory.finish == "repetition"),
+        }

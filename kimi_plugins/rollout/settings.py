@@ -1,0 +1,60 @@
+"""What partial rollouts need of the configuration, checked before the run starts (k1.5 §2.6.2)."""
+
+from collections.abc import Iterator
+
+
+def problems(args) -> list[str]:
+    return list(_problems(args)) if args.kimi.rollout.segment_tokens is not None else []
+
+
+def _problems(args) -> Iterator[str]:
+    chosen, rollout = args.kimi.rollout, args.rollout
+    segment = chosen.segment_tokens
+    if segment < 1:
+        yield f"kimi.rollout.segment_tokens is {segment}: it must be at least 1; leave it out for whole rollouts"
+    elif segment > args.data.max_len:
+        yield (
+            f"kimi.rollout.segment_tokens is {segment}, more than the context (data.max_len {args.data.max_len}): "
+            "nothing would ever be cut; lower it, or leave it out for whole rollouts"
+        )
+    elif segment < rollout.min_new_tokens:
+        yield (
+            f"kimi.rollout.segment_tokens is {segment}, less than the shortest response allowed "
+            f"(rollout.min_new_tokens {rollout.min_new_tokens}); raise it to that"
+        )
+    if chosen.in_flight < 1:
+        yield f"kimi.rollout.in_flight is {chosen.in_flight}: it must be at least 1 rollout batch"
+    if chosen.held_limit < max(1, chosen.in_flight):
+        yield f"kimi.rollout.held_limit is {chosen.held_limit}: it must be at least kimi.rollout.in_flight"
+    if chosen.max_age < 1:
+        yield f"kimi.rollout.max_age is {chosen.max_age}: it must be at least 1 iteration"
+    if chosen.repetition_tokens < 0:
+        yield f"kimi.rollout.repetition_tokens is {chosen.repetition_tokens}: it must be a number of tokens, 0 for off"
+    if chosen.repetition_count < 2:
+        yield f"kimi.rollout.repetition_count is {chosen.repetition_count}: it must be at least 2"
+    if chosen.repetition_period < 1:
+        yield f"kimi.rollout.repetition_period is {chosen.repetition_period}: it must be at least 1 token"
+    if args.train.agent_func_path:
+        yield (
+            "train.agent_func_path: partial rollouts go on with one response; a multi-turn agent's turns cannot be "
+            "taken up again. Leave out kimi.rollout.segment_tokens, or the agent"
+        )
+    if args.train.async_enable:
+        yield ("train.async_enable: partial rollouts belong to the synchronous loop; turn one of the two off")
+    if rollout.vllm_generate_batch_size not in (None, rollout.batch_size):
+        yield (
+            f"rollout.vllm_generate_batch_size is {rollout.vllm_generate_batch_size}: with partial rollouts "
+            "kimi.rollout.in_flight says how many prompts are in flight; leave it out"
+        )
+    if args.train.full_determinism_enable and (rollout.temperature not in (0, 1) or rollout.top_p != 1):
+        yield (
+            f"train.full_determinism_enable with rollout.temperature {rollout.temperature} and rollout.top_p "
+            f"{rollout.top_p}: responses that go on are seeded by their place, for which both must be 1"
+        )
+
+
+def engine_args(args) -> dict | None:
+    """Under full determinism, tokens are drawn by trajectory and place (see noise.py), from unchanged log-probs."""
+    if args.kimi.rollout.segment_tokens is None or not args.train.full_determinism_enable:
+        return None
+    return {"logits_processors": ["kimi_plugins.rollout.noise:PlacedNoise"], "logprobs_mode": "raw_logprobs"}

@@ -1,0 +1,264 @@
+"""Which prompts are drawn, what is held, and what is trained on, with engines that write made-up tokens."""
+
+import itertools
+import pickle
+import random
+from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from kimi_plugins import options
+from kimi_plugins.rollout.generator import PartialSamplesGenerator, to_draw
+
+K, BATCH, SEGMENT = 4, 8, 20
+
+
+def length(row: int, n: int) -> int:
+    """Of the n-th response to a prompt: log-normal, median 12 tokens, some above 100."""
+    return min(300, 1 + int(random.Random(1000 * row + n).lognormvariate(2.5, 1.0)))
+
+
+class Loader:
+    """What the generator needs of the prompts' data loader; goes on after load_state_dict."""
+
+    sampler = None
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.drawn = rows, 0
+
+    def __iter__(self):
+        while self.drawn < self.rows:
+            row, self.drawn = self.drawn, self.drawn + 1
+            yield None, [f"prompt {row}"], [f"label {row}"], [None], [row]
+        self.drawn = 0
+
+
+class Call:
+    def __init__(self, ready: float, results: list[dict]) -> None:
+        self.ready, self.results = ready, results
+
+
+class Generator(PartialSamplesGenerator):
+    """Engines of random speed; a response's length depends on its prompt and number alone, its score on the prompt."""
+
+    def __init__(self, *, rows=64, speed=0, filtering=False, **changed) -> None:
+        rollout = replace(options.Rollout(), **{"segment_tokens": SEGMENT, "max_age": 1000} | changed)
+        advantage = SimpleNamespace(is_correction_level="token")
+        args = SimpleNamespace(
+            kimi=SimpleNamespace(rollout=rollout),
+            rollout=SimpleNamespace(batch_size=BATCH, n_samples_per_prompt=K),
+            train=SimpleNamespace(full_determinism_enable=True, seed=1),
+            vllm=SimpleNamespace(enable_sleep=False),
+            algo=SimpleNamespace(
+                dynamic_filtering_enable=filtering, dynamic_filtering_range=(0.1, 0.9), advantage=advantage
+            ),
+        )
+        super().__init__(
+            strategy=SimpleNamespace(args=args),
+            prompts_dataloader=Loader(rows),
+            eval_dataloader=None,
+            tokenizer=None,
+            vllm_engines=["engine"],
+        )
+        self.clock, self.speed = 0.0, random.Random(speed)
+        self.scored: list[int] = []
+        self.grown: list[int] = []
+
+    def _dispatch(self, group, generate_kwargs):
+        ended = self.version - group.version >= self.options.max_age
+        results = []
+        for n, trajectory in enumerate(group.trajectories):
+            if trajectory.finish is None:
+                before, whole = len(trajectory.tokens), length(group.index, n)
+                new = 0 if ended else min(whole - before, SEGMENT)
+                self.grown.append(new)
+                result = {"tokens": range(before, before + new), "log_probs": [-float(self.version)] * new}
+                if ended or before + new == whole:
+                    score = float(group.index % 3 == 0)
+                    response = {"prompt": group.prompt, "label": group.label, "prompt_tokens": [7, 7]}
+                    response |= {"reward": score, "scores": score, "truncated": ended, "extra_logs": {}}
+                    result |= {"finish": "length" if ended else "stop", "response": response}
+                results.append({"finish": None, "response": None} | result)
+        return Call(self.clock + self.speed.random(), results)
+
+    def _next_result(self, pending):
+        ready = min(pending, key=lambda call: call.ready)
+        self.clock = ready.ready
+        return ready, ready.results
+
+    def _group_scored(self, experiences, index):
+        self.scored.append(index)
+
+    def batch(self):
+        return self.generate_samples(max_len=1000)
+
+
+def run(generator) -> list:
+    """All batches of an episode, each a list of experiences."""
+    batches = []
+    while True:
+        experiences, _, _, exhausted = generator.batch()
+        if experiences:
+            batches.append(experiences)
+        if exhausted:
+            return batches
+
+
+def trained(batches) -> Counter:
+    return Counter((e.prompts[0], e.response_length.item()) for batch in batches for e in batch)
+
+
+EVERY_RESPONSE = Counter((f"prompt {row}", length(row, n)) for row in range(64) for n in range(K))
+
+
+@pytest.mark.parametrize("in_flight", [1.0, 2.0, 5.0])
+def test_every_response_is_trained_on_once_whatever_its_length(in_flight):
+    """So the trained lengths are those of whole rollouts: the short ones that finish first push no long one out."""
+    generator = Generator(in_flight=in_flight)
+    batches = run(generator)
+    assert trained(batches) == EVERY_RESPONSE
+    assert sorted(generator.scored) == list(range(64))
+    assert [len(batch) for batch in batches] == [BATCH * K] * 8  # every step has its whole batch
+    assert max(generator.grown) == SEGMENT
+    for batch in batches:  # a prompt's responses are neighbours, as the group baseline needs them
+        prompts = [e.prompts[0] for e in batch]
+        assert all(len(set(prompts[i : i + K])) == 1 for i in range(0, len(prompts), K))
+
+
+def test_what_is_trained_on_does_not_depend_on_the_engines_speed():
+    def batches(speed):
+        return [trained([batch]) for batch in run(Generator(speed=speed))]
+
+    assert batches(1) == batches(2)
+
+
+def test_a_response_that_was_cut_is_what_it_would_have_been_in_one_go():
+    for experience in (e for batch in run(Generator()) for e in batch):
+        n = experience.response_length.item()
+        assert experience.sequences[0].tolist() == [7, 7, *range(n)]
+        assert experience.action_mask[0].tolist() == [0, *[1] * n]
+        segments = [len(list(part)) for _, part in itertools.groupby(experience.rollout_log_probs[0, 1:].tolist())]
+        assert sum(segments) == n and max(segments) <= SEGMENT * 8
+        assert experience.info["kimi/segments_mean"] == len(segments)
+
+
+def test_only_the_newest_segment_is_trained_on_if_asked():
+    """The mask covers it, the length is still that of the whole response."""
+    found = set()
+    for whole, newest in zip(run(Generator()), run(Generator(train_on="newest")), strict=True):
+        for all_of_it, part in zip(whole, newest, strict=True):
+            assert torch.equal(all_of_it.sequences, part.sequences)
+            assert all_of_it.response_length == part.response_length
+            written_by = all_of_it.rollout_log_probs[0, 1:]
+            expected = torch.cat([torch.zeros(1, dtype=torch.long), (written_by == written_by[-1]).long()])
+            assert torch.equal(part.action_mask[0], expected)
+            found.add(int(part.info["kimi/segments_mean"]))
+    assert len(found) > 2
+
+
+@pytest.mark.parametrize("in_flight", [1.0, 2.0, 4.0])
+def test_a_prompt_waits_for_as_many_iterations_as_batches_are_held(in_flight):
+    """Little's law: what is held after a batch was taken, over what is taken, is how old it gets on average."""
+    batches = run(Generator(rows=640, in_flight=in_flight, held_limit=20.0))[10:70]  # without filling and draining
+
+    def mean(name):
+        return torch.cat([e.info[name] for batch in batches for e in batch]).mean().item()
+
+    assert mean("kimi/staleness_mean") == pytest.approx(mean("kimi/held_groups") / BATCH, rel=0.05)
+    assert mean("kimi/held_groups") >= (in_flight - 1) * BATCH
+
+
+def test_an_old_response_is_ended_as_cut_by_length():
+    experiences = [e for batch in run(Generator(max_age=3)) for e in batch]
+    assert len(experiences) == 64 * K
+    assert max(e.info["kimi/staleness_mean"].item() for e in experiences) >= 3
+    cut = [e for e in experiences if e.truncated]
+    assert 0 < len(cut) < len(experiences) / 4
+    assert {e.response_length.item() for e in cut} <= set(range(SEGMENT, 300, SEGMENT))
+
+
+def test_the_buffer_is_bounded():
+    generator = Generator(rows=640, in_flight=1.5, held_limit=1.5)
+    held = []
+    add = generator.buffer.add
+
+    def counted(group):
+        add(group)
+        held.append(len(generator.buffer))
+
+    generator.buffer.add = counted
+    batches = run(generator)
+    assert max(held) == 12
+    assert [len(batch) for batch in batches] == [BATCH * K] * 80
+
+
+def test_filtered_groups_are_replaced():
+    generator = Generator(filtering=True)  # all scores of a prompt are equal: every group is filtered out
+    assert run(generator) == []
+    assert sorted(generator.scored) == list(range(64))
+    assert len(generator.buffer) == 0
+
+
+def test_a_resumed_run_goes_on_with_the_very_same_responses():
+    whole = [trained([batch]) for batch in run(Generator())]
+    first = Generator()
+    for _ in range(3):
+        first.batch()
+    state, drawn = pickle.loads(pickle.dumps(first.state_dict())), first.prompts_dataloader.drawn
+
+    resumed = Generator()
+    resumed.load_state_dict(state)
+    resumed.prompts_dataloader.drawn = drawn
+    assert resumed.version == 3 and resumed.buffer.tokens() == first.buffer.tokens() > 0
+    assert [trained([batch]) for batch in run(resumed)] == whole[3:]
+
+
+def test_seeds_depend_on_the_prompt_alone():
+    def seeds(**changed):
+        generator, found = Generator(**changed), {}
+        add = generator.buffer.add
+
+        def noted(group):
+            add(group)
+            found[group.index] = [trajectory.seed for trajectory in group.trajectories]
+
+        generator.buffer.add = noted
+        run(generator)
+        return found
+
+    one, other = seeds(in_flight=1.0), seeds(in_flight=5.0, speed=3)
+    assert one == other and len({seed for k in one.values() for seed in k}) == 64 * K
+
+
+def test_a_checkpoint_of_whole_rollouts_has_no_buffer():
+    generator = Generator()
+    generator.load_state_dict({})
+    assert trained(run(generator)) == EVERY_RESPONSE
+
+
+def test_the_next_episode_begins_anew():
+    generator = Generator()
+    assert trained(run(generator)) == trained(run(generator)) == EVERY_RESPONSE
+
+
+def test_fewer_prompts_than_a_batch():
+    assert [len(batch) for batch in run(Generator(rows=3))] == [3 * K]
+
+
+@pytest.mark.parametrize(
+    "finished, running, held, due",
+    [
+        (0, 0, 0, 16),  # the first iteration fills up
+        (0, 16, 16, 0),
+        (3, 5, 16, 0),  # 8 may still be finished
+        (3, 4, 16, 1),  # 7 at most: one more is needed
+        (0, 0, 31, 1),  # not above the limit
+        (0, 0, 32, 0),
+        (9, 0, 16, 0),
+    ],
+)
+def test_how_many_prompts_are_drawn(finished, running, held, due):
+    assert to_draw(finished=finished, running=running, held=held, batch=8, in_flight=16, limit=32) == due

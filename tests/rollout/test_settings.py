@@ -1,0 +1,79 @@
+"""What of a configuration partial rollouts refuse, and what they ask of the engines."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from kimi_plugins import options
+from kimi_plugins.plugin import Rollout
+
+
+def settings(*, segment_tokens=64, chosen=None, **changed):
+    flat = {
+        "rollout.min_new_tokens": 0,
+        "rollout.batch_size": 32,
+        "rollout.vllm_generate_batch_size": None,
+        "rollout.temperature": 1.0,
+        "rollout.top_p": 1.0,
+        "data.max_len": 512,
+        "train.agent_func_path": None,
+        "train.async_enable": False,
+        "train.full_determinism_enable": False,
+    } | {key.replace("__", "."): value for key, value in changed.items()}
+    args = SimpleNamespace()
+    for key, value in flat.items():
+        section, name = key.split(".")
+        vars(args).setdefault(section, SimpleNamespace())
+        setattr(getattr(args, section), name, value)
+    rollout = replace(options.Rollout(), segment_tokens=segment_tokens, **(chosen or {}))
+    args.kimi = SimpleNamespace(rollout=rollout)
+    return args
+
+
+def problems(args):
+    return Rollout.openrlhf_validate_config(args, "train")
+
+
+def test_the_defaults_are_accepted():
+    assert problems(settings()) == []
+    assert problems(settings(rollout__vllm_generate_batch_size=32)) == []
+    assert problems(settings(train__full_determinism_enable=True)) == []
+
+
+@pytest.mark.parametrize(
+    "args, told",
+    [
+        (settings(segment_tokens=0), "kimi.rollout.segment_tokens is 0: it must be at least 1"),
+        (settings(segment_tokens=513), "more than the context (data.max_len 512)"),
+        (settings(segment_tokens=5, rollout__min_new_tokens=6), "less than the shortest response allowed"),
+        (settings(chosen={"in_flight": 0.5}), "kimi.rollout.in_flight is 0.5"),
+        (settings(chosen={"in_flight": 3.0, "held_limit": 2.0}), "kimi.rollout.held_limit is 2.0"),
+        (settings(chosen={"max_age": 0}), "kimi.rollout.max_age is 0"),
+        (settings(chosen={"repetition_tokens": -1}), "kimi.rollout.repetition_tokens is -1"),
+        (settings(chosen={"repetition_count": 1}), "kimi.rollout.repetition_count is 1"),
+        (settings(chosen={"repetition_period": 0}), "kimi.rollout.repetition_period is 0"),
+        (settings(train__agent_func_path="agent.py"), "a multi-turn agent's turns cannot be taken up again"),
+        (settings(train__async_enable=True), "belong to the synchronous loop"),
+        (settings(rollout__vllm_generate_batch_size=64), "rollout.vllm_generate_batch_size is 64"),
+        (settings(train__full_determinism_enable=True, rollout__temperature=0.7), "for which both must be 1"),
+        (settings(train__full_determinism_enable=True, rollout__top_p=0.9), "for which both must be 1"),
+    ],
+)
+def test_a_setting_that_would_not_work_is_one_problem(args, told):
+    [problem] = problems(args)
+    assert told in problem
+
+
+def test_whole_rollouts_ask_for_nothing():
+    args = settings(segment_tokens=None, train__full_determinism_enable=True, chosen={"max_age": 0})
+    assert problems(args) == []
+    assert Rollout.openrlhf_engine_args(args) is None
+    assert Rollout.openrlhf_samples_generator({}, args) is None
+
+
+def test_seeded_runs_bring_their_noise_to_the_engines():
+    assert Rollout.openrlhf_engine_args(settings()) is None
+    asked = Rollout.openrlhf_engine_args(settings(train__full_determinism_enable=True))
+    assert asked["logits_processors"] == ["kimi_plugins.rollout.noise:PlacedNoise"]
+    assert asked["logprobs_mode"] == "raw_logprobs"
