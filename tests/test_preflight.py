@@ -176,6 +176,7 @@ def place(tmp_path, monkeypatch):
     for name in (*unset, "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "CUDA_VISIBLE_DEVICES", machine.KV_SPACE):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "built"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setattr(machine, "NVIDIA_DEVICES", (str(tmp_path / "dev/nvidia[0-9]*"),))
     monkeypatch.setattr(machine, "OTHER_ACCELERATORS", (str(tmp_path / "dev/kfd"),))
@@ -699,6 +700,13 @@ class TestMachine:
         assert "0.8 GiB are available" in only()
         (place / "max").write_text("max\n")
         assert machine.memory()[0] == psutil.virtual_memory().total
+
+    def test_lock_of_a_killed_build(self, place):
+        lock = place / "built" / "py311_cpu" / "deepspeed_shm_comm" / "lock"
+        lock.parent.mkdir(parents=True)
+        with lock.open("w"):  # a build that is going on
+            assert found() == []
+        assert only() == f"{lock}: left by a build that was killed; the run would wait for it for ever: rm {lock}"
 
     def test_sync_backend(self):
         assert only(vllm__sync_backend="nccl").startswith("vllm.sync_backend: nccl needs CUDA devices")

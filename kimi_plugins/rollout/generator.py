@@ -7,11 +7,15 @@ import ray
 import torch
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator, _collect_prompt_batch
 from openrlhf.trainer.ray.vllm_engine import batch_vllm_engine_call
+from openrlhf.utils.logging_utils import init_logger
 from tqdm import tqdm
 
+from kimi_plugins.rollout import engines
 from kimi_plugins.rollout.buffer import Buffer, Group, Trajectory
 from kimi_plugins.rollout.repetition import LOOPED
 from kimi_plugins.rollout.segments import Part, advance
+
+logger = init_logger(__name__)
 
 
 def to_draw(*, finished: int, running: int, held: int, batch: int, in_flight: int, limit: int) -> int:
@@ -40,6 +44,7 @@ class PartialSamplesGenerator(SamplesGenerator):
         self.drained = False  # no prompt left in this episode
         self._filtered = 0  # groups of this iteration
         self._turn = itertools.cycle(self.vllm_engines)
+        self._restarts = engines.Restarts(self.vllm_engines)
         self._tokenizer_ref = None
 
     def state_dict(self) -> dict:
@@ -57,6 +62,8 @@ class PartialSamplesGenerator(SamplesGenerator):
         if getattr(self, "_dataloader_iter", None) is None and not self.drained:
             self._dataloader_iter = iter(self.prompts_dataloader)
         before = self.drawn
+        if self.version == 0 and self.args.vllm.max_restarts:
+            self.restart_dead_engines()  # learns their processes
         if self.args.vllm.enable_sleep:
             batch_vllm_engine_call(self.vllm_engines, "wake_up")
         self._iterate(generate_kwargs)
@@ -82,6 +89,9 @@ class PartialSamplesGenerator(SamplesGenerator):
                 self._draw(pending, generate_kwargs)
                 while pending:
                     ready, results = self._next_result(pending)
+                    if results is None:
+                        self._redo(pending, ready, generate_kwargs)
+                        continue
                     self._collect(pending.pop(ready), results, generate_kwargs)
                     self._draw(pending, generate_kwargs)
                     bar.set_postfix(held=len(self.buffer), refresh=False)
@@ -141,9 +151,27 @@ class PartialSamplesGenerator(SamplesGenerator):
 
     @staticmethod
     def _next_result(pending: dict) -> tuple:
-        """Of the remote calls, one that is done, and its result."""
+        """Of the remote calls, one that is done, and its result; None if its engine died."""
         [ready], _ = ray.wait(list(pending), num_returns=1)
-        return ready, ray.get(ready)
+        return ready, engines.result(ready)
+
+    def _redo(self, pending: dict, failed, generate_kwargs) -> None:
+        """Restart what died, and ask again for the segments that went with it: the buffer has what was before."""
+        logger.warning("A vLLM engine died; its segments are generated again.")
+        lost = [pending.pop(failed)]
+        while pending:  # the other engines finish first: all of them are about to load the weights
+            ready, results = self._next_result(pending)
+            group = pending.pop(ready)
+            if results is None:
+                lost.append(group)
+            else:
+                self._collect(group, results, generate_kwargs)
+        self.restart_dead_engines()
+        self.restore_engines()
+        pending.update({self._dispatch(group, generate_kwargs): group for group in lost})
+
+    def restart_dead_engines(self) -> bool:
+        return self._restarts.revive()
 
     def _repetition(self) -> dict | None:
         chosen = self.options

@@ -44,14 +44,14 @@ class Call:
 class Generator(PartialSamplesGenerator):
     """Engines of random speed; a response's length depends on its prompt and number alone, its score on the prompt."""
 
-    def __init__(self, *, rows=64, speed=0, filtering=False, **changed) -> None:
+    def __init__(self, *, rows=64, speed=0, filtering=False, deaths=0.0, **changed) -> None:
         rollout = replace(options.Rollout(), **{"segment_tokens": SEGMENT, "max_age": 1000} | changed)
         advantage = SimpleNamespace(is_correction_level="token")
         args = SimpleNamespace(
             kimi=SimpleNamespace(rollout=rollout),
             rollout=SimpleNamespace(batch_size=BATCH, n_samples_per_prompt=K),
             train=SimpleNamespace(full_determinism_enable=True, seed=1),
-            vllm=SimpleNamespace(enable_sleep=False),
+            vllm=SimpleNamespace(enable_sleep=False, max_restarts=0),
             algo=SimpleNamespace(
                 dynamic_filtering_enable=filtering, dynamic_filtering_range=(0.1, 0.9), advantage=advantage
             ),
@@ -63,7 +63,9 @@ class Generator(PartialSamplesGenerator):
             tokenizer=None,
             vllm_engines=["engine"],
         )
+        del self.restore_engines  # the trainer would set it
         self.clock, self.speed = 0.0, random.Random(speed)
+        self.deaths, self.restarted, self.restored = deaths, 0, 0  # chance that an engine dies with its segment
         self.scored: list[int] = []
         self.grown: list[int] = []
 
@@ -87,7 +89,14 @@ class Generator(PartialSamplesGenerator):
     def _next_result(self, pending):
         ready = min(pending, key=lambda call: call.ready)
         self.clock = ready.ready
-        return ready, ready.results
+        return ready, None if self.speed.random() < self.deaths else ready.results
+
+    def restart_dead_engines(self):
+        self.restarted += 1
+
+    def restore_engines(self):
+        assert self.restarted == self.restored + 1  # weights only after the engine is there
+        self.restored += 1
 
     def _group_scored(self, experiences, index):
         self.scored.append(index)
@@ -133,6 +142,21 @@ def test_what_is_trained_on_does_not_depend_on_the_engines_speed():
         return [trained([batch]) for batch in run(Generator(speed=speed))]
 
     assert batches(1) == batches(2)
+
+
+def test_dying_engines_cost_segments_but_no_response_is_lost_or_doubled():
+    generator = Generator(deaths=0.1)
+    batches = run(generator)
+    assert generator.restored > 5
+    assert trained(batches) == EVERY_RESPONSE
+    assert sorted(generator.scored) == list(range(64))
+    assert [trained([batch]) for batch in batches] == [trained([batch]) for batch in run(Generator())]
+    assert sum(generator.grown) > sum(run_of_grown(Generator()))  # what died is written again
+
+
+def run_of_grown(generator) -> list[int]:
+    run(generator)
+    return generator.grown
 
 
 def test_a_response_that_was_cut_is_what_it_would_have_been_in_one_go():
