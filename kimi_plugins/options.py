@@ -66,7 +66,9 @@ class Sampling:
         "from easy to hard in stages or continuously, or from a step on only hard prompts (hard_after, §3.5)",
         ("none", "stages", "continuous", "hard_after"),
     )
-    difficulty_key: str = option("difficulty", "column of the prompts' difficulty, a number")
+    difficulty_key: str = option(
+        "difficulty", "column of the prompts' difficulty: numbers, or labels with one, as Level 5"
+    )
     harder: str = option(
         "higher", "which difficulty is harder: higher for grade labels, lower for pass rates", ("higher", "lower")
     )

@@ -36,7 +36,10 @@ def _mean_advantages(experience):
 
 
 def _response(experience, row: int, tokenizer) -> dict:
-    tokens = experience.sequences[row][1:][experience.action_mask[row].bool()]
+    # Not by the mask, which may leave out what earlier policies wrote.
+    actions = experience.action_mask[row].nonzero().flatten()
+    end = int(actions[-1]) + 1 if len(actions) else 0
+    tokens = experience.sequences[row][1:][end - int(experience.response_length[row]) : end]
     return {
         "text": tokenizer.decode(tokens, skip_special_tokens=False),
         "score": verdict(experience)[row].item(),

@@ -1,6 +1,7 @@
 """From easy to hard: which part of the prompts, ordered by difficulty, may be drawn at a step (k1.5 §2.3.4, §3.5)."""
 
 import math
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,7 +13,7 @@ def difficulties(values: Iterable, column: str, *, harder: str) -> np.ndarray:
     """A column of the data set as float64 [n] in which more is harder.
 
     Args:
-        values: numbers, or text that is one; row by row.
+        values: numbers, or text with exactly one, as in "Level 5"; row by row.
         column: its name, for the messages.
         harder: "higher" for grade labels, "lower" for a measured pass rate.
 
@@ -21,10 +22,7 @@ def difficulties(values: Iterable, column: str, *, harder: str) -> np.ndarray:
     """
     parsed = []
     for row, value in enumerate(values, start=1):
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
+        number = _number(value)
         if not math.isfinite(number):
             raise ValueError(
                 f"column {column!r}, row {row}: {value!r} is no difficulty; give every prompt a finite number, or set "
@@ -38,6 +36,15 @@ def difficulties(values: Iterable, column: str, *, harder: str) -> np.ndarray:
             "hard; measure their pass rates, or set kimi.sampling.curriculum to none"
         )
     return -result if harder == "lower" else result
+
+
+def _number(value) -> float:
+    """NaN if there is none, or more than one."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        found = re.findall(r"\d+(?:\.\d+)?", value) if isinstance(value, str) else []
+        return float(found[0]) if len(found) == 1 else math.nan
 
 
 def easy_to_hard(difficulty: np.ndarray, seed: int) -> np.ndarray:

@@ -57,7 +57,12 @@ def test_a_pass_rate_is_an_easiness():
     assert difficulties([1, "5", 2.5], "grade", harder="higher").tolist() == [1.0, 5.0, 2.5]
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, None, "hard", [1]])
+def test_a_grade_label_holds_one_number():
+    labels = ["Level 5", "grade 2.5", "level-1", "7th grade"]
+    assert difficulties(labels, "level", harder="higher").tolist() == [5.0, 2.5, 1.0, 7.0]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None, "hard", "grades 5 to 6", "", [1]])
 def test_what_is_no_difficulty_is_named_with_its_row(value):
     with pytest.raises(ValueError, match="column 'level', row 2: .* is no difficulty"):
         difficulties([1, value, 3], "level", harder="higher")
