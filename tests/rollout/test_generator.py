@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from kimi_plugins import options
-from kimi_plugins.rollout.generator import PartialSamplesGenerator, to_draw
+from kimi_plugins.rollout.draw import to_draw
+from kimi_plugins.rollout.generator import PartialSamplesGenerator
 
 K, BATCH, SEGMENT = 4, 8, 20
 

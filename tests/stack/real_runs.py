@@ -99,8 +99,8 @@ class Run:
         return run_log.read(self.checkpoints, "train")
 
     def process_of(self, name: str) -> psutil.Process:
-        """The process that logs as `(name pid=…)`."""
-        return psutil.Process(int(re.search(rf"\({name} pid=(\d+)\)", self.log.read_text(errors="replace"))[1]))
+        """The process that was the last to log as `(name pid=…)`."""
+        return psutil.Process(int(re.findall(rf"\({name} pid=(\d+)\)", self.log.read_text(errors="replace"))[-1]))
 
     def tail(self, lines: int = 40) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
