@@ -4,7 +4,7 @@ import os
 import time
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 POLL_SECONDS = 1.0
 
@@ -13,12 +13,16 @@ def result(ref):
     """ray.get(ref), or None if the engine that was asked has died; whatever else it raised is raised."""
     try:
         return ray.get(ref)
-    except RayActorError:  # its process
-        return None
-    except RayTaskError as error:
-        if not _is_core_death(error):
+    except RayError as error:
+        if not is_death(error):
             raise
         return None
+
+
+def is_death(error: RayError) -> bool:
+    """Whether an engine has died: its process, or vLLM's engine core, a child process of it."""
+    core_died = isinstance(error, RayTaskError) and type(error.cause).__name__ == "EngineDeadError"
+    return core_died or isinstance(error, RayActorError)
 
 
 class Restarts:
@@ -39,8 +43,13 @@ class Restarts:
 
 
 async def process_id(engine) -> int:
-    """Runs in the engine's process."""
-    await engine.check_health()
+    """Runs in the engine's process, and ends it if vLLM's engine core below it has died."""
+    from vllm.v1.engine.exceptions import EngineDeadError  # vLLM takes seconds to import elsewhere
+
+    try:
+        await engine.check_health()
+    except EngineDeadError:
+        os._exit(1)
     return os.getpid()
 
 
@@ -48,14 +57,7 @@ def _process_when_healthy(engine) -> int:
     while True:
         try:
             return ray.get(engine.run.remote(process_id))
-        except ActorUnavailableError:  # Ray is starting it
-            time.sleep(POLL_SECONDS)
-        except RayTaskError as error:
-            if not _is_core_death(error):
+        except RayActorError:
+            if ray._private.state.actors(engine._actor_id.hex())["State"] == "DEAD":
                 raise
-            ray.kill(engine, no_restart=False)
-
-
-def _is_core_death(error: RayTaskError) -> bool:
-    """Whether vLLM's engine core, a child process, died below a living actor."""
-    return type(error.cause).__name__ == "EngineDeadError"  # importing vLLM only for its class takes seconds
+            time.sleep(POLL_SECONDS)  # Ray is starting it

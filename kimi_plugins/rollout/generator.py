@@ -8,6 +8,7 @@ import torch
 from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator, _collect_prompt_batch
 from openrlhf.trainer.ray.vllm_engine import batch_vllm_engine_call
 from openrlhf.utils.logging_utils import init_logger
+from ray.exceptions import RayError
 from tqdm import tqdm
 
 from kimi_plugins.rollout import engines
@@ -66,13 +67,26 @@ class PartialSamplesGenerator(SamplesGenerator):
         pass_rate = 100 * len(groups) / (len(groups) + self._filtered) if groups else None
         return experiences, pass_rate, self.drawn - before, exhausted
 
+    @torch.no_grad()
+    def generate_eval_samples(self, **generate_kwargs):
+        """As SamplesGenerator's; begins again when an engine dies."""
+        while True:
+            try:
+                return super().generate_eval_samples(**generate_kwargs)
+            except RayError as error:
+                if not (self.args.vllm.max_restarts and engines.is_death(error)):
+                    raise
+            logger.warning("A vLLM engine died; the evaluation begins again.")
+            self._restore_engines()
+
     def _iterate(self, generate_kwargs) -> None:
         """Advance what is held and what is drawn, until a batch is finished or nothing is left."""
         batch = self.args.rollout.batch_size
         self._filtered = 0
         with tqdm(total=batch, desc="Generate samples") as bar:
+            growing = self.buffer.unfinished()
             while True:
-                pending = {self._dispatch(group, generate_kwargs): group for group in self.buffer.unfinished()}
+                pending = {self._dispatch(group, generate_kwargs): group for group in growing}
                 self._draw(pending, generate_kwargs)
                 while pending:
                     ready, results = self._next_result(pending)
@@ -83,8 +97,9 @@ class PartialSamplesGenerator(SamplesGenerator):
                     self._draw(pending, generate_kwargs)
                     bar.set_postfix(held=len(self.buffer), refresh=False)
                     bar.update(min(batch, len(self.buffer.finished())) - bar.n)
-                # Otherwise the budget was too small for what is held; the policy is the same, so it simply goes on.
-                if len(self.buffer.finished()) >= batch or not self.buffer.unfinished():
+                # Was the budget too small for what is held, those drawn first go on; the policy is the same.
+                growing = self.buffer.unfinished()[: max(0, batch - len(self.buffer.finished()))]
+                if not growing:
                     return
 
     def _draw(self, pending: dict, generate_kwargs) -> None:
@@ -153,12 +168,15 @@ class PartialSamplesGenerator(SamplesGenerator):
                 lost.append(group)
             else:
                 self._collect(group, results, generate_kwargs)
-        self.restart_dead_engines()
-        self.restore_engines()
+        self._restore_engines()
         pending.update({self._dispatch(group, generate_kwargs): group for group in lost})
 
     def restart_dead_engines(self) -> bool:
         return self._restarts.revive()
+
+    def _restore_engines(self) -> None:
+        self.restart_dead_engines()
+        self.restore_engines()
 
     def _repetition(self) -> dict | None:
         chosen = self.options

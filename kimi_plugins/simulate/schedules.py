@@ -145,11 +145,11 @@ def partial(
     for step in range(steps):
         began = now
         finished = [group for group in held if group.finished]
+        growing = [group for group in held if not group.finished]
         while True:
-            for group in held:
-                if not group.finished:
-                    fleet.submit(now, group, job.prompt_tokens, segment_tokens)
-            running = len(held) - len(finished)
+            for group in growing:
+                fleet.submit(now, group, job.prompt_tokens, segment_tokens)
+            running = len(growing)
             while True:
                 due = to_draw(
                     finished=len(finished),
@@ -171,7 +171,8 @@ def partial(
                     running -= 1
                     if group.finished:
                         finished.append(group)
-            if len(finished) >= job.batch:
+            growing = [group for group in held if not group.finished][: max(0, job.batch - len(finished))]
+            if not growing:
                 break
         generating += now - began
         order = {id(group): place for place, group in enumerate(held)}
