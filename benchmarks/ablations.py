@@ -4,7 +4,7 @@
 
 Every variant starts from the same warmed-up model of a seed, sees the same problems and generates the same number of
 responses. Problems come three times each, so that success rates can be known. The length reward's variants start from
-a model whose demonstrations write right lines again and again: words that do no work. A finished run is not run
+a model whose demonstrations check right lines again and again: words that do no work. A finished run is not run
 again: stop and go on as you like. Needs nothing but the project's environment.
 """
 
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from statistics import fmean
 
-from common import RESULTS, machine, progress, spread, write_json
+from common import RESULTS, machine, openrlhf, progress, spread, write_json
 
 from kimi_plugins import run_log
 from kimi_plugins.quickstart.run import CONFIGS, REWARD, StepFailed, make_inputs, warm_up
@@ -25,7 +25,7 @@ STEPS = 48
 BATCH = {"rollout.batch_size": 32, "data.max_samples": 512, "train.num_episodes": 3, "eval.steps": 8}
 TARGET = 0.7  # held-out pass@1 that the tokens are counted to
 LAST = 8  # steps at the end of a run whose training metrics are averaged
-REWRITTEN = {"additions": 0.0, "wordy": 0.5}  # by task: chance that a demonstration writes a right line again
+RECHECKED = {"additions": 0.0, "wordy": 0.8}  # by task: chance that a demonstration checks a right line again
 
 OPENRLHF = {"task": "additions", "plugins": "kimi-log"}
 KIMI = {"task": "additions", "plugins": "kimi"}
@@ -75,8 +75,7 @@ def run(variant: str, seed: int, runs: Path) -> dict:
         progress(f"{variant}, seed {seed}")
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
-        with (directory / "log.txt").open("w") as log:
-            subprocess.run(_command(variant, seed, start, directory), check=True, stdout=log, stderr=log)
+        _train(variant, seed, start, directory)
         done.write_text(json.dumps(_curve(directory)) + "\n")
     return json.loads(done.read_text())
 
@@ -84,12 +83,12 @@ def run(variant: str, seed: int, runs: Path) -> dict:
 def _warmed_up(task: str, seed: int, runs: Path) -> Path:
     """The directory with data and warmed-up model of a task, made if they are not there."""
     start = runs / "warm_ups" / task / f"seed-{seed}"
-    make_inputs(start, seed, rewritten=REWRITTEN[task])
+    make_inputs(start, seed, rechecked=RECHECKED[task])
     warm_up(start, seed)
     return start
 
 
-def _command(variant: str, seed: int, start: Path, directory: Path) -> list[str]:
+def _train(variant: str, seed: int, start: Path, directory: Path) -> None:
     flags = BATCH | VARIANTS[variant]
     del flags["task"]
     plugins = flags.pop("plugins")
@@ -97,7 +96,6 @@ def _command(variant: str, seed: int, start: Path, directory: Path) -> list[str]
     if plugins == "kimi-log":  # the file's kimi.* flags are unknown without the plugins that add them
         config = _without_kimi(config, directory)
     flags |= {
-        "config": config,
         "train.seed": seed,
         "actor.model_name_or_path": start / "warm_up",
         "data.prompt_dataset": start / "train.jsonl",
@@ -106,8 +104,7 @@ def _command(variant: str, seed: int, start: Path, directory: Path) -> list[str]
         "ckpt.path": directory,
         "ckpt.output_dir": directory / "model",
     }
-    words = [word for key, value in flags.items() for word in (f"--{key}", str(value))]
-    return [sys.executable, "-m", "openrlhf.cli.main", "train", "--plugins", plugins, *words]
+    openrlhf("train", config, flags, directory / "log.txt", plugins)
 
 
 def _without_kimi(config: Path, directory: Path) -> Path:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import subprocess
 import sys
 from datetime import date
 from importlib import metadata
@@ -50,6 +51,16 @@ def write_json(path: Path, result: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n")
     progress(f"wrote {path}")
+
+
+def openrlhf(command: str, config: Path, flags: dict, log: Path, plugins: str | None = None) -> None:
+    """Run `openrlhf COMMAND`, its output in `log`; raises CalledProcessError if it fails."""
+    words = ["--config", config] + (["--plugins", plugins] if plugins else [])
+    words += [word for key, value in flags.items() for word in (f"--{key}", value)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        command = [sys.executable, "-m", "openrlhf.cli.main", command, *map(str, words)]
+        subprocess.run(command, check=True, stdout=file, stderr=file)
 
 
 def progress(text: str) -> None:

@@ -33,10 +33,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(directory: Path, seed: int, tie: bool = True) -> None:
+def build_model(directory: Path, seed: int, tie: bool = True, context: int = CONTEXT) -> None:
     """Save a randomly initialised decoder in bfloat16 with its tokenizer and generation config, ready for vLLM.
 
-    tie: whether the output head is the embedding matrix.
+    tie: whether the output head is the embedding matrix. context: tokens.
     """
     tokenizer = build_tokenizer()
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
@@ -48,7 +48,7 @@ def build_model(directory: Path, seed: int, tie: bool = True) -> None:
         num_attention_heads=2,
         num_key_value_heads=2,
         head_dim=64,
-        max_position_embeddings=CONTEXT,
+        max_position_embeddings=context,
         tie_word_embeddings=tie,
         **ids,
     )

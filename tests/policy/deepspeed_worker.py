@@ -39,6 +39,8 @@ def make_engine(model, *, stage, optim="adam", param_dtype="bf16", micro=4, gas=
     if optim == "muon":
         optim_config = {"type": "Muon", "params": {"lr": LR, "muon_lr": LR, "adam_lr": LR, "momentum": 0.9, **adam}}
     config = get_train_ds_config(False, False, stage, param_dtype, max_norm=0.0, zpg=1, optim_config=optim_config)
+    # The default buckets hold 5e8 elements; filled with NaN (see main) they would take gigabytes and minutes.
+    config["zero_optimization"] |= {"reduce_bucket_size": 10_000, "allgather_bucket_size": 10_000}
     config["train_micro_batch_size_per_gpu"] = micro
     config["train_batch_size"] = micro * gas * dist.get_world_size()
     engine, _, _, scheduler = deepspeed.initialize(
