@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from kimi_plugins.simulate import cli as simulate
+
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     parser.description = "The Kimi k1.5 recipe's own commands."
@@ -32,6 +34,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     report.add_argument("run", type=Path, metavar="RUN", help="the run's directory, its ckpt.path")
     report.add_argument("--out", type=Path, default=None, help="the page; default RUN/report.html")
     report.set_defaults(func=_report)
+
+    simulate.add_command(commands)
 
 
 def _quickstart(args: argparse.Namespace) -> int:

@@ -27,6 +27,11 @@ class Policy:
     max_log_ratio: float = option(
         100.0, "nats beyond which the square goes on linearly, which bounds the gradient (ours)"
     )
+    importance_cap: float = option(
+        0.0,
+        "a response counts min(cap, π_i / the policies that wrote it) times: truncated importance weights for partial "
+        "rollouts (§2.6.2); 0: once, the surrogate being valid off-policy (§2.3.2)",
+    )
     optimizer_reset: bool = option(True, "clear the optimizer's moments and steps before each iteration (§2.3.2)")
 
 

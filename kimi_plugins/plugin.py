@@ -43,6 +43,7 @@ class Policy:
             max_log_ratio=policy.max_log_ratio,
             log_ratio=policy.log_ratio,
             token_level_loss=args.actor.loss_agg_mode == "token-mean",
+            importance_cap=policy.importance_cap,
         )
 
     @staticmethod

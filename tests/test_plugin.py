@@ -19,6 +19,7 @@ def settings(**changed):
     values = {
         "kimi": SimpleNamespace(policy=options.Policy()),
         "algo__advantage__estimator": "dr_grpo",
+        "algo__advantage__is_correction_level": "token",
         "algo__kl__init_coef": 0.0,
         "algo__kl__use_loss": False,
         "rollout__n_samples_per_prompt": 4,
@@ -54,6 +55,7 @@ def test_options_become_flags_with_their_defaults():
         ({"kimi": SimpleNamespace(policy=options.Policy(tau=0.0))}, "kimi.policy.tau"),
         ({"kimi": SimpleNamespace(policy=options.Policy(tau=float("nan")))}, "kimi.policy.tau"),
         ({"kimi": SimpleNamespace(policy=options.Policy(max_log_ratio=0.0))}, "kimi.policy.max_log_ratio"),
+        ({"kimi": SimpleNamespace(policy=options.Policy(importance_cap=0.9))}, "kimi.policy.importance_cap"),
         ({"algo__advantage__estimator": "reinforce_baseline"}, "algo.advantage.estimator"),
         ({"algo__kl__init_coef": 0.01}, "algo.kl.init_coef"),
     ],
@@ -62,6 +64,13 @@ def test_settings_that_would_train_something_else_are_refused(changed, key):
     assert problems(settings()) == []
     [problem] = problems(settings(**changed))
     assert problem.startswith(f"{key} is ")
+
+
+def test_importance_weights_need_the_engines_log_probs():
+    weighted = {"kimi": SimpleNamespace(policy=options.Policy(importance_cap=2.0))}
+    assert problems(settings(**weighted)) == []
+    [problem] = problems(settings(**weighted, algo__advantage__is_correction_level="off"))
+    assert "set algo.advantage.is_correction_level to token" in problem
 
 
 def test_a_kl_in_the_loss_is_allowed():
@@ -122,6 +131,7 @@ def test_rollouts_are_kept_as_text_by_group(tmp_path):
             labels=["l"],
             sequences=torch.arange(6)[None],
             action_mask=mask[None],
+            response_length=torch.tensor([length]),
             advantages=torch.full((1, 5), score - 0.5),
             rewards=torch.tensor([score + 1]),
             scores=torch.tensor([score]),

@@ -64,18 +64,26 @@ class MirrorDescentLoss(nn.Module):
     The square is kept while Δ is at most max_log_ratio nats away from the segment between 0 (the reference) and A/τ
     (the optimum); beyond, it goes on as its tangent (like Huber's): the pull back stays, bounded by 2τ(|A| + τ max).
 
+    importance_cap: if not 0, each unit (sequence or token) counts min(cap, π_i / μ) times, μ the policy that wrote it:
+    truncated importance sampling, for responses of which earlier policies wrote a part.
+
     forward fills `metrics`: detached [B] tensors, 0 for a sequence without action tokens.
     """
 
-    def __init__(self, *, tau: float, max_log_ratio: float, log_ratio: str, token_level_loss: bool) -> None:
+    def __init__(
+        self, *, tau: float, max_log_ratio: float, log_ratio: str, token_level_loss: bool, importance_cap: float = 0.0
+    ) -> None:
         super().__init__()
         _check_tau(tau)
         if not max_log_ratio > 0:
             raise ValueError(f"kimi.policy.max_log_ratio is {max_log_ratio}; it must be > 0 (nats)")
         if log_ratio not in ("sequence", "token"):
             raise ValueError(f"kimi.policy.log_ratio is {log_ratio!r}; choose sequence or token")
+        if not (importance_cap == 0 or importance_cap >= 1):
+            raise ValueError(f"kimi.policy.importance_cap is {importance_cap}; it must be 0 (off) or at least 1")
         self.tau = tau
         self.max_log_ratio = max_log_ratio
+        self.importance_cap = importance_cap
         self.log_ratio = log_ratio
         self.token_level_loss = token_level_loss
         self.metrics: dict[str, Tensor] = {}
@@ -98,18 +106,25 @@ class MirrorDescentLoss(nn.Module):
             old_log_probs: log π_i, recomputed by the trainer before the update.
             advantages: A_i, the same at every action token of a sequence.
             action_mask: true (or non-zero) at the action tokens to train on; None means all.
-            rollout_log_probs: what the inference engine reported; only measured, never used in the loss.
+            rollout_log_probs: log μ, what the inference engine reported when it wrote the tokens; only measured,
+                unless importance_cap is set.
             dp_size, batch_num_tokens, global_batch_size: as in OpenRLHF's aggregate_loss.
 
         Returns:
             loss, share of clipped units (sequences or tokens), mean −δ a token, and, if rollout_log_probs is given,
             mean rollout − old a token and 0 (nothing is filtered); otherwise None and None.
+
+        Raises:
+            ValueError: importance_cap without rollout_log_probs.
         """
         mask = torch.ones_like(log_probs, dtype=torch.bool) if action_mask is None else action_mask.bool()  # [B, A]
         dtype = torch.promote_types(log_probs.dtype, torch.float32)
         delta = torch.where(mask, log_probs.to(dtype) - old_log_probs.to(dtype), 0.0)  # [B, A]
         tokens = mask.sum(dim=-1)  # [B]
         total = delta.sum(dim=-1)  # [B] Δ_i
+        gap = None  # [B, A] log μ − log π_i
+        if rollout_log_probs is not None:
+            gap = torch.where(mask, rollout_log_probs.to(dtype) - old_log_probs.to(dtype), 0.0).detach()
 
         if self.log_ratio == "sequence":
             # The first action token holds the return of the whole sequence.
@@ -117,11 +132,15 @@ class MirrorDescentLoss(nn.Module):
             valid = tokens > 0  # [B]
             advantage = torch.where(valid, advantages.to(dtype).gather(-1, first).squeeze(-1), 0.0)  # [B]
             penalty, clipped = self._penalty(advantage, total)  # [B], [B]
+            weight = self._importance(None if gap is None else gap.sum(dim=-1))  # [B] or 1
+            penalty = weight * penalty
             loss = _mean(penalty, valid, global_batch_size, dp_size)
             clip_share = clipped.to(dtype)  # [B]
         else:
             valid = mask  # [B, A]
             penalty, clipped = self._penalty(torch.where(mask, advantages.to(dtype), 0.0), delta)  # [B, A], [B, A]
+            weight = self._importance(gap)  # [B, A] or 1
+            penalty = weight * penalty
             if self.token_level_loss:
                 loss = _mean(penalty, mask, batch_num_tokens, dp_size)
             else:
@@ -137,12 +156,24 @@ class MirrorDescentLoss(nn.Module):
             "kimi/log_ratio_clip_share": clip_share,
         }
         vllm_kl = is_filter_ratio = None
-        if rollout_log_probs is not None:
-            gap = (rollout_log_probs.to(dtype) - old_log_probs.to(dtype)).detach()  # [B, A]
+        if self.importance_cap:
+            self.metrics["kimi/importance_weight_mean"] = weight if weight.dim() == 1 else _row_mean(weight, mask)
+        if gap is not None:
             self.metrics["kimi/logprob_gap_abs"] = _row_mean(gap.abs(), mask)
             vllm_kl = _mean(gap, mask)
             is_filter_ratio = torch.zeros_like(vllm_kl)
         return loss, _mean(clipped, valid), _mean(-detached, mask), vllm_kl, is_filter_ratio
+
+    def _importance(self, gap: Tensor | None) -> Tensor | float:
+        """min(cap, π_i / μ) from log μ − log π_i; 1 if it is off."""
+        if not self.importance_cap:
+            return 1.0
+        if gap is None:
+            raise ValueError(
+                "kimi.policy.importance_cap needs the log-probs of the policy that wrote the tokens: set "
+                "algo.advantage.is_correction_level to token"
+            )
+        return (-gap).clamp(max=math.log(self.importance_cap)).exp()
 
     def _penalty(self, advantage: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor]:
         """(A − τ Δ)², continued by its tangent beyond the limits, and where that happened."""

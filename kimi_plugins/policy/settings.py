@@ -15,6 +15,13 @@ def _problems(args) -> Iterator[str]:
         yield f"kimi.policy.tau is {policy.tau}: τ must be a finite number > 0, e.g. 0.1"
     if not policy.max_log_ratio > 0:
         yield f"kimi.policy.max_log_ratio is {policy.max_log_ratio}: it must be > 0 (nats), e.g. 100"
+    if not (policy.importance_cap == 0 or policy.importance_cap >= 1):
+        yield f"kimi.policy.importance_cap is {policy.importance_cap}: it must be 0 (off) or at least 1, e.g. 2"
+    elif policy.importance_cap and algo.advantage.is_correction_level == "off":
+        yield (
+            "kimi.policy.importance_cap needs the log-probs of the policies that wrote the tokens: set "
+            "algo.advantage.is_correction_level to token"
+        )
     if algo.advantage.estimator != "dr_grpo":
         yield (
             f"algo.advantage.estimator is {algo.advantage.estimator}: set it to dr_grpo, the only one that leaves the "

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+EXPIRED = "expired"  # the finish of a response that became too old
+
 
 @dataclass
 class Trajectory:
@@ -15,7 +17,7 @@ class Trajectory:
 
     tokens: [n] int32, what was generated. log_probs: [n] float32, of the policy that wrote them, or empty.
     segments: (policy version, number of tokens) in the order they were written; versions rise.
-    finish: "stop", "length" or "repetition" when it is finished, else None.
+    finish: "stop", "length", "repetition", or EXPIRED, a kind of length, when it is finished; else None.
     response: then what OpenRLHF's executor returned (prompt, reward, scores, …), with the prompt's tokens for all.
     seed: of its sampling, or None.
     """

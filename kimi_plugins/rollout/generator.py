@@ -12,7 +12,7 @@ from ray.exceptions import RayError
 from tqdm import tqdm
 
 from kimi_plugins.rollout import engines
-from kimi_plugins.rollout.buffer import Buffer, Group, Trajectory
+from kimi_plugins.rollout.buffer import EXPIRED, Buffer, Group, Trajectory
 from kimi_plugins.rollout.draw import to_draw
 from kimi_plugins.rollout.repetition import LOOPED
 from kimi_plugins.rollout.segments import Part, advance
@@ -224,5 +224,6 @@ class PartialSamplesGenerator(SamplesGenerator):
             "kimi/staleness_mean": float(self.version - group.version),
             "kimi/held_groups": float(len(self.buffer)),
             "kimi/held_mib": self.buffer.nbytes() / 2**20,
+            "kimi/expired_share": float(trajectory.finish == EXPIRED),
             LOOPED: float(trajectory.finish == "repetition"),
         }

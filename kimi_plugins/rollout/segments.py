@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from kimi_plugins.rollout.buffer import EXPIRED
 from kimi_plugins.rollout.repetition import loop_period
 
 
@@ -62,7 +63,7 @@ async def advance(
         for name in ("action_ranges", "rollout_log_probs"):
             del response[name]
         new = {"tokens": stand_in.tokens, "log_probs": stand_in.log_probs}
-        return new | {"finish": stand_in.finish, "response": response}
+        return new | {"finish": EXPIRED if part.end else stand_in.finish, "response": response}
 
     return await asyncio.gather(*map(one, parts))
 

@@ -13,9 +13,13 @@ FORMS = [("sequence", True), ("token", True), ("token", False)]
 ARGS = ("old_log_probs", "advantages", "action_mask")
 
 
-def loss_fn(log_ratio="sequence", token_level_loss=True, tau=TAU, max_log_ratio=1e6):
+def loss_fn(log_ratio="sequence", token_level_loss=True, tau=TAU, max_log_ratio=1e6, importance_cap=0.0):
     return MirrorDescentLoss(
-        tau=tau, max_log_ratio=max_log_ratio, log_ratio=log_ratio, token_level_loss=token_level_loss
+        tau=tau,
+        max_log_ratio=max_log_ratio,
+        log_ratio=log_ratio,
+        token_level_loss=token_level_loss,
+        importance_cap=importance_cap,
     )
 
 
@@ -250,6 +254,54 @@ def test_bf16_log_probs_are_summed_in_float32():
     assert relative_error(narrow.grad, wide.grad) < 4e-3  # the gradient itself is rounded to bf16
 
 
+# -- importance weights --
+
+
+@pytest.mark.parametrize(("log_ratio", "token_mean"), FORMS)
+def test_truncated_importance_weights_against_a_loop(log_ratio, token_mean):
+    """Of what another policy wrote: every unit counts min(cap, π_i / μ) times."""
+    rollouts, cap = make_rollouts(), 1.5
+    writer = Bigram(3, torch.float64)(rollouts["tokens"]).detach()
+    log_probs = Bigram(1, torch.float64)(rollouts["tokens"]).detach().requires_grad_()
+    module = loss_fn(log_ratio, token_mean, importance_cap=cap)
+    loss = call(module, log_probs, rollouts, rollout_log_probs=writer)[0]
+
+    old, mask = rollouts["old_log_probs"], rollouts["action_mask"]
+    rows, capped = [], set()
+    for i in range(len(mask)):
+        places = [t for t in range(mask.shape[1]) if mask[i, t]]
+        units = [places] if log_ratio == "sequence" else [[t] for t in places]
+        row = []
+        for unit in units if places else []:
+            ratio = math.exp(sum((old[i, t] - writer[i, t]).item() for t in unit))
+            delta = sum(log_probs[i, t] - old[i, t] for t in unit)
+            row.append(min(cap, ratio) * (rollouts["advantages"][i, unit[0]] - TAU * delta) ** 2)
+            capped.add(ratio > cap)
+        rows.append(row)
+    rows = [row for row in rows if row]
+    if log_ratio == "token" and not token_mean:
+        expected = sum(sum(row) / len(row) for row in rows) / len(rows)
+    else:
+        expected = sum(map(sum, rows)) / sum(map(len, rows))
+    assert capped == {True, False}
+    assert loss.item() == pytest.approx(expected.item())
+    [got], [want] = (torch.autograd.grad(value, log_probs, retain_graph=True) for value in (loss, expected))
+    torch.testing.assert_close(got, want)
+    assert (module.metrics["kimi/importance_weight_mean"] <= cap).all()
+
+
+def test_of_its_own_samples_importance_weights_change_nothing():
+    rollouts = make_rollouts()
+    log_probs = Bigram(1, torch.float64)(rollouts["tokens"])
+    weighted = call(loss_fn(importance_cap=2), log_probs, rollouts, rollout_log_probs=rollouts["old_log_probs"])[0]
+    assert weighted.item() == pytest.approx(call(loss_fn(), log_probs, rollouts)[0].item())
+
+
+def test_importance_weights_need_the_writers_log_probs():
+    with pytest.raises(ValueError, match=r"kimi\.policy\.importance_cap needs .*is_correction_level"):
+        call(loss_fn(importance_cap=2), make_rollouts()["old_log_probs"], make_rollouts())
+
+
 # -- statistics --
 
 
@@ -307,6 +359,7 @@ def test_kl_estimate_agrees_with_the_exact_kl():
         ({"tau": math.nan}, r"kimi\.policy\.tau"),
         ({"tau": math.inf}, r"kimi\.policy\.tau"),
         ({"max_log_ratio": 0.0}, r"kimi\.policy\.max_log_ratio is 0\.0"),
+        ({"importance_cap": 0.5}, r"kimi\.policy\.importance_cap is 0\.5; it must be 0 \(off\) or at least 1"),
         ({"log_ratio": "word"}, r"kimi\.policy\.log_ratio is 'word'; choose sequence or token"),
     ],
 )

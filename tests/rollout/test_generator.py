@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from kimi_plugins import options
+from kimi_plugins.rollout.buffer import EXPIRED
 from kimi_plugins.rollout.draw import to_draw
 from kimi_plugins.rollout.generator import PartialSamplesGenerator
 
@@ -83,7 +84,7 @@ class Generator(PartialSamplesGenerator):
                     score = float(group.index % 3 == 0)
                     response = {"prompt": group.prompt, "label": group.label, "prompt_tokens": [7, 7]}
                     response |= {"reward": score, "scores": score, "truncated": ended, "extra_logs": {}}
-                    result |= {"finish": "length" if ended else "stop", "response": response}
+                    result |= {"finish": EXPIRED if ended else "stop", "response": response}
                 results.append({"finish": None, "response": None} | result)
         return Call(self.clock + self.speed.random(), results)
 
@@ -203,6 +204,7 @@ def test_an_old_response_is_ended_as_cut_by_length():
     cut = [e for e in experiences if e.truncated]
     assert 0 < len(cut) < len(experiences) / 4
     assert {e.response_length.item() for e in cut} <= set(range(SEGMENT, 300, SEGMENT))
+    assert all(e.info["kimi/expired_share"] == e.truncated for e in experiences)
 
 
 def test_the_buffer_is_bounded():

@@ -17,6 +17,7 @@ NOT_COMPARED = ("time", "timing/")  # all else is equal to the last digit
 
 
 def settings(tmp_path, model, name):
+    """Responses of at most 32 tokens in segments of 8: there are always unfinished ones in the checkpoint."""
     return flags(
         tmp_path,
         model,
@@ -28,6 +29,7 @@ def settings(tmp_path, model, name):
         ckpt__output_dir=tmp_path / f"{name}_model",
         kimi__length__warm_up_steps=2,
         kimi__sampling__half_life=3,
+        kimi__rollout__segment_tokens=8,
         actor__adam__lr=1e-3,
         actor__lr_scheduler="cosine_with_min_lr",
     )

@@ -10,7 +10,7 @@ import torch
 
 from kimi_plugins.policy.mirror_descent import MirrorDescentLoss
 from kimi_plugins.quickstart.model import build_tokenizer
-from kimi_plugins.rollout.buffer import Trajectory
+from kimi_plugins.rollout.buffer import EXPIRED, Trajectory
 from kimi_plugins.rollout.segments import Part, advance
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
@@ -159,5 +159,5 @@ def test_a_loop_is_ended_by_the_engine_or_at_the_end_of_a_segment(grow):
 def test_a_response_that_is_ended_is_graded_as_it_stands(grow):
     part = Part(np.array([5, 6, 7], np.int32), 3, True)
     [result] = grow([part], 10)
-    assert result["tokens"] == [] and result["finish"] == "length"
+    assert result["tokens"] == [] and result["finish"] == EXPIRED
     assert result["response"]["truncated"] and result["response"]["reward"] > len(PROMPT)
