@@ -92,8 +92,8 @@ class Rollout:
     )
     in_flight: float = option(
         2.0,
-        "prompts held at the start of an iteration at least, in rollout batches; a prompt is on average one iteration "
-        "less old than this when it is trained on (ours)",
+        "prompts drawn in the first iteration, in rollout batches; later about a batch is, so that one budget just "
+        "finishes a batch (ours)",
     )
     held_limit: float = option(8.0, "prompts held at most, in rollout batches: bounds the buffer (ours)")
     max_age: int = option(8, "iterations after which an unfinished response is ended as cut by length (ours)")

@@ -1,15 +1,22 @@
 """How many prompts an iteration of partial rollouts draws; the generator and the simulator ask the same rule."""
 
+import math
 
-def to_draw(*, finished: int, running: int, held: int, batch: int, in_flight: int, limit: int) -> int:
-    """How many prompts to draw now, if there are any left (ours; the report gives no number).
+GAIN = (
+    0.25  # share of a surplus or a shortfall that one iteration makes up for: a drawn prompt takes several to finish
+)
 
-    At the start of an iteration the groups held are filled up to in_flight. Later a prompt is drawn for every group
-    that this iteration can no longer finish, while fewer than `batch` are finished or may still be. How many are drawn
-    in all does not depend on which engine is faster.
 
-    finished, running: groups held that are finished, and that still write in this iteration.
-    held: all groups, with those that have spent this iteration's budget. limit: of them.
+def to_draw(*, batch: int, surplus: int | None, first: int, held: int, limit: int) -> int:
+    """How many prompts to draw at the start of an iteration, if there are any left (ours; the report has no number).
+
+    A batch goes out, so a batch comes in; more or fewer, so that one budget most likely finishes a batch. An iteration
+    that falls short has to grant few groups a second budget, which takes as long with nearly idle engines. So two
+    standard deviations of a batch are to be left over.
+
+    surplus: groups finished by the last iteration's first budget beyond the batch, negative if it fell short; None in
+    the first iteration. first: to draw then. held: groups held. limit: of them.
     """
-    short = batch - finished - running
-    return max(0, min(max(short, in_flight - held), limit - held))
+    wanted = first if surplus is None else batch + round(GAIN * (2 * math.sqrt(batch) - surplus))
+    # At least what is missing to a batch, were all of them to finish.
+    return max(0, min(max(wanted, batch - held), limit - held))

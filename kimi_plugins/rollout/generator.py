@@ -19,6 +19,8 @@ from kimi_plugins.rollout.segments import Part, advance
 
 logger = init_logger(__name__)
 
+COUNTERS = ("version", "drawn", "drained", "surplus")  # of the generator's state
+
 
 class PartialSamplesGenerator(SamplesGenerator):
     """Every call lets each unfinished response grow by at most kimi.rollout.segment_tokens."""
@@ -30,18 +32,19 @@ class PartialSamplesGenerator(SamplesGenerator):
         self.version = 0  # of the policy: calls so far, each followed by an update
         self.drawn = 0  # prompts in this run
         self.drained = False  # no prompt left in this episode
+        self.surplus = None  # groups that the last iteration's first budget finished beyond the batch
         self._filtered = 0  # groups of this iteration
         self._turn = itertools.cycle(self.vllm_engines)
         self._restarts = engines.Restarts(self.vllm_engines)
         self._tokenizer_ref = None
 
     def state_dict(self) -> dict:
-        state = {"version": self.version, "drawn": self.drawn, "drained": self.drained}
-        return state | {"buffer": self.buffer.state_dict()}
+        return {name: getattr(self, name) for name in COUNTERS} | {"buffer": self.buffer.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
         if state:  # empty in a checkpoint of whole rollouts
-            self.version, self.drawn, self.drained = state["version"], state["drawn"], state["drained"]
+            for name in COUNTERS:
+                setattr(self, name, state[name])
             self.buffer.load_state_dict(state["buffer"])
 
     @torch.no_grad()
@@ -63,7 +66,7 @@ class PartialSamplesGenerator(SamplesGenerator):
         self.version += 1
         exhausted = self.drained and len(self.buffer) == 0
         if exhausted:
-            self.drained = False  # the next episode begins anew
+            self.drained, self.surplus = False, None  # the next episode begins anew
         pass_rate = 100 * len(groups) / (len(groups) + self._filtered) if groups else None
         return experiences, pass_rate, self.drawn - before, exhausted
 
@@ -84,34 +87,38 @@ class PartialSamplesGenerator(SamplesGenerator):
         batch = self.args.rollout.batch_size
         self._filtered = 0
         with tqdm(total=batch, desc="Generate samples") as bar:
-            growing = self.buffer.unfinished()
-            while True:
+            pending = {self._dispatch(group, generate_kwargs): group for group in self.buffer.unfinished()}
+            self._draw(pending, self._due(), generate_kwargs)
+            self._collect_all(pending, bar, generate_kwargs)
+            self.surplus = len(self.buffer.finished()) - batch
+            # Was the budget too small for what is held, those drawn first go on; the policy is the same.
+            while growing := self.buffer.unfinished()[: max(0, batch - len(self.buffer.finished()))]:
                 pending = {self._dispatch(group, generate_kwargs): group for group in growing}
-                self._draw(pending, generate_kwargs)
-                while pending:
-                    ready, results = self._next_result(pending)
-                    if results is None:
-                        self._redo(pending, ready, generate_kwargs)
-                        continue
-                    self._collect(pending.pop(ready), results, generate_kwargs)
-                    self._draw(pending, generate_kwargs)
-                    bar.set_postfix(held=len(self.buffer), refresh=False)
-                    bar.update(min(batch, len(self.buffer.finished())) - bar.n)
-                # Was the budget too small for what is held, those drawn first go on; the policy is the same.
-                growing = self.buffer.unfinished()[: max(0, batch - len(self.buffer.finished()))]
-                if not growing:
-                    return
+                self._collect_all(pending, bar, generate_kwargs)
 
-    def _draw(self, pending: dict, generate_kwargs) -> None:
-        """Draw and dispatch the prompts that are due, adding to `pending`."""
-        while not self.drained and (count := self._due(running=len(pending))):
-            prompts, labels, images, indices, self.drained = _collect_prompt_batch(self._dataloader_iter, count)
-            for prompt, label, image, index in zip(prompts, labels, images, indices, strict=True):
-                trajectories = [Trajectory(seed=seed) for seed in self._seeds()]
-                group = Group(index, prompt, label, image, self.version, trajectories)
-                self.buffer.add(group)
-                self.drawn += 1
-                pending[self._dispatch(group, generate_kwargs)] = group
+    def _collect_all(self, pending: dict, bar: tqdm, generate_kwargs) -> None:
+        while pending:
+            filtered = self._filtered
+            ready, results = self._next_result(pending)
+            if results is None:
+                self._redo(pending, ready, generate_kwargs)
+            else:
+                self._collect(pending.pop(ready), results, generate_kwargs)
+            self._draw(pending, self._filtered - filtered, generate_kwargs)  # one for each that was filtered out
+            bar.set_postfix(held=len(self.buffer), refresh=False)
+            bar.update(min(bar.total, len(self.buffer.finished())) - bar.n)
+
+    def _draw(self, pending: dict, count: int, generate_kwargs) -> None:
+        """Draw and dispatch `count` prompts, if there are so many left, adding to `pending`."""
+        if self.drained or count == 0:
+            return
+        prompts, labels, images, indices, self.drained = _collect_prompt_batch(self._dataloader_iter, count)
+        for prompt, label, image, index in zip(prompts, labels, images, indices, strict=True):
+            trajectories = [Trajectory(seed=seed) for seed in self._seeds()]
+            group = Group(index, prompt, label, image, self.version, trajectories)
+            self.buffer.add(group)
+            self.drawn += 1
+            pending[self._dispatch(group, generate_kwargs)] = group
         if self.drained:
             self._dataloader_iter = None
 
@@ -123,14 +130,13 @@ class PartialSamplesGenerator(SamplesGenerator):
         rng = random.Random(f"{self.args.train.seed} {self.drawn}")
         return [rng.getrandbits(48) for _ in range(k)]
 
-    def _due(self, running: int) -> int:
+    def _due(self) -> int:
         batch = self.args.rollout.batch_size
         return to_draw(
-            finished=len(self.buffer.finished()),
-            running=running,
-            held=len(self.buffer),
             batch=batch,
-            in_flight=round(self.options.in_flight * batch),
+            surplus=self.surplus,
+            first=round(self.options.in_flight * batch),
+            held=len(self.buffer),
             limit=round(self.options.held_limit * batch),
         )
 

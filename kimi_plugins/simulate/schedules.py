@@ -141,39 +141,18 @@ def partial(
     """A budget per iteration, as kimi-rollout schedules it."""
     rng, result, fleet, now = np.random.default_rng(seed), Result(), _Fleet(job, job.engines), 0.0
     held: list[_Group] = []
-    generating = 0.0
+    generating, surplus = 0.0, None
+    first, limit = round(in_flight * job.batch), round(held_limit * job.batch)
     for step in range(steps):
         began = now
+        count = to_draw(batch=job.batch, surplus=surplus, first=first, held=len(held), limit=limit)
+        held += [_draw(job, rng, step) for _ in range(count)]
         finished = [group for group in held if group.finished]
         growing = [group for group in held if not group.finished]
-        while True:
-            for group in growing:
-                fleet.submit(now, group, job.prompt_tokens, segment_tokens)
-            running = len(growing)
-            while True:
-                due = to_draw(
-                    finished=len(finished),
-                    running=running,
-                    held=len(held),
-                    batch=job.batch,
-                    in_flight=round(in_flight * job.batch),
-                    limit=round(held_limit * job.batch),
-                )
-                for _ in range(due):
-                    group = _draw(job, rng, step)
-                    held.append(group)
-                    fleet.submit(now, group, job.prompt_tokens, segment_tokens)
-                running += due
-                if (end := fleet.pop()) is None:
-                    break
-                now, group = max(now, end[0]), end[1]
-                if group.pending == 0:
-                    running -= 1
-                    if group.finished:
-                        finished.append(group)
-            growing = [group for group in held if not group.finished][: max(0, job.batch - len(finished))]
-            if not growing:
-                break
+        now = _grow(fleet, job, growing, finished, now, segment_tokens)
+        surplus = len(finished) - job.batch
+        while growing := [group for group in held if not group.finished][: max(0, job.batch - len(finished))]:
+            now = _grow(fleet, job, growing, finished, now, segment_tokens)
         generating += now - began
         order = {id(group): place for place, group in enumerate(held)}
         taken = sorted(finished, key=lambda group: order[id(group)])[: job.batch]
@@ -182,6 +161,17 @@ def partial(
         now = _train(job, result, taken, began, now, version=step)
     result.utilisation = fleet.utilisation(generating)
     return result
+
+
+def _grow(fleet: _Fleet, job: Job, groups: list[_Group], finished: list[_Group], now: float, budget: float) -> float:
+    """Give each group a budget, adding to `finished` those that finish; the time when all have spent it."""
+    for group in groups:
+        fleet.submit(now, group, job.prompt_tokens, budget)
+    while (end := fleet.pop()) is not None:
+        now, group = max(now, end[0]), end[1]
+        if group.pending == 0 and group.finished:
+            finished.append(group)
+    return now
 
 
 def asynchronous(job: Job, steps: int, seed: int = 0, *, train_share: float, max_staleness: int) -> Result:
