@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 EXPIRED = "expired"  # the finish of a response that became too old
 
@@ -108,10 +109,11 @@ class Buffer:
         return sum(trajectory.tokens.nbytes + trajectory.log_probs.nbytes for trajectory in self.trajectories())
 
     def state_dict(self) -> dict:
-        """Shares the arrays with the buffer: they are replaced, never changed."""
+        """Shares the arrays with the buffer: they are replaced, never changed. As tensors, which torch.save writes as
+        they are; NumPy arrays it would pickle as text, eight times their size in memory."""
         return {
             "groups": [
-                vars(group) | {"trajectories": [dict(vars(trajectory)) for trajectory in group.trajectories]}
+                vars(group) | {"trajectories": [_as_tensors(trajectory) for trajectory in group.trajectories]}
                 for group in self.groups
             ]
         }
@@ -121,3 +123,10 @@ class Buffer:
             Group(**group | {"trajectories": [Trajectory(**trajectory) for trajectory in group["trajectories"]]})
             for group in state["groups"]
         ]
+        for trajectory in self.trajectories():
+            trajectory.tokens, trajectory.log_probs = trajectory.tokens.numpy(), trajectory.log_probs.numpy()
+
+
+def _as_tensors(trajectory: Trajectory) -> dict:
+    arrays = {"tokens": trajectory.tokens, "log_probs": trajectory.log_probs}
+    return vars(trajectory) | {name: torch.from_numpy(array) for name, array in arrays.items()}
