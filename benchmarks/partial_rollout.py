@@ -2,8 +2,8 @@
 
     python benchmarks/partial_rollout.py [--seeds 1 2 3] [--runs DIR] [--out FILE]
 
-A 1 M parameter model is warmed up to answer additions after a log-normal number of tokens that do no work. Of each
-seed two runs train on the same problems, one with whole rollouts, one with partial ones (kimi-rollout). Then the
+A 1 M parameter model is warmed up to answer additions after a log-normal number of tokens that do no work. From it two
+runs of each seed train on the same problems, one with whole rollouts, one with partial ones (kimi-rollout). Then the
 engine's speeds are measured alone, and the simulator (`openrlhf kimi simulate`) predicts both runs from them. A
 finished run is not run again: stop and go on as you like.
 """
@@ -53,7 +53,7 @@ def main() -> int:
     found, runs = machine(), args.runs.resolve()
     try:
         measured = {seed: {name: run(name, seed, runs) for name in VARIANTS} for seed in args.seeds}
-        speed = engine_speed(_warmed_up(args.seeds[0], runs), runs)
+        speed = engine_speed(_warmed_up(runs), runs)
     except subprocess.CalledProcessError as failure:
         print(f"partial_rollout: a run failed: {failure}", file=sys.stderr)
         return 1
@@ -86,7 +86,7 @@ def run(variant: str, seed: int, runs: Path) -> dict:
     directory = runs / variant / f"seed-{seed}"
     done = directory / "measured.json"
     if not done.exists():
-        start = _warmed_up(seed, runs)
+        start = _warmed_up(runs)
         progress(f"{variant}, seed {seed}")
         shutil.rmtree(directory, ignore_errors=True)
         flags = VARIANTS[variant] | {
@@ -138,18 +138,17 @@ def _response_lengths(directory: Path) -> np.ndarray:
     return lengths.measured(directory / run_log.ROLLOUTS)
 
 
-def _warmed_up(seed: int, runs: Path) -> Path:
-    """The directory with data and warmed-up model of a seed, made if they are not there."""
-    start = runs / "warm_ups" / f"seed-{seed}"
+def _warmed_up(runs: Path) -> Path:
+    """The directory with data and warmed-up model, made if they are not there."""
+    start = runs / "warm_up"
     if not (start / "warm_up" / "tokenizer.json").exists():  # written last
-        progress(f"data, model and warm-up of seed {seed}")
+        progress("data, model and warm-up")
         start.mkdir(parents=True, exist_ok=True)
-        _write_data(start, seed)
+        _write_data(start)
         from kimi_plugins.quickstart.model import build_model
 
-        build_model(start / "base", seed, context=CONTEXT)
+        build_model(start / "base", seed=1, context=CONTEXT)
         flags = {
-            "train.seed": seed,
             "model.model_name_or_path": start / "base",
             "data.dataset": start / "sft.jsonl",
             "data.max_len": CONTEXT,
@@ -162,11 +161,11 @@ def _warmed_up(seed: int, runs: Path) -> Path:
     return start
 
 
-def _write_data(directory: Path, seed: int) -> None:
+def _write_data(directory: Path) -> None:
     shown = DEMONSTRATIONS // 8
-    problems = generate_problems(shown + TRAIN + HELD_OUT, seed)
-    fillers = lengths.log_normal(np.random.default_rng(seed), DEMONSTRATIONS, **TAIL).astype(int).tolist()
-    demonstrated = random.Random(seed).sample(problems[:shown] * 8, DEMONSTRATIONS)
+    problems = generate_problems(shown + TRAIN + HELD_OUT, seed=1)
+    fillers = lengths.log_normal(np.random.default_rng(1), DEMONSTRATIONS, **TAIL).astype(int).tolist()
+    demonstrated = random.Random(1).sample(problems[:shown] * 8, DEMONSTRATIONS)
     rows = {
         "sft": [
             {"input": prompt(a, b), "output": f"{n * CHECK_OK}{ANSWER_OPEN}{a + b}{ANSWER_CLOSE}{EOS}"}

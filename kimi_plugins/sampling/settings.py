@@ -1,11 +1,16 @@
 """What the samplers need of the configuration, and the sampler it asks for (k1.5 §2.3.4)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+from openrlhf.utils.logging_utils import init_logger
+
 from kimi_plugins.preflight.readers import READERS
 from kimi_plugins.sampling import curriculum
+
+logger = init_logger(__name__)
 
 
 def problems(args) -> list[str]:
@@ -57,12 +62,23 @@ def build_sampler(dataset, args):
     sampling = args.kimi.sampling
     if sampling.priority == "uniform" and sampling.curriculum == "none":
         return None
+    if repeated := duplicates(dataset[args.data.input_key]):
+        logger.warning(
+            f"{repeated} of {len(dataset)} prompts stand in data.prompt_dataset more than once: every row is drawn for "
+            "itself and has a success rate of its own; remove duplicates if that is not meant"
+        )
     order = None
     if sampling.curriculum != "none":
         order = curriculum.easy_to_hard(_difficulties(dataset, sampling), args.train.seed)
     return PromptSampler(
         len(dataset), batch_size=args.rollout.batch_size, seed=args.train.seed, options=sampling, order=order
     )
+
+
+def duplicates(prompts: Iterable) -> int:
+    """Number of rows, beyond the first, whose prompt (text or messages) is that of another; 8 bytes a row."""
+    hashes = np.fromiter((hash(str(prompt)) for prompt in prompts), np.int64)
+    return len(hashes) - len(np.unique(hashes))
 
 
 def _difficulties(dataset, sampling):

@@ -107,7 +107,7 @@ def test_curriculum_and_priorities_together():
 def settings(**changed):
     return SimpleNamespace(
         kimi=SimpleNamespace(sampling=replace(options.Sampling(), **changed)),
-        data=SimpleNamespace(dataloader_num_workers=0),
+        data=SimpleNamespace(dataloader_num_workers=0, input_key="input"),
         rollout=SimpleNamespace(batch_size=4),
         train=SimpleNamespace(seed=1),
     )
@@ -171,6 +171,16 @@ def test_settings_that_make_no_sense_are_refused(name, value):
     assert problems(settings()) == []
     [problem] = problems(settings(**{name: value}))
     assert problem.startswith(f"kimi.sampling.{name} is {value}")
+
+
+def test_duplicate_prompts_are_rows_of_their_own_and_told(caplog):
+    build_sampler(Dataset.from_list([{"input": text} for text in "abc"]), settings())
+    assert caplog.text == ""
+    sampler = build_sampler(Dataset.from_list([{"input": text} for text in "abcaba"]), settings())
+    assert "3 of 6 prompts" in caplog.text
+    assert len(sampler) == 6
+    sampler.observe(0, 1.0)
+    assert np.isnan(sampler.rates.success[3])
 
 
 def test_workers_that_draw_ahead():
