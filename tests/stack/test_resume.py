@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import time
+from pathlib import Path
 
 import pytest
 from openrlhf.utils import checkpoint
@@ -39,6 +41,13 @@ def comparable(record):
     return {key: value for key, value in record.items() if not key.startswith(NOT_COMPARED)}
 
 
+def in_the_middle_of_a_save(actor: Path) -> None:
+    """Return as soon as a checkpoint is being written, which takes tens of milliseconds; after 20 s in any case."""
+    deadline = time.monotonic() + 20
+    while not list(actor.glob("*.partial")) and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
 def test_a_killed_run_resumes_exactly_and_never_from_a_broken_checkpoint(tmp_path, models, start):
     whole = start(settings(tmp_path, models / "tied", "whole"), plugins="kimi")
     assert whole.process.wait(timeout=START_UP) == 0, whole.tail()
@@ -48,9 +57,10 @@ def test_a_killed_run_resumes_exactly_and_never_from_a_broken_checkpoint(tmp_pat
     words = settings(tmp_path, models / "tied", "killed")
     killed = start(words, plugins="kimi")
     killed.wait_for(lambda: len(killed.steps()) >= 4, START_UP)
+    actor = tmp_path / "killed" / "_actor"
+    in_the_middle_of_a_save(actor)
     killed.kill()
 
-    actor = tmp_path / "killed" / "_actor"
     newest = max((path for path in actor.glob("global_step*[0-9]")), key=lambda path: int(path.name[11:]))
     os.truncate(newest / "mp_rank_00_model_states.pt", 1000)
     (actor / "global_step99.partial").mkdir()  # what a save that was killed leaves
