@@ -29,10 +29,12 @@ RECHECKED = {"additions": 0.0, "wordy": 0.8}  # by task: chance that a demonstra
 
 OPENRLHF = {"task": "additions", "plugins": "kimi-log"}
 KIMI = {"task": "additions", "plugins": "kimi"}
+NO_RESET = KIMI | {"kimi.policy.optimizer_reset": False}
 HARDER = {"kimi.sampling.curriculum_steps": STEPS // 2, "kimi.sampling.hard_from": STEPS // 2}
 LENGTH = KIMI | {"task": "wordy", "kimi.length.weight": 0.2}
 VARIANTS = {
     "mirror_descent": KIMI,
+    "mirror_descent_no_reset": NO_RESET,
     "rest": KIMI | {"kimi.policy.baseline": "none"},
     "grpo": OPENRLHF | {"algo.advantage.estimator": "group_norm"},
     "dr_grpo": OPENRLHF,

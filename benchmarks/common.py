@@ -54,9 +54,13 @@ def write_json(path: Path, result: dict) -> None:
 
 
 def openrlhf(command: str, config: Path, flags: dict, log: Path, plugins: str | None = None) -> None:
-    """Run `openrlhf COMMAND`, its output in `log`; raises CalledProcessError if it fails."""
+    """Run `openrlhf COMMAND`, its output in `log`; raises CalledProcessError if it fails.
+
+    flags: by name; False for --no-NAME.
+    """
     words = ["--config", config] + (["--plugins", plugins] if plugins else [])
-    words += [word for key, value in flags.items() for word in (f"--{key}", value)]
+    for key, value in flags.items():
+        words += [f"--no-{key}"] if value is False else [f"--{key}", value]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:
         command = [sys.executable, "-m", "openrlhf.cli.main", command, *map(str, words)]

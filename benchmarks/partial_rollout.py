@@ -2,14 +2,15 @@
 
     python benchmarks/partial_rollout.py [--seeds 1 2 3] [--runs DIR] [--out FILE]
 
-A 1 M parameter model is warmed up to answer additions after a log-normal number of tokens that do no work. From it two
-runs of each seed train on the same problems, one with whole rollouts, one with partial ones (kimi-rollout). Then the
-engine's speeds are measured alone, and the simulator (`openrlhf kimi simulate`) predicts both runs from them. A
+The quickstart's warmed-up model learns to add a log-normal number of tokens that do no work to its working. From it
+two runs of each seed train on the same problems, one with whole rollouts, one with partial ones (kimi-rollout). Then
+the engine's speeds are measured alone, and the simulator (`openrlhf kimi simulate`) predicts both runs from them. A
 finished run is not run again: stop and go on as you like.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import shutil
@@ -23,15 +24,16 @@ import numpy as np
 from common import RESULTS, machine, openrlhf, progress, spread, write_json
 
 from kimi_plugins import run_log
-from kimi_plugins.quickstart.arithmetic import ANSWER_CLOSE, ANSWER_OPEN, CHECK_OK, EOS, generate_problems, prompt
-from kimi_plugins.quickstart.run import CONFIGS, REWARD
+from kimi_plugins.quickstart.arithmetic import ANSWER_OPEN, CHECK_OK, generate_problems, prompt, solution
+from kimi_plugins.quickstart.run import CONFIGS, REWARD, make_inputs, warm_up
 from kimi_plugins.simulate import lengths
 from kimi_plugins.simulate.engine import Speed
 from kimi_plugins.simulate.schedules import Job, partial, synchronous
 
-TAIL = {"mean": 40, "p99_over_mean": 7, "longest": 1000}  # tokens before the answer
-CONTEXT = 1056
-DEMONSTRATIONS, TRAIN, HELD_OUT = 24_000, 1024, 200  # problems
+TAIL = {"mean": 40, "p99_over_mean": 10, "longest": 1000}  # tokens between the working and the answer
+CONTEXT = 1104
+DEMONSTRATIONS = 8000
+TRAIN = 1024  # prompts, of which each is drawn once
 BATCH, K = 32, 8
 SEGMENT, IN_FLIGHT = 96, 2.0
 VARIANTS = {
@@ -58,7 +60,10 @@ def main() -> int:
         print(f"partial_rollout: a run failed: {failure}", file=sys.stderr)
         return 1
     settings = {"tail": TAIL, "batch": BATCH, "k": K, "segment_tokens": SEGMENT, "in_flight": IN_FLIGHT}
-    simulated = {seed: simulate(measured[seed], speed) for seed in args.seeds}
+    simulated = {}
+    for seed in args.seeds:
+        known = lengths.measured(runs / "whole" / f"seed-{seed}" / run_log.ROLLOUTS)
+        simulated[seed] = simulate(measured[seed], speed, known)
     results = {"settings": settings, "runs": summarize(measured), "engine": speed, "simulated": simulated}
     write_json(args.out, {"machine": found, "seeds": args.seeds} | results)
     return 0
@@ -91,11 +96,11 @@ def run(variant: str, seed: int, runs: Path) -> dict:
         shutil.rmtree(directory, ignore_errors=True)
         flags = VARIANTS[variant] | {
             "train.seed": seed,
-            "actor.model_name_or_path": start / "warm_up",
+            "actor.model_name_or_path": start / "long_tail",
             "data.prompt_dataset": start / "train.jsonl",
             "data.max_len": CONTEXT,
             "data.max_samples": TRAIN,
-            "rollout.max_new_tokens": TAIL["longest"] + 16,
+            "rollout.max_new_tokens": CONTEXT - 32,
             "rollout.batch_size": BATCH,
             "rollout.n_samples_per_prompt": K,
             "rollout.micro_batch_size": 8,  # without packing, a micro-batch is as long as its longest response
@@ -115,7 +120,7 @@ def run(variant: str, seed: int, runs: Path) -> dict:
 def _measured(directory: Path) -> dict:
     """End to end, from the first generation on: filling the buffer at the start and emptying it at the end count."""
     steps, evals = run_log.read(directory, "train"), run_log.read(directory, "eval")
-    tokens = _response_lengths(directory)
+    tokens = lengths.measured(directory / run_log.ROLLOUTS)
     seconds = sum(step["timing/step_total"] for step in steps)
     middle = steps[SETTLED:-SETTLED]
     phases = ("generation", "make_experience", "ppo_train", "broadcast")
@@ -134,48 +139,48 @@ def _measured(directory: Path) -> dict:
     }
 
 
-def _response_lengths(directory: Path) -> np.ndarray:
-    return lengths.measured(directory / run_log.ROLLOUTS)
-
-
 def _warmed_up(runs: Path) -> Path:
     """The directory with data and warmed-up model, made if they are not there."""
     start = runs / "warm_up"
-    if not (start / "warm_up" / "tokenizer.json").exists():  # written last
-        progress("data, model and warm-up")
-        start.mkdir(parents=True, exist_ok=True)
-        _write_data(start)
-        from kimi_plugins.quickstart.model import build_model
-
-        build_model(start / "base", seed=1, context=CONTEXT)
+    make_inputs(start, seed=1)
+    warm_up(start, seed=1)
+    if not (start / "long_tail" / "tokenizer.json").exists():  # written last
+        progress("the warmed-up model learns the long tail")
+        _allow_context(start / "warm_up" / "config.json")
+        _write_demonstrations(start / "long_tail.jsonl")
         flags = {
-            "model.model_name_or_path": start / "base",
-            "data.dataset": start / "sft.jsonl",
+            "model.model_name_or_path": start / "warm_up",
+            "data.dataset": start / "long_tail.jsonl",
             "data.max_len": CONTEXT,
             "data.max_samples": DEMONSTRATIONS,
             "train.micro_batch_size": 8,
-            "ckpt.output_dir": start / "warm_up",
-            "ckpt.path": start / "warm_up_checkpoints",
+            "adam.lr": 1e-3,
+            "ckpt.output_dir": start / "long_tail",
+            "ckpt.path": start / "long_tail_checkpoints",
         }
-        openrlhf("sft", CONFIGS / "quickstart_sft.yaml", flags, start / "warm_up.log")
+        openrlhf("sft", CONFIGS / "quickstart_sft.yaml", flags, start / "long_tail.log")
     return start
 
 
-def _write_data(directory: Path) -> None:
-    shown = DEMONSTRATIONS // 8
-    problems = generate_problems(shown + TRAIN + HELD_OUT, seed=1)
+def _allow_context(config: Path) -> None:
+    """Rotary positions have no weights: a longer context is a number in the configuration."""
+    settings = json.loads(config.read_text()) | {"max_position_embeddings": CONTEXT}
+    config.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _write_demonstrations(path: Path) -> None:
+    """Worked additions, of which the warm-up has seen the problems, with the tail before the answer."""
+    rng = random.Random(1)
     fillers = lengths.log_normal(np.random.default_rng(1), DEMONSTRATIONS, **TAIL).astype(int).tolist()
-    demonstrated = random.Random(1).sample(problems[:shown] * 8, DEMONSTRATIONS)
-    rows = {
-        "sft": [
-            {"input": prompt(a, b), "output": f"{n * CHECK_OK}{ANSWER_OPEN}{a + b}{ANSWER_CLOSE}{EOS}"}
-            for (a, b), n in zip(demonstrated, fillers, strict=True)
-        ],
-        "train": [{"input": prompt(a, b), "label": str(a + b)} for a, b in problems[shown : shown + TRAIN]],
-        "held_out": [{"input": prompt(a, b), "label": str(a + b)} for a, b in problems[shown + TRAIN :]],
-    }
-    for name, part in rows.items():
-        (directory / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    problems = itertools.cycle(generate_problems(4000, seed=1))
+    with path.open("w") as file:
+        for filler in fillers:
+            a, b = next(problems)
+            while (worked := solution(a, b, rng)).startswith(ANSWER_OPEN):
+                pass  # half of the solutions are not worked out
+            working, answer = worked.split(ANSWER_OPEN)
+            row = {"input": prompt(a, b), "output": f"{working}{filler * CHECK_OK}{ANSWER_OPEN}{answer}"}
+            file.write(json.dumps(row) + "\n")
 
 
 # The engine alone
@@ -186,7 +191,7 @@ def engine_speed(start: Path, runs: Path) -> dict:
     done = runs / "engine.json"
     if not done.exists():
         progress("the engine's speeds")
-        done.write_text(json.dumps(_measure_engine(start / "warm_up")) + "\n")
+        done.write_text(json.dumps(_measure_engine(start / "long_tail")) + "\n")
     return json.loads(done.read_text())
 
 
@@ -240,8 +245,11 @@ async def _seconds(engine, n: int, prompt_tokens: int, tokens: int) -> float:
 # The simulator
 
 
-def simulate(measured: dict, speed: dict) -> dict:
-    """Predicted and measured seconds a step. Training and sync are taken from the run with whole rollouts."""
+def simulate(measured: dict, speed: dict, known: np.ndarray) -> dict:
+    """Predicted and measured seconds a step; known: [n] response lengths.
+
+    Seconds of training and sync are those of the run with whole rollouts.
+    """
     whole = measured["whole"]
     tokens = BATCH * K * whole["mean_tokens"]
     training = whole["phases"]["make_experience"] + whole["phases"]["ppo_train"]
@@ -253,7 +261,7 @@ def simulate(measured: dict, speed: dict) -> dict:
         prompt_tokens=9,
         train_rate=tokens / training,
         sync_seconds=whole["phases"]["broadcast"],
-        lengths=lambda rng, size: lengths.log_normal(rng, size, **TAIL) + 8,
+        lengths=lambda rng, size: rng.choice(known, size),
     )
     predicted = {
         "whole": synchronous(job, 60),

@@ -12,7 +12,7 @@ import matplotlib
 from common import RESULTS
 
 PANELS = {
-    "Loss": ("mirror_descent", "rest", "grpo", "dr_grpo"),
+    "Loss": ("mirror_descent", "mirror_descent_no_reset", "rest", "grpo", "dr_grpo"),
     "Sampling": ("mirror_descent", "curriculum_stages", "curriculum_hard_after"),
     "Priorities": ("mirror_descent", "prioritized_failure", "prioritized_gradient"),
     "Length reward": ("length_off", "length_at_once", "length_after_warm_up", "length_at_once_wrong_spared"),

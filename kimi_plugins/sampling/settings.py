@@ -64,8 +64,8 @@ def build_sampler(dataset, args):
         return None
     if repeated := duplicates(dataset[args.data.input_key]):
         logger.warning(
-            f"{repeated} of {len(dataset)} prompts stand in data.prompt_dataset more than once: every row is drawn for "
-            "itself and has a success rate of its own; remove duplicates if that is not meant"
+            f"{repeated} of {len(dataset)} prompts stand in data.prompt_dataset more than once: every row is drawn "
+            "for itself and has a success rate of its own; remove duplicates if that is not meant"
         )
     order = None
     if sampling.curriculum != "none":
