@@ -5,7 +5,7 @@
 Every variant starts from the same warmed-up model of a seed, sees the same problems and generates the same number of
 responses. Problems come three times each, so that success rates can be known. The length reward's variants start from
 a model whose demonstrations check right lines again and again: words that do no work. A finished run is not run
-again: stop and go on as you like. Needs nothing but the project's environment.
+again: stop and go on as you like, also variant by variant. Needs nothing but the project's environment.
 """
 
 import argparse
@@ -57,7 +57,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS / "ablations.json")
     args = parser.parse_args()
 
-    found, results = machine(), {}
+    found = machine()
+    results = json.loads(args.out.read_text())["variants"] if args.out.exists() else {}
     try:
         for name in args.variants:
             results[name] = summarize([run(name, seed, args.runs.resolve()) for seed in args.seeds])

@@ -1,4 +1,6 @@
-"""The learning curves of results/ablations.json as results/ablations.svg; median of the seeds, and their range.
+"""The learning curves of results/ablations.json as results/ablations.svg, and its table as Markdown on stdout.
+
+Median of the seeds, and their range.
 
 pip install --no-deps -r requirements/examples.txt && python benchmarks/plot_ablations.py
 """
@@ -46,11 +48,31 @@ def _curve(axes, curves: list[list[dict]], key: str, label: str) -> None:
     axes.fill_between(tokens, [min(seeds) for seeds in values], [max(seeds) for seeds in values], alpha=0.15)
 
 
+def table(variants: dict, target: float) -> str:
+    rows = [
+        f"| variant | held-out pass@1 at the end, % | tokens a response | thousand tokens to {target:.0%} |",
+        "|---|---|---|---|",
+    ]
+    for name, found in variants.items():
+        reached = found["tokens_to_target"]
+        cells = [_spread(found["pass_at_1"], 100), _spread(found["response_tokens"])]
+        cells.append("not reached" if reached is None else _spread(reached, 1e-3, 0))
+        rows.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _spread(found: dict, scale: float = 1.0, digits: int = 1) -> str:
+    middle, low, high = (f"{found[name] * scale:.{digits}f}" for name in ("median", "min", "max"))
+    return f"{middle} ({low}–{high})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=Path, default=RESULTS / "ablations.json")
     args = parser.parse_args()
-    draw(json.loads(args.results.read_text())["variants"], args.results.with_suffix(".svg"))
+    results = json.loads(args.results.read_text())
+    draw(results["variants"], args.results.with_suffix(".svg"))
+    print(table(results["variants"], results["target"]))
 
 
 if __name__ == "__main__":
