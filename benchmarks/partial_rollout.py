@@ -2,9 +2,10 @@
 
     python benchmarks/partial_rollout.py [--seeds 1 2 3] [--runs DIR] [--out FILE]
 
-The quickstart's warmed-up model learns to add a log-normal number of tokens that do no work to its working. From it
-two runs of each seed train on the same problems, one with whole rollouts, one with partial ones (kimi-rollout). Then
-the engine's speeds are measured alone, and the simulator (`openrlhf kimi simulate`) predicts both runs from them. A
+The quickstart's warmed-up model learns to write a log-normal number of tokens that do no work after its answer, so
+that length and correctness have nothing to do with each other and training leaves the lengths as they are. From it two
+runs of each seed train on the same problems, one with whole rollouts, one with partial ones (kimi-rollout). Then the
+engine's speeds are measured alone, and the simulator (`openrlhf kimi simulate`) predicts both runs from them. A
 finished run is not run again: stop and go on as you like.
 """
 
@@ -24,17 +25,17 @@ import numpy as np
 from common import RESULTS, machine, openrlhf, progress, spread, write_json
 
 from kimi_plugins import run_log
-from kimi_plugins.quickstart.arithmetic import ANSWER_OPEN, CHECK_OK, generate_problems, prompt, solution
+from kimi_plugins.quickstart.arithmetic import ANSWER_OPEN, CHECK_OK, EOS, generate_problems, prompt, solution
 from kimi_plugins.quickstart.run import CONFIGS, REWARD, make_inputs, warm_up
 from kimi_plugins.simulate import lengths
 from kimi_plugins.simulate.engine import Speed
 from kimi_plugins.simulate.schedules import Job, partial, synchronous
 
-TAIL = {"mean": 40, "p99_over_mean": 10, "longest": 1000}  # tokens between the working and the answer
+TAIL = {"mean": 40, "p99_over_mean": 10, "longest": 1000}  # tokens after the answer
 CONTEXT = 1104
-DEMONSTRATIONS = 8000
-TRAIN = 1024  # prompts, of which each is drawn once
-BATCH, K = 32, 8
+DEMONSTRATIONS = 4000
+TRAIN = 768  # prompts, of which each is drawn once
+BATCH, K = 16, 8
 SEGMENT, IN_FLIGHT = 96, 2.0
 VARIANTS = {
     "whole": {},
@@ -103,8 +104,8 @@ def run(variant: str, seed: int, runs: Path) -> dict:
             "rollout.max_new_tokens": CONTEXT - 32,
             "rollout.batch_size": BATCH,
             "rollout.n_samples_per_prompt": K,
-            "rollout.micro_batch_size": 8,  # without packing, a micro-batch is as long as its longest response
-            "train.micro_batch_size": 8,
+            "rollout.micro_batch_size": 4,  # without packing, a micro-batch is as long as its longest response
+            "train.micro_batch_size": 4,
             "eval.dataset": start / "held_out.jsonl",
             "eval.steps": 1000,  # before and after
             "kimi.log.groups": BATCH,
@@ -169,7 +170,7 @@ def _allow_context(config: Path) -> None:
 
 
 def _write_demonstrations(path: Path) -> None:
-    """Worked additions, of which the warm-up has seen the problems, with the tail before the answer."""
+    """Worked additions, of which the warm-up has seen the problems, with the tail after the answer."""
     rng = random.Random(1)
     fillers = lengths.log_normal(np.random.default_rng(1), DEMONSTRATIONS, **TAIL).astype(int).tolist()
     problems = itertools.cycle(generate_problems(4000, seed=1))
@@ -178,8 +179,7 @@ def _write_demonstrations(path: Path) -> None:
             a, b = next(problems)
             while (worked := solution(a, b, rng)).startswith(ANSWER_OPEN):
                 pass  # half of the solutions are not worked out
-            working, answer = worked.split(ANSWER_OPEN)
-            row = {"input": prompt(a, b), "output": f"{working}{filler * CHECK_OK}{ANSWER_OPEN}{answer}"}
+            row = {"input": prompt(a, b), "output": worked.removesuffix(EOS) + filler * CHECK_OK + EOS}
             file.write(json.dumps(row) + "\n")
 
 
