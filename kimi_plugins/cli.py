@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from kimi_plugins.simulate import cli as simulate
+from kimi_plugins.rewards.grade_code import add_grade_code
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     report.set_defaults(func=_report)
 
     simulate.add_command(commands)
+    grade = commands.add_parser("grade", help="grade responses in a file", description="Grade responses in a file.")
+    kinds = grade.add_subparsers(metavar="KIND", required=True)
+    add_grade_code(kinds)
 
 
 def _quickstart(args: argparse.Namespace) -> int:

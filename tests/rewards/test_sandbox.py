@@ -6,10 +6,10 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from leftovers import alive, control_groups, wait_until
 
 from kimi_plugins.rewards.sandbox import cgroups, pool
 from kimi_plugins.rewards.sandbox.pool import Limits, Sandbox, SandboxError, SandboxUnavailable, python
@@ -19,21 +19,6 @@ ROOT = Path(__file__).parents[2]
 
 def run(sandbox, program: str, **kwargs):
     return sandbox.run([python(), "-I", "-S", "-c", program], **kwargs)
-
-
-def control_groups(pid: int) -> list[Path]:
-    return [
-        path
-        for directory in cgroups._own_directories().values()
-        for path in directory.glob(f"{cgroups.PREFIX}{pid}-*")
-    ]
-
-
-def wait_until(condition, seconds: float = 10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_program_gets_its_input_and_files_and_gives_output(sandbox):
@@ -90,6 +75,49 @@ def test_no_more_programs_at_a_time_than_workers(sandbox):
     assert len(spans) == 6 and max(together) == 2
 
 
+def test_time_without_a_core_does_not_count(sandbox):
+    worker = sandbox._slots.queue[-1].process.pid
+    cores = os.sched_getaffinity(worker)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        for pid in (worker, *(process.pid for process in busy)):
+            os.sched_setaffinity(pid, {min(cores)})
+        spin = "import time\nwhile time.process_time() < 0.4: pass\nprint('done')"
+        result = run(sandbox, spin, limits=Limits(wall_seconds=0.6))
+        assert (result.stdout, result.stopped) == (b"done\n", None) and result.seconds > 0.6
+        assert run(sandbox, "import time; time.sleep(60)", limits=Limits(wall_seconds=0.6)).stopped == "time"
+    finally:
+        os.sched_setaffinity(worker, cores)
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def test_a_closed_sandbox_ends_what_it_runs():
+    try:
+        own = Sandbox(workers=1)
+    except SandboxUnavailable as error:
+        pytest.skip(str(error))
+    failed = []
+
+    def sleeper():
+        try:
+            run(own, "import time; time.sleep(60)", limits=Limits(wall_seconds=60))
+        except SandboxError as error:
+            failed.append(str(error))
+
+    threads = [threading.Thread(target=sleeper) for _ in range(3)]
+    worker = own._slots.queue[0]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: worker.cgroup.tasks() >= 4)
+    own.close()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(failed) == ["the sandbox is closed"] * 2 + ["the sandbox's worker died; it is replaced"]
+    assert not worker.cgroup.pids.exists() and worker.process.poll() == 0
+
+
 def test_a_killed_worker_takes_its_program_along_and_is_replaced(sandbox):
     with Sandbox(workers=1) as own:
         worker = own._slots.queue[0]
@@ -112,14 +140,6 @@ def test_a_killed_worker_takes_its_program_along_and_is_replaced(sandbox):
         assert run(own, "print(1)").stdout == b"1\n"
     kept = {path for slot in sandbox._slots.queue if slot for path in (slot.cgroup.memory, slot.cgroup.pids)}
     assert set(control_groups(os.getpid())) == kept
-
-
-def alive(pid: int) -> bool:
-    """Whether it still runs; a dead process nobody has waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 ASKER = """

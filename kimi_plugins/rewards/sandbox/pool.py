@@ -35,7 +35,7 @@ class SandboxError(Exception):
 class Limits:
     """Of one program with all its processes together, unless said otherwise. All ours."""
 
-    wall_seconds: float = 10.0
+    wall_seconds: float = 10.0  # without those in which it waited for a core
     cpu_seconds: float = 5.0
     memory_mb: int = 512  # with what it keeps in temporary file systems
     processes: int = 32  # and threads
@@ -84,6 +84,8 @@ class Sandbox:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._staged = None
         self._pid = os.getpid()
+        self._closed = False
+        self._live: set[_Worker] = set()
         self._settings = {"bwrap": [str(self._find_bwrap()), *_fixed_options()], "filter": _filter()}
         self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(self.workers):
@@ -126,28 +128,33 @@ class Sandbox:
         }
         worker, healthy = self._slots.get(), False
         try:
+            if self._closed:
+                raise SandboxError("the sandbox is closed")
             if worker is None:
                 worker = _Worker(self._settings)
+                self._live.add(worker)
             result = Result(**worker.ask(request))
             healthy = True
             return result
         finally:
             try:
                 if not healthy and worker is not None:
+                    self._live.discard(worker)
                     worker.stop()
             finally:
                 self._slots.put(worker if healthy else None)
 
     def close(self) -> None:
-        """End all workers, waiting for those that are busy."""
-        for _ in range(self.workers):
-            worker = self._slots.get()
+        """End all workers and what they run: calls of run() that wait for a result get a SandboxError."""
+        self._closed = True
+        for worker in list(self._live):
+            worker.interrupt()
+        for worker in [self._slots.get() for _ in range(self.workers)]:
             if worker is not None:
                 worker.stop()
+            self._slots.put(None)  # for those that still wait, and are refused
         if self._staged is not None:
             self._staged.cleanup()
-        for _ in range(self.workers):
-            self._slots.put(None)
 
     def __enter__(self):
         return self
@@ -212,7 +219,8 @@ class _Worker:
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", command], stdin=theirs, env={}, cwd="/", start_new_session=True
             )
-        self.connection = Connection(ours.detach())
+        self.socket = ours
+        self.connection = Connection(os.dup(ours.fileno()))
         self.connection.send(settings | {"cgroup": asdict(self.cgroup)})
         if not self.connection.poll(START_SECONDS):
             self.stop()
@@ -235,9 +243,14 @@ class _Worker:
             raise SandboxError(reply["error"])
         return reply
 
+    def interrupt(self) -> None:
+        """Let the worker and whoever waits for it find the connection closed."""
+        self.socket.shutdown(socket.SHUT_RDWR)
+
     def stop(self) -> None:
         """End the process; it ends its sandbox and removes its control group first."""
         self.connection.close()
+        self.socket.close()
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

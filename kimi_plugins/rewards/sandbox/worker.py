@@ -25,6 +25,7 @@ STDERR_KEPT = 64 << 10  # bytes
 CLEAN_SECONDS = 10.0
 STACK_BYTES = 64 << 20
 OPEN_FILES = 256
+PATIENCE = 4  # times the wall limit, for programs that get no core
 
 
 class Abandoned(Exception):
@@ -111,8 +112,9 @@ class Worker:
         stopped, ended = None, False
         while not ended or names:
             left = deadline - time.monotonic()
-            if left <= 0 and not ended:
-                stopped = "time"
+            if left <= 0 and not ended and stopped is None:
+                stopped, left = self._time_left(limits, time.monotonic() - began)
+                deadline = time.monotonic() + left
             if stopped or left <= 0:
                 break
             for fd, _ in poll.poll(math.ceil(left * 1000)):
@@ -135,6 +137,33 @@ class Worker:
                 stream += chunk[: room[name] - len(stream)]
         os.close(pidfd)
         return stopped, streams
+
+    def _time_left(self, limits: dict, seconds: float) -> tuple[str | None, float]:
+        """What stops a program after `seconds` of wall time, or how long it may go on.
+
+        Time in which it was ready to run and the machine had no core for it does not count.
+
+        Raises:
+            RuntimeError: the machine is too busy to tell what the program would have done.
+        """
+        ran, waited = 0.0, 0.0
+        for member in self.cgroup.members() - {os.getpid()}:
+            try:
+                with open(f"/proc/{member}/schedstat", encoding="ascii") as file:
+                    running, waiting, _ = map(int, file.read().split())
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            ran, waited = ran + running / 1e9, max(waited, waiting / 1e9)
+        if ran > limits["cpu_seconds"]:
+            return "cpu", 0.0
+        left = limits["wall_seconds"] - (seconds - waited)
+        if left <= 0:
+            return "time", 0.0
+        if seconds > PATIENCE * limits["wall_seconds"]:
+            raise RuntimeError(
+                f"the machine is too busy: the program waited {waited:.1f} of {seconds:.1f} s for a core"
+            )
+        return None, left
 
     def _end(self) -> float:
         """End and reap all that is left of the sandbox, until nothing is charged; returns its CPU seconds."""
