@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kimi_plugins.simulate import cli as simulate
 from kimi_plugins.rewards.grade_code import add_grade_code
+from kimi_plugins.rewards.make_cases import add_test_cases
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +41,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     grade = commands.add_parser("grade", help="grade responses in a file", description="Grade responses in a file.")
     kinds = grade.add_subparsers(metavar="KIND", required=True)
     add_grade_code(kinds)
+
+    add_test_cases(commands)
 
 
 def _quickstart(args: argparse.Namespace) -> int:

@@ -230,10 +230,14 @@ def _run_function(program: bytes, problem: Problem, sandbox: Sandbox) -> Iterato
     for number, case in enumerate(problem.cases, 1):
         if number > len(lines):
             yield f"case {number}: {_fault(result) or 'no result'}"
-        elif not _same_json(lines[number - 1], case["output"], problem.tolerance):
-            yield f"case {number}: wrong result"
+        elif not same_json(lines[number - 1], case["output"], problem.tolerance):
+            raised = _ERROR.fullmatch(lines[number - 1].decode(errors="replace"))
+            yield f"case {number}: " + (f"exception ({raised[1]})" if raised else "wrong result")
         else:
             yield None
+
+
+_ERROR = re.compile(r'\{"\$error": "(.*)"\}')
 
 
 def run_calls(program: bytes, function: str, calls: list, limits: Limits, sandbox: Sandbox) -> Result:
@@ -290,7 +294,7 @@ def _close(left: float | None, right: float | None, tolerance: float) -> bool:
     return None not in (left, right) and math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)
 
 
-def _same_json(line: bytes, expected, tolerance: float) -> bool:
+def same_json(line: bytes, expected, tolerance: float) -> bool:
     """Whether a line the program wrote is the expected value; what is no JSON, or nested too deeply, is not."""
     try:
         return same_value(function_server.decode(json.loads(line)), function_server.decode(expected), tolerance)

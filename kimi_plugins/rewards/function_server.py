@@ -75,7 +75,7 @@ def _hashable(value):
 
 
 def main(program: str, name: str) -> None:
-    """Serve the calls on standard input: a line [args, kwargs] each; a line of output for each."""
+    """Serve the calls on standard input: a line [args, kwargs] each; a line of output for each, or $error."""
     calls = [decode(json.loads(line)) for line in sys.stdin]
     results = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the program prints is no result
@@ -83,10 +83,14 @@ def main(program: str, name: str) -> None:
     with open(program, encoding="utf-8") as file:
         exec(compile(file.read(), program, "exec"), namespace)
     for args, kwargs in calls:
-        function = namespace[name.split(".")[0]]
-        if "." in name:  # a method of a class without arguments
-            function = getattr(function(), name.split(".")[1])
-        results.write(json.dumps(encode(function(*args, **kwargs))) + "\n")
+        try:
+            function = namespace[name.split(".")[0]]
+            if "." in name:  # a method of a class without arguments
+                function = getattr(function(), name.split(".")[1])
+            line = json.dumps(encode(function(*args, **kwargs)))
+        except Exception as error:  # whatever a program raises is the outcome of this call alone
+            line = json.dumps({"$error": f"{type(error).__name__}: {error}"[:200]})
+        results.write(line + "\n")
         results.flush()
 
 

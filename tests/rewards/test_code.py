@@ -13,6 +13,7 @@ from kimi_plugins.rewards.code import (
     judge_all,
     judge_program,
     read_label,
+    run_calls,
     same_text,
     same_value,
 )
@@ -172,6 +173,14 @@ class TestVerdicts:
         assert judge_program("def double(n): return 2 * n", DOUBLE, sandbox).reward == 1
         verdict = judge_program("def double(n): return n + 1", DOUBLE, sandbox)
         assert (verdict.reward, verdict.reason, verdict.passed) == (0.0, "case 2: wrong result", 1)
+
+    def test_an_exception_is_the_outcome_of_one_call(self, sandbox):
+        verdict = judge_program("def double(n): return 2 * n if n < 20 else {}[n]", DOUBLE, sandbox)
+        assert (verdict.reason, verdict.passed) == ("case 2: exception (KeyError: 21)", 1)
+        calls = [[[n], {}] for n in (1, 21, 2)]
+        program = b"def double(n): return 2 * n if n < 20 else {}[n]"
+        lines = run_calls(program, "double", calls, DOUBLE.limits, sandbox).stdout.splitlines()
+        assert lines == [b"2", b'{"$error": "KeyError: 21"}', b"4"]
 
     def test_a_method(self, sandbox):
         problem = Problem.parse(vars(DOUBLE) | {"limits": {}, "function": "Solution.double"})

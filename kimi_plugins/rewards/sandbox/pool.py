@@ -151,6 +151,7 @@ class Sandbox:
             worker.interrupt()
         for worker in [self._slots.get() for _ in range(self.workers)]:
             if worker is not None:
+                self._live.discard(worker)
                 worker.stop()
             self._slots.put(None)  # for those that still wait, and are refused
         if self._staged is not None:
@@ -245,7 +246,10 @@ class _Worker:
 
     def interrupt(self) -> None:
         """Let the worker and whoever waits for it find the connection closed."""
-        self.socket.shutdown(socket.SHUT_RDWR)
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it was stopped meanwhile
 
     def stop(self) -> None:
         """End the process; it ends its sandbox and removes its control group first."""
