@@ -26,7 +26,7 @@ from kimi_plugins.rewards import test_cases
 from kimi_plugins.rewards.code import Problem, judge_program
 from kimi_plugins.rewards.sandbox.pool import Limits, Sandbox, python
 
-LIMITS = {"cpu_seconds": 3, "wall_seconds": 6}
+LIMITS = {"cpu_seconds": 1, "wall_seconds": 5}
 
 RECORDER = """
 import copy, json
@@ -165,7 +165,7 @@ def mutants(row: dict, count: int, seed: int) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", type=int, default=164)
-    parser.add_argument("--mutants", type=int, default=5, help="of each problem, beside the one among the references")
+    parser.add_argument("--mutants", type=int, default=4, help="of each problem, beside the one among the references")
     parser.add_argument("--out", type=Path, default=RESULTS / "test_cases.json")
     args = parser.parse_args()
     found, began = machine(), time.monotonic()

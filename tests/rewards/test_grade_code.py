@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,11 +73,12 @@ def test_ctrl_c_leaves_nothing(sandbox, tmp_path):
     file = written(tmp_path / "rows.jsonl", [RIGHT] + [sleep] * 20)
     program = "import argparse; from kimi_plugins import cli; p = argparse.ArgumentParser(); cli.add_commands(p); "
     program += f"args = p.parse_args(['grade', 'code', {str(file)!r}]); raise SystemExit(args.func(args))"
-    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE) as process:
-        seen = b""
-        while b"1/21" not in seen:
-            assert (byte := process.stderr.read(1)), seen
-            seen += byte
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        pids = [directory / "pids.current" for directory in control_groups(process.pid)]
+        while not any(file.exists() and int(file.read_text()) >= 4 for file in pids):  # a program is running
+            assert process.poll() is None
+            time.sleep(0.02)
+            pids = [directory / "pids.current" for directory in control_groups(process.pid)]
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
     wait_until(lambda: control_groups(process.pid) == [])

@@ -1,5 +1,6 @@
 """The pool around the sandboxes: its results, its faults, its refusals, and that it leaves nothing behind."""
 
+import io
 import os
 import signal
 import struct
@@ -7,11 +8,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from leftovers import alive, control_groups, wait_until
 
-from kimi_plugins.rewards.sandbox import cgroups, pool
+from kimi_plugins.rewards.sandbox import cgroups, pool, worker
 from kimi_plugins.rewards.sandbox.pool import Limits, Sandbox, SandboxError, SandboxUnavailable, python
 
 ROOT = Path(__file__).parents[2]
@@ -76,21 +78,43 @@ def test_no_more_programs_at_a_time_than_workers(sandbox):
 
 
 def test_time_without_a_core_does_not_count(sandbox):
-    worker = sandbox._slots.queue[-1].process.pid
-    cores = os.sched_getaffinity(worker)
+    server = sandbox._slots.queue[-1].process.pid
+    cores = os.sched_getaffinity(server)
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
     try:
-        for pid in (worker, *(process.pid for process in busy)):
+        for pid in (server, *(process.pid for process in busy)):
             os.sched_setaffinity(pid, {min(cores)})
         spin = "import time\nwhile time.process_time() < 0.7: pass\nprint('done')"
         result = run(sandbox, spin, limits=Limits(wall_seconds=1.2))
         assert (result.stdout, result.stopped) == (b"done\n", None) and result.seconds > 1.2
         assert run(sandbox, "import time; time.sleep(60)", limits=Limits(wall_seconds=0.6)).stopped == "time"
-        os.sched_setaffinity(worker, cores)
+        os.sched_setaffinity(server, cores)
     finally:
         for process in busy:
             process.kill()
             process.wait()
+
+
+def test_a_machine_that_is_too_busy_decides_nothing(sandbox, monkeypatch):
+    # The worker's own rule, with a program that got no core in all of its patience.
+    group = SimpleNamespace(members=lambda: {0}, tasks=lambda: worker.OWN_TASKS + worker.BWRAP_TASKS + 1)
+    own = SimpleNamespace(cgroup=group)
+    limits = {"wall_seconds": 1.0, "cpu_seconds": 1.0}
+
+    def after(seconds, running, waiting):
+        text = f"{int(running * 1e9)} {int(waiting * 1e9)} 3\n"
+        monkeypatch.setattr("builtins.open", lambda *_, **__: io.StringIO(text))
+        try:
+            return worker.Worker._time_left(own, limits, seconds)
+        finally:
+            monkeypatch.undo()
+
+    assert after(1.0, 0.4, 0.5) == (None, pytest.approx(0.5))
+    assert after(1.0, 0.0, 0.0) == ("time", 0.0)
+    assert after(2.0, 1.1, 0.9) == ("cpu", 0.0)
+    assert after(4.1, 0.5, 3.5) == ("busy", 0.0)
+    group.tasks = lambda: 9
+    assert after(1.0, 0.1, 0.9) == ("time", 0.0)
 
 
 def test_a_closed_sandbox_ends_what_it_runs():
@@ -107,15 +131,15 @@ def test_a_closed_sandbox_ends_what_it_runs():
             failed.append(str(error))
 
     threads = [threading.Thread(target=sleeper) for _ in range(3)]
-    worker = own._slots.queue[0]
+    served = own._slots.queue[0]
     for thread in threads:
         thread.start()
-    wait_until(lambda: worker.cgroup.tasks() >= 4)
+    wait_until(lambda: served.cgroup.tasks() >= 4)
     own.close()
     for thread in threads:
         thread.join(20)
     assert sorted(failed) == ["the sandbox is closed"] * 2 + ["the sandbox's worker died; it is replaced"]
-    assert not worker.cgroup.pids.exists() and worker.process.poll() == 0
+    assert not served.cgroup.pids.exists() and served.process.poll() == 0
 
 
 def test_a_killed_worker_takes_its_program_along_and_is_replaced(sandbox):
