@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from kimi_plugins.simulate import cli as simulate
 from kimi_plugins.rewards.grade_code import add_grade_code
 from kimi_plugins.rewards.make_cases import add_test_cases
+from kimi_plugins.simulate import cli as simulate
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
