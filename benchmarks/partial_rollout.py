@@ -34,9 +34,9 @@ from kimi_plugins.simulate.schedules import Job, partial, synchronous
 TAIL = {"mean": 40, "p99_over_mean": 10, "longest": 1000}  # tokens after the answer
 CONTEXT = 1104
 DEMONSTRATIONS = 4000
-TRAIN = 768  # prompts, of which each is drawn once
-BATCH, K = 16, 8
-SEGMENT, IN_FLIGHT = 96, 2.0
+TRAIN = 320  # prompts, of which each is drawn once
+BATCH, K = 8, 8
+SEGMENT, IN_FLIGHT = 128, 2.0
 VARIANTS = {
     "whole": {},
     "partial": {"kimi.rollout.segment_tokens": SEGMENT, "kimi.rollout.in_flight": IN_FLIGHT},
@@ -106,6 +106,7 @@ def run(variant: str, seed: int, runs: Path) -> dict:
             "rollout.n_samples_per_prompt": K,
             "rollout.micro_batch_size": 4,  # without packing, a micro-batch is as long as its longest response
             "train.micro_batch_size": 4,
+            "train.batch_size": 32,  # two optimizer steps an iteration
             "eval.dataset": start / "held_out.jsonl",
             "eval.steps": 1000,  # before and after
             "kimi.log.groups": BATCH,
