@@ -2,7 +2,7 @@
 
     python benchmarks/partial_rollout.py [--seeds 1 2 3] [--runs DIR] [--out FILE]
 
-The quickstart's warmed-up model learns to write a log-normal number of tokens that do no work after its answer, so
+The quickstart's warmed-up model learns to write about log-normally many tokens that do no work after its answer, so
 that length and correctness have nothing to do with each other and training leaves the lengths as they are. From it two
 runs of each seed train on the same problems, one with whole rollouts, one with partial ones (kimi-rollout). Then the
 engine's speeds are measured alone, and the simulator (`openrlhf kimi simulate`) predicts both runs from them. A
@@ -13,26 +13,29 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import random
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import fmean, median
+from statistics import NormalDist, fmean, median
 
 import numpy as np
 from common import RESULTS, machine, openrlhf, progress, spread, write_json
 
 from kimi_plugins import run_log
-from kimi_plugins.quickstart.arithmetic import ANSWER_OPEN, CHECK_OK, EOS, generate_problems, prompt, solution
+from kimi_plugins.quickstart.arithmetic import ANSWER_OPEN, EOS, generate_problems, prompt, solution
 from kimi_plugins.quickstart.run import CONFIGS, REWARD, make_inputs, warm_up
 from kimi_plugins.simulate import lengths
 from kimi_plugins.simulate.engine import Speed
 from kimi_plugins.simulate.schedules import Job, partial, synchronous
 
-TAIL = {"mean": 40, "p99_over_mean": 10, "longest": 1000}  # tokens after the answer
+# Of the tokens after the answer. With the answer and its working, p99/mean of the demonstrations is 8.7.
+MEDIAN, SIGMA = 12, 1.5
 CONTEXT = 1104
+LEVELS = "0123456789"
 DEMONSTRATIONS = 4000
 TRAIN = 320  # prompts, of which each is drawn once
 BATCH, K = 8, 8
@@ -60,7 +63,14 @@ def main() -> int:
     except subprocess.CalledProcessError as failure:
         print(f"partial_rollout: a run failed: {failure}", file=sys.stderr)
         return 1
-    settings = {"tail": TAIL, "batch": BATCH, "k": K, "segment_tokens": SEGMENT, "in_flight": IN_FLIGHT}
+    settings = {
+        "median": MEDIAN,
+        "sigma": SIGMA,
+        "batch": BATCH,
+        "k": K,
+        "segment_tokens": SEGMENT,
+        "in_flight": IN_FLIGHT,
+    }
     simulated = {}
     for seed in args.seeds:
         known = lengths.measured(runs / "whole" / f"seed-{seed}" / run_log.ROLLOUTS)
@@ -173,15 +183,28 @@ def _allow_context(config: Path) -> None:
 def _write_demonstrations(path: Path) -> None:
     """Worked additions, of which the warm-up has seen the problems, with the tail after the answer."""
     rng = random.Random(1)
-    fillers = lengths.log_normal(np.random.default_rng(1), DEMONSTRATIONS, **TAIL).astype(int).tolist()
     problems = itertools.cycle(generate_problems(4000, seed=1))
     with path.open("w") as file:
-        for filler in fillers:
+        for _ in range(DEMONSTRATIONS):
             a, b = next(problems)
             while (worked := solution(a, b, rng)).startswith(ANSWER_OPEN):
                 pass  # half of the solutions are not worked out
-            row = {"input": prompt(a, b), "output": worked.removesuffix(EOS) + filler * CHECK_OK + EOS}
+            row = {"input": prompt(a, b), "output": worked.removesuffix(EOS) + tail(rng) + EOS}
             file.write(json.dumps(row) + "\n")
+
+
+def tail(rng: random.Random) -> str:
+    """Digits, about log-normally many: digit j stands for about 2^j of them, and is followed by itself, by the next
+    one, or by the end. Which comes depends on the last digit alone, so that the smallest model learns it."""
+    survival = [1 - NormalDist().cdf((j * math.log(2) - math.log(MEDIAN)) / SIGMA) for j in range(len(LEVELS) + 1)]
+    text = ""
+    for j, digit in enumerate(LEVELS):
+        text += digit
+        while rng.random() < 1 - 2.0**-j:
+            text += digit
+        if rng.random() > survival[j + 1] / survival[j]:
+            break
+    return text[: CONTEXT - 64]
 
 
 # The engine alone
