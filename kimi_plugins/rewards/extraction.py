@@ -1,0 +1,91 @@
+"""The final answer of a response: what comes after the thinking, and in it the last box or the declared pattern."""
+
+import re
+from collections.abc import Iterator
+
+THINKING = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("◁think▷", "◁/think▷"), ("[THINK]", "[/THINK]"))
+BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
+BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
+SPECIAL_TOKENS = re.compile(r"(?:(?:<[|｜][^<>|｜\s]{1,40}[|｜]>|</?s>|<(?:eos|pad|end_of_turn)>)\s*)+$")
+TAIL = 400  # characters at the end in which special tokens are looked for
+# Answers with no more words than this between them are one statement: "\boxed{3} or \boxed{4}".
+WORDS_WITHIN_STATEMENT = 5
+
+
+class NoAnswer(ValueError):
+    """The response has no final answer; the message says why."""
+
+
+def final_answers(response: str, pattern: str | None = None) -> list[str]:
+    r"""The answers of the final statement, usually one, in their order.
+
+    Args:
+        response: without the prompt; special tokens at its end are ignored.
+        pattern: regular expression in place of ``\boxed{…}``: its first group, or the rest of the line after it, as
+            for ``####``.
+
+    Raises:
+        NoAnswer: nothing after the thinking, no box, or the last box is empty or does not close.
+        ValueError: the pattern is not a regular expression.
+    """
+    text = after_thinking(response).rstrip()
+    text = text[:-TAIL] + SPECIAL_TOKENS.sub("", text[-TAIL:])
+    spans = list(_boxes(text) if pattern is None else _matches(text, pattern))
+    if not spans:
+        raise NoAnswer("no final answer" if text.strip() else "nothing after the thinking")
+    answers = [spans[-1]]
+    for span in reversed(spans[:-1]):
+        if len(text[span[1] : answers[0][0]].split()) > WORDS_WITHIN_STATEMENT:
+            break
+        answers.insert(0, span)
+    if any(answer is None for *_, answer in answers):
+        raise NoAnswer("the final answer does not close")
+    contents = [answer.strip() for *_, answer in answers]
+    if not all(contents):
+        raise NoAnswer("the final answer is empty")
+    return contents
+
+
+def after_thinking(response: str) -> str:
+    """What follows the last closing tag; nothing if the thinking is open to the end."""
+    for opening, closing in THINKING:
+        before, closed, after = response.rpartition(closing)
+        if closed:
+            response = after
+        before, opened, _ = response.partition(opening)
+        if opened:
+            response = before
+    return response
+
+
+def _boxes(text: str) -> Iterator[tuple[int, int, str | None]]:
+    """(start, end, content) of the outermost boxes; content None if the box is not closed."""
+    end = 0
+    for match in BOX.finditer(text):
+        if match.start() < end:
+            continue  # inside the one before
+        content, end = _braced(text, match.end())
+        yield match.start(), end, content
+
+
+def _braced(text: str, start: int) -> tuple[str | None, int]:
+    depth = 0
+    for match in BRACES.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if depth == 0 and match[0] == "}":
+            return text[start + 1 : match.start()], match.end()
+    return None, len(text)
+
+
+def _matches(text: str, pattern: str) -> Iterator[tuple[int, int, str]]:
+    try:
+        found = re.compile(pattern, re.MULTILINE)
+    except re.error as error:
+        raise ValueError(f"the answer pattern {pattern!r} is no regular expression: {error}") from error
+    for match in found.finditer(text):
+        if found.groups:
+            yield match.start(), match.end(), match[1] or ""
+        else:
+            end = text.find("\n", match.end())
+            end = len(text) if end < 0 else end
+            yield match.start(), end, text[match.end() : end]

@@ -1,0 +1,194 @@
+r"""One spelling for what LaTeX, plain text and Unicode write in several ways, and numbers as exact fractions."""
+
+import re
+from fractions import Fraction
+from typing import NamedTuple
+
+DOLLAR = "＄"  # the currency; a plain $ encloses mathematics
+
+CHARACTERS = str.maketrans(
+    {
+        **dict.fromkeys("−–—", "-"),
+        **dict.fromkeys("·⋅∙*", r"\cdot "),
+        **dict.fromkeys("\u00a0\u2009\u202f\t\n~", " "),
+        **{"×": r"\times ", "÷": "/", "π": r"\pi ", "θ": r"\theta ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge "},
+        **{"≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∪": r"\cup ", "∈": r"\in ", "∅": r"\emptyset "},
+        **{"ℝ": r"\mathbb{R}", "°": r"^\circ ", "²": "^2", "³": "^3", "√": r"\sqrt ", "，": ",", "’": "'"},
+        **{"½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}"},
+    }
+)
+
+# (what, pattern, replacement), in this order.
+SPELLINGS = [
+    ("Markdown bold", r"^\\cdot \\cdot (.*?)(?:\\cdot \\cdot )?$", r"\1"),
+    ("powers of Python", r"\\cdot \\cdot ", "^"),
+    ("thousands separators of LaTeX", r"(?<=\d)(?:\{,\}|,?\\[,!;: ])\s*(?=\d{3})", ","),
+    ("escaped dollars", r"\\\$", DOLLAR),
+    ("a dollar before a number, with no second one", r"^([^$]*)\$(?=\s*[\d.])([^$]*)$", rf"\1{DOLLAR}\2"),
+    ("mathematics delimiters", r"\$|\\[()\[\]]", ""),
+    ("spaces", r"\\(?:[,;:>! ]|quad|qquad|thinspace|hspace\{[^{}]*\})", " "),
+    ("sizes", r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![A-Za-z])\.?", ""),
+    ("single Roman letters that are mathematics", r"\\mathrm\s*\{([eid])\}", r"\1"),
+    ("text", r"\\(?:text(?:rm|bf|it|sf|tt|normal)?|mathrm|mathsf|mathit|mbox|hbox|textnormal)\s*\{", r"\\text{"),
+    ("text without letters", r"\\text\{([^{}A-Za-z]*)\}", r"\1"),
+    ("and, or", r",?\s*(?:\\text\{\s*(and|or)\s*\}|(?<![A-Za-z\\])(and|or)(?![A-Za-z]))", r" \1\2 "),
+    ("and, or in symbols", r"\\(?:land|wedge)(?![A-Za-z])", " and "),
+    ("or in symbols", r"\\(?:lor|vee)(?![A-Za-z])", " or "),
+    ("fractions", r"\\[dtc]frac", r"\\frac"),
+    ("digits as arguments", r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
+    ("a digit as numerator", r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
+    ("a digit as denominator", r"\\frac\s*(\{[^{}]*\})\s*(\d)", r"\\frac\1{\2}"),
+    ("functions and constants in plain text", r"(?<![\\A-Za-z])(sqrt|pi|sin|cos|tan|log|ln)(?![A-Za-z])", r"\\\1"),
+    ("a digit or letter under a root", r"\\sqrt\s*([0-9A-Za-z])", r"\\sqrt{\1}"),
+    ("infinity", r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])", r"\\infty "),
+    ("comparisons", r"<=|\\(?:leq|leqslant|leqq)(?![A-Za-z])", r"\\le "),
+    ("comparisons", r">=|\\(?:geq|geqslant|geqq)(?![A-Za-z])", r"\\ge "),
+    ("comparisons", r"!=|\\neq(?![A-Za-z])", r"\\ne "),
+    ("comparisons", r"\\lt(?![A-Za-z])", "<"),
+    ("comparisons", r"\\gt(?![A-Za-z])", ">"),
+    ("approximate results", r"\\(?:approx|simeq|sim)(?![A-Za-z])", "="),
+    ("braces of sets", r"\\lbrace(?![A-Za-z])", r"\\{"),
+    ("braces of sets", r"\\rbrace(?![A-Za-z])", r"\\}"),
+    ("empty set", r"\\varnothing|\\\{\s*\\\}", r"\\emptyset "),
+    ("squares of units", r"(?<=[A-Za-z]) squared(?![A-Za-z])", "^2"),
+    ("cubes of units", r"(?<=[A-Za-z]) cubed(?![A-Za-z])", "^3"),
+    ("percent", r"\\%", "%"),
+    ("degrees", r"\^\s*\{\s*\\circ\s*\}|\\degree(?![A-Za-z])", r"^\\circ "),
+    ("plus-minus", r"\+\s*/?\s*-(?=\s*[\d\\A-Za-z(])(?<=/-)", r"\\pm "),
+    ("emphasis", r"\\(?:textbf|mathbf|boldsymbol|bm)\s*\{([^{}]*)\}", r"\1"),
+    ("a lead-in", r"^\s*(?:\\text\{)?\s*(?:the\s+)?(?:final\s+)?answer(?:\s+is)?\s*:?\s+(?=\S)", ""),
+    ("spaces", r"\s+", " "),
+    ("full stops", r"[.,;:!]+$(?<!\\[,;:!])(?<![0-9A-Za-z)]!)", ""),
+]
+_SPELLINGS = [(re.compile(pattern, re.IGNORECASE if "lead" in what else 0), new) for what, pattern, new in SPELLINGS]
+
+
+def tidy(text: str) -> str:
+    """The answer in one spelling, without what only lays it out."""
+    text = text.translate(CHARACTERS)
+    for pattern, replacement in _SPELLINGS:
+        text = pattern.sub(replacement, text.strip())
+    return _braced_arguments(text.strip())
+
+
+def _braced_arguments(text: str) -> str:
+    r"""``\sqrt(x)`` as ``\sqrt{x}``, ``2^(x)`` as ``2^{x}``."""
+    for head in ("\\sqrt(", "\\sqrt (", "^("):
+        while (start := text.find(head)) >= 0:
+            opening = start + len(head) - 1
+            closing = matching(text, opening)
+            if closing is None:
+                break
+            text = f"{text[: start + len(head.strip('( '))]}{{{text[opening + 1 : closing]}}}{text[closing + 1 :]}"
+    return text
+
+
+PAIRS = {"(": ")", "[": "]", "{": "}"}
+
+
+def matching(text: str, opening: int) -> int | None:
+    """Place of the bracket that closes the one at `opening`; any kind of bracket closes one of round or square."""
+    depth = 0
+    for place in range(opening, len(text)):
+        if text[place] in "([{":
+            depth += 1
+        elif text[place] in ")]}":
+            depth -= 1
+            if depth == 0:
+                return place
+    return None
+
+
+def split(text: str, separator: re.Pattern) -> list[str]:
+    """The parts of a text between the separators that stand in no bracket, environment or group."""
+    parts, start, depth, place = [], 0, 0, 0
+    while place < len(text):
+        if depth == 0 and (match := separator.match(text, place)):
+            parts.append(text[start : match.start()])
+            start = place = match.end()
+            continue
+        if text.startswith((r"\begin", r"\langle"), place):
+            depth += 1
+        elif text.startswith((r"\end", r"\rangle"), place):
+            depth -= 1
+        depth += (text[place] in "([{") - (text[place] in ")]}")
+        place += 1
+    return [part.strip() for part in [*parts, text[start:]]]
+
+
+class Number(NamedTuple):
+    """value: exact. places: digits after the point of a terminating decimal with a point, else None."""
+
+    value: Fraction
+    places: int | None = None
+
+    @property
+    def tolerance(self) -> Fraction:
+        """Half a unit of the last place if the number is a decimal with at least four significant digits, else 0.
+
+        So many digits are taken for a rounded value; 0.5, 12.5 and 3.14 are taken literally.
+        """
+        if self.places is None or abs(self.value) * 10**self.places < 1000:
+            return Fraction(0)
+        return Fraction(1, 2 * 10**self.places)
+
+
+_INTEGER = r"(?:\d{1,3}(?:[, ]\d{3})+(?!\d)|\d+)"
+_DECIMAL = rf"(?P<whole>{_INTEGER})?(?:\.(?P<places>\d*))?"
+_REPEATING = r"(?:\\(?:overline|bar|dot)\s*\{?(?P<repeat>\d+)\}?|\((?P<round>\d+)\))"
+_POWER = r"(?:[eE](?P<e>[+-]?\d{1,4})|\s*\\(?:times|cdot)\s*10\^(?:\{(?P<braced>[+-]?\s*\d{1,4})\}|(?P<bare>\d)))"
+_NUMBERS = [
+    ("decimal", re.compile(rf"(?=\.?\d){_DECIMAL}{_POWER}?")),
+    ("repeating", re.compile(r"(?P<whole>\d*)\.(?P<places>\d*)" + _REPEATING)),
+    ("fraction", re.compile(rf"(?P<a>{_INTEGER})\s*/\s*(?P<b>{_INTEGER})|\\frac\{{(?P<c>-?\d+)\}}\{{(?P<d>-?\d+)\}}")),
+    ("mixed", re.compile(r"(?P<whole>\d+)(?:\s*\\frac\{(?P<a>\d+)\}\{(?P<b>\d+)\}|\s+(?P<c>\d+)/(?P<d>\d+))")),
+]
+MOST_DIGITS = 1000
+
+
+def number(text: str) -> Number | None:
+    """A number written in digits, exactly: integer, decimal, repeating decimal, power of ten, fraction or mixed."""
+    text = text.strip()
+    if len(text) > MOST_DIGITS:
+        return None
+    while text.startswith("{") and matching(text, 0) == len(text) - 1:
+        text = text[1:-1].strip()
+    sign = -1 if text.startswith("-") else 1
+    if text.startswith(("-", "+")):
+        text = text[1:].strip()
+    for kind, pattern in _NUMBERS:
+        if match := pattern.fullmatch(text):
+            found = _NUMBER_OF[kind](match.groupdict())
+            return found and found._replace(value=sign * found.value)
+    return None
+
+
+def _digits(text: str | None) -> str:
+    return re.sub("[, ]", "", text or "")
+
+
+def _decimal(groups: dict) -> Number:
+    whole, places = _digits(groups["whole"]), groups["places"] or ""
+    exponent = int(_digits(groups["e"] or groups["braced"] or groups["bare"]) or 0)
+    value = Fraction(int(whole + places or 0), 10 ** len(places)) * Fraction(10) ** exponent
+    return Number(value, max(0, len(places) - exponent) if places else None)
+
+
+def _repeating(groups: dict) -> Number:
+    whole, places, repeat = groups["whole"] or "0", groups["places"], groups["repeat"] or groups["round"]
+    first = Fraction(int(whole + places), 10 ** len(places))
+    return Number(first + Fraction(int(repeat), (10 ** len(repeat) - 1) * 10 ** len(places)))
+
+
+def _fraction(groups: dict) -> Number | None:
+    above, below = (int(_digits(groups[a] or groups[b])) for a, b in ("ac", "bd"))
+    return Number(Fraction(above, below)) if below else None
+
+
+def _mixed(groups: dict) -> Number | None:
+    part = _fraction(groups)
+    # 2 5/3 is no mixed number.
+    return part and part.value < 1 and Number(int(groups["whole"]) + part.value) or None
+
+
+_NUMBER_OF = {"decimal": _decimal, "repeating": _repeating, "fraction": _fraction, "mixed": _mixed}
