@@ -7,6 +7,8 @@ whatever micro-batches the samples were spread over.
 import torch
 from torch import Tensor
 
+GRADER_FAILED = "grader_failed"  # in a rollout's info: 1 if its grade says nothing of it, else 0
+
 
 def by_prompt(experiences: list, samples_per_prompt: int, value) -> Tensor:
     """value(experience), a tensor [B] of every OpenRLHF Experience, as [P, k] with k = samples_per_prompt."""
@@ -20,9 +22,17 @@ def correctness_by_prompt(experiences: list, samples_per_prompt: int) -> Tensor:
     return by_prompt(experiences, samples_per_prompt, verdict)
 
 
-def success_rate(experiences: list) -> float:
-    """The mean verdict on the responses of one prompt, from 0 to 1."""
-    return sum(verdict(experience).mean().item() for experience in experiences) / len(experiences)
+def success_rate(experiences: list) -> float | None:
+    """The mean verdict on the responses of one prompt, from 0 to 1; None if none could be graded."""
+    verdicts = torch.cat([verdict(experience) for experience in experiences])  # [k]
+    verdicts = verdicts[~torch.cat([grader_failed(experience) for experience in experiences])]
+    return verdicts.mean().item() if len(verdicts) else None
+
+
+def grader_failed(experience) -> Tensor:
+    """[B], bool: where the grader failed, so that the score, 0, says nothing."""
+    failed = experience.info.get(GRADER_FAILED)
+    return torch.zeros_like(verdict(experience), dtype=torch.bool) if failed is None else failed.bool()
 
 
 def solved_shares(correct: Tensor) -> dict[str, float]:

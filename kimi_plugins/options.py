@@ -111,13 +111,44 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class Rewards:
+    """k1.5 §2.3.5, rewards that can be trusted. All numbers are ours."""
+
+    failure_limit: float = option(
+        0.05,
+        "share of a batch's grades that may fail (time-out, memory, crash), of at least 100; above it the run ends",
+    )
+
+
+@dataclass(frozen=True)
+class MathGrader:
+    """The math grader (§2.3.5), all ours. No flags of a run: see rewards/math_reward.py and `openrlhf kimi grade`."""
+
+    answer_pattern: str = option(
+        None,
+        "regular expression of the final answer, its first group or the rest of the line after it, e.g. '####'; "
+        "default: the last \\boxed{…}",
+    )
+    timeout: float = option(5.0, "seconds for one response; then its process is killed and replaced")
+    memory_mib: int = option(512, "address space of a grader process, MiB")
+    slots: int = option(2, "grader processes")
+
+
+@dataclass(frozen=True)
 class Log:
     """What rollouts.jsonl keeps; no part of the report."""
 
     groups: int = option(2, "prompts a step whose responses are kept as text in rollouts.jsonl")
 
 
-SECTIONS = {"policy": Policy, "length": Length, "sampling": Sampling, "rollout": Rollout, "log": Log}
+SECTIONS = {
+    "policy": Policy,
+    "length": Length,
+    "sampling": Sampling,
+    "rollout": Rollout,
+    "rewards": Rewards,
+    "log": Log,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser, section: str) -> None:
@@ -131,3 +162,10 @@ def _argparse_kwargs(entry: Field) -> dict:
     if entry.type is bool:
         return kwargs | {"action": argparse.BooleanOptionalAction}
     return kwargs | {"type": entry.type, "choices": entry.metadata["choices"]}
+
+
+def describe(section: type, name: str) -> str:
+    """Help of one option, with its default, for a command's own flag."""
+    [entry] = [entry for entry in fields(section) if entry.name == name]
+    text = entry.metadata["help"]
+    return text if entry.default is None else f"{text}; default: {entry.default}"

@@ -130,8 +130,8 @@ class Sampling:
     def openrlhf_group_scored(experiences, index, sampler):
         from kimi_plugins.groups import success_rate
 
-        if hasattr(sampler, "observe"):  # not for uniform sampling
-            sampler.observe(index, success_rate(experiences))
+        if hasattr(sampler, "observe") and (rate := success_rate(experiences)) is not None:  # not for uniform sampling
+            sampler.observe(index, rate)
 
     @staticmethod
     @hookimpl
@@ -139,6 +139,38 @@ class Sampling:
         from kimi_plugins.groups import correctness_by_prompt, solved_shares
 
         return solved_shares(correctness_by_prompt(experiences, args.rollout.n_samples_per_prompt))
+
+
+class Rewards:
+    """§2.3.5: a failed grade is no wrong answer; its sample gets no advantage, and too many of them end the run."""
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_add_arguments(parser, command):
+        if command == "train":
+            options.add_arguments(parser, "rewards")
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_validate_config(args, command):
+        from kimi_plugins.rewards.failed_grades import problems
+
+        return problems(args) if command == "train" else []
+
+    @staticmethod
+    @hookimpl(trylast=True)  # the other plugins' changes included
+    def openrlhf_shape_rewards(experiences, args):
+        from kimi_plugins.rewards.failed_grades import check, neutralise
+
+        check(experiences, args.kimi.rewards.failure_limit)
+        neutralise(experiences, args)
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_metrics(experiences):
+        from kimi_plugins.rewards.failed_grades import failure_share
+
+        return {"kimi/grader_failure_share": failure_share(experiences)}
 
 
 class Rollout:
@@ -226,4 +258,12 @@ class Log:
 class Kimi:
     """The whole recipe: a bundle of all the plugins above."""
 
-    openrlhf_plugins = ("kimi-preflight", "kimi-policy", "kimi-length", "kimi-sampling", "kimi-rollout", "kimi-log")
+    openrlhf_plugins = (
+        "kimi-preflight",
+        "kimi-policy",
+        "kimi-length",
+        "kimi-sampling",
+        "kimi-rewards",
+        "kimi-rollout",
+        "kimi-log",
+    )

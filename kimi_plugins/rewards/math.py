@@ -6,11 +6,12 @@ wrongly, and what is rejected wrongly only costs signal.
 """
 
 import re
+from fractions import Fraction
 from typing import NamedTuple
 
 import sympy
 
-from kimi_plugins.rewards import expressions, notation
+from kimi_plugins.rewards import expressions
 from kimi_plugins.rewards.expressions import Unreadable
 from kimi_plugins.rewards.extraction import NoAnswer, final_answers
 from kimi_plugins.rewards.notation import matching, number, split, tidy
@@ -422,7 +423,7 @@ def _same_term(a, r: Term) -> bool:
         if unit is None or (unit.dimensions and not scaled):
             return False
         if scaled and unit.dimensions:
-            unit = Unit(unit.scale, sympy.Integer(1), ())
+            unit = Unit(unit.scale, Fraction(1), ())
         return _equal(_times(a.text, a.unit and unit), _times(r.text, r.unit and unit), 0)
     if a.unit.dimensions != r.unit.dimensions:
         return False
@@ -435,14 +436,15 @@ def _times(text: str, unit: Unit | None) -> str:
     """The term in base units, as text again."""
     if unit is None:
         return text
-    factor = unit.factor if isinstance(unit.factor, str) else r"\frac{%d}{%d}" % unit.factor.as_integer_ratio()
     literal = number(text)
     if literal and not isinstance(unit.factor, str):
-        value = literal.value * unit.scale * unit.factor
-        return r"\frac{%d}{%d}" % value.as_integer_ratio() if value.denominator != 1 else str(value)
-    if literal:
-        text = r"\frac{%d}{%d}" % literal.value.as_integer_ratio()
-    return rf"{unit.scale} \cdot {factor} \cdot ({text})"
+        return _as_text(literal.value * unit.scale * unit.factor)
+    factor = unit.factor if isinstance(unit.factor, str) else _as_text(unit.factor)
+    return rf"{unit.scale} \cdot {factor} \cdot ({_as_text(literal.value) if literal else text})"
+
+
+def _as_text(value: Fraction) -> str:
+    return rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
 
 
 def _equal(answer: str, reference: str, tolerance=0) -> bool:
@@ -452,7 +454,7 @@ def _equal(answer: str, reference: str, tolerance=0) -> bool:
         number(reference) or expressions.expression(reference)
     except Unreadable as error:
         raise UnreadableReference(str(error)) from error
-    return expressions.equal(answer, reference, tolerance=tolerance or notation.Fraction(0))
+    return expressions.equal(answer, reference, tolerance=Fraction(tolerance))
 
 
 def _same_named(a, r: Named) -> bool:

@@ -1,0 +1,57 @@
+"""Failed grades in a rollout batch: what the hooks of kimi-rewards delegate to (k1.5 §2.3.5).
+
+A failed grade says nothing of the response, so its sample may neither be pushed nor count in its group's baseline.
+Its reward becomes the baseline of the others in the group: the advantage is 0 and theirs are as without it. The KL
+term of the loss, which needs no reward, still holds it at the reference.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from kimi_plugins import groups
+from kimi_plugins.policy.mirror_descent import group_advantages
+from kimi_plugins.rewards import failures
+
+
+def problems(args) -> list[str]:
+    return list(_problems(args))
+
+
+def _problems(args) -> Iterator[str]:
+    limit = args.kimi.rewards.failure_limit
+    if not 0 <= limit <= 1:
+        yield f"kimi.rewards.failure_limit is {limit}: it is a share, from 0 (no failure) to 1 (any number), e.g. 0.05"
+
+
+def failure_share(experiences: list) -> float:
+    return torch.cat([groups.grader_failed(experience) for experience in experiences]).float().mean().item()
+
+
+def check(experiences: list, limit: float) -> None:
+    """Raise TooManyFailures if more than the share `limit` of the batch's grades failed."""
+    failed = torch.cat([groups.grader_failed(experience) for experience in experiences])
+    failures.check(int(failed.sum()), len(failed), limit, "the engines' logs have the reasons ('grader failed')")
+
+
+def neutralise(experiences: list, args) -> None:
+    """Give every sample whose grade failed the reward with which its advantage is 0."""
+    k = args.rollout.n_samples_per_prompt
+    failed = groups.by_prompt(experiences, k, groups.grader_failed)  # [P, k]
+    rewards = groups.by_prompt(experiences, k, lambda experience: experience.rewards)  # [P, k]
+    change = torch.zeros_like(rewards)
+    for prompt in failed.any(dim=-1).nonzero().flatten().tolist():
+        graded = rewards[prompt][~failed[prompt]]
+        neutral = _baseline(graded, args) if len(graded) else 0.0
+        change[prompt] = torch.where(failed[prompt], neutral - rewards[prompt], 0.0)
+    groups.add_to_rewards(experiences, change)
+
+
+def _baseline(rewards: Tensor, args) -> float:
+    """Of the rewards [n] of one prompt's responses; the mean if kimi-policy is not loaded."""
+    policy = getattr(args.kimi, "policy", None)
+    if policy is None:
+        return rewards.mean().item()
+    advantages = group_advantages(rewards[None], baseline=policy.baseline, tau=policy.tau)
+    return (rewards - advantages[0])[0].item()

@@ -1,0 +1,102 @@
+"""`openrlhf kimi grade math`: a JSONL file of responses graded as a run would."""
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from kimi_plugins.rewards.failures import Failures, TooManyFailures
+from kimi_plugins.rewards.workers import Pool
+
+
+class BadInput(ValueError):
+    """The file is not as it should be; the message names file, row and fix."""
+
+
+def grade_file(args) -> int:
+    """Exit code of the command; args as cli.py declares them."""
+    out = args.out or args.file.with_suffix(".graded.jsonl")
+    try:
+        return _grade(args, out)
+    except (BadInput, OSError, ValueError) as error:
+        print(f"openrlhf kimi grade math: error: {error}", file=sys.stderr)
+        return 2
+    except TooManyFailures as error:
+        print(f"openrlhf kimi grade math: error: {error}; {out} is not written", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"openrlhf kimi grade math: interrupted; {out} is not written", file=sys.stderr)
+        return 130
+
+
+def _grade(args, out: Path) -> int:
+    count = sum(1 for _ in _rows(args))  # everything is checked before anything is graded
+    if count == 0:
+        raise BadInput(f"{args.file}: no rows")
+    if out.exists() and out.samefile(args.file):
+        raise BadInput(f"--out {out}: is the input; name another file")
+    failures, verdicts, began = Failures(), Counter(), time.monotonic()
+    partial = out.with_name(out.name + ".partial")
+    try:
+        with (
+            Pool(args.slots, timeout=args.timeout, memory_mib=args.memory_mib, pattern=args.answer_pattern) as pool,
+            partial.open("w", encoding="utf-8") as file,
+            tqdm(total=count, unit="response", disable=None) as bar,
+        ):
+            graded = pool.grade_all((response, reference) for _, response, reference in _rows(args))
+            for (row, _, _), verdict in zip(_rows(args), graded, strict=True):
+                file.write(json.dumps(row | verdict._asdict()) + "\n")
+                verdicts[verdict.correct] += 1
+                failures.add(verdict)
+                failures.check(args.failure_limit)
+                bar.update()
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    seconds = time.monotonic() - began
+    print(
+        f"{count} graded in {seconds:.1f} s ({count / seconds:.0f} a second): {verdicts[True]} right, "
+        f"{verdicts[False]} wrong, {verdicts[None]} failed; {out}"
+    )
+    for reason, times in failures.reasons.most_common(5):
+        print(f"failed {times} ×: {reason}")
+    return 0
+
+
+def _rows(args) -> Iterator[tuple[dict, str, str]]:
+    """(row, response, reference) of every row that is not empty."""
+    with args.file.open(encoding="utf-8") as file:
+        lines = enumerate(file, 1)
+        while True:
+            try:
+                number, line = next(lines)
+            except StopIteration:
+                return
+            except UnicodeDecodeError as error:
+                raise BadInput(f"{args.file}: is not UTF-8: {error}") from error
+            if line.strip():
+                yield _row(line, f"{args.file} row {number}", args)
+
+
+def _row(line: str, where: str, args) -> tuple[dict, str, str]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise BadInput(f"{where}: no JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise BadInput(f"{where}: {type(row).__name__} instead of an object")
+    columns = [args.answer_column] if args.answer_column else ["answer", "label"]
+    column = next((name for name in columns if name in row), None)
+    if column is None:
+        raise BadInput(f"{where}: no column {' or '.join(columns)}; name the right answers' with --answer-column")
+    response, reference = row.get(args.response_column), row[column]
+    if not isinstance(response, str):
+        raise BadInput(f"{where}: {args.response_column} is no text; name the responses' with --response-column")
+    if isinstance(reference, bool) or not isinstance(reference, str | int | float):
+        raise BadInput(f"{where}: {column} is {json.dumps(reference)[:40]}, no text or number; see --answer-column")
+    return row, response, str(reference)
