@@ -36,6 +36,8 @@ _EVALUATION_ERRORS = (ArithmeticError, AttributeError, NotImplementedError, Recu
 _UNFINISHED = re.compile(r"\\(?:sum|prod|int|iint|oint|lim)(?![A-Za-z])")
 _DECIMAL = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?!\s*\\(?:overline|bar|dot)|[\d.])")
 _MIXED = re.compile(r"(?<![\d.}_^])(\d+)\s*\\frac\{(\d+)\}\{(\d+)\}")
+# Read by math-verify as something: 3 5 as 8, 5_a as 5, 1.0.0 and 1%0 as products.
+_MISREAD = re.compile(r"(?<![_\d])\d+\s+\d|(?<![A-Za-z}\d])\d+\s*_|\.\d*\.|%\s*\d|\\l?dots|\\$")
 _LARGE_BINOMIAL = re.compile(r"\\[dt]?binom\s*\{?\s*\d{5}")
 _REPEATING = re.compile(r"\d*\.\d*\\(?:overline|bar|dot)\s*\{?\d+\}?")
 
@@ -60,14 +62,15 @@ def expression(text: str):
         return sympy.Rational(literal.value.numerator, literal.value.denominator)
     if _depth(text) > _MOST_NESTED:
         raise Unreadable("nested too deeply")
-    if re.search(r"\d\s+\d|\.\.|\\l?dots", text):
-        raise Unreadable("no expression")  # 3 5 would be read as 3 + 5
+    if _MISREAD.search(text):
+        raise Unreadable("no expression")
     if _LARGE_BINOMIAL.search(text):
         raise Unreadable("its numbers are too large")  # math-verify evaluates it while parsing
     exact = _REPEATING.sub(_as_fraction, text)
     exact = _DECIMAL.sub(_as_fraction, exact)
     exact = _MIXED.sub(_as_fraction, re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", exact))
-    found = parse(f"${exact}$", _LATEX, fallback_mode="no_fallback", parsing_timeout=None)
+    # The first match is the whole; others would be parts of what cannot be read.
+    found = parse(f"${exact}$", _LATEX, "no_fallback", "first_match", parsing_timeout=None)
     if len(found) != 1 or not isinstance(found[0], sympy.Expr):
         raise Unreadable("no expression")
     result = found[0].xreplace({symbol: sympy.I for symbol in found[0].free_symbols if symbol.name == "i"})
@@ -171,7 +174,7 @@ def _coordinate(place: int, variable: int):
 def value_at(term, point: dict):
     """The complex value in 50 digits, None if there is none."""
     try:
-        value = term.subs(point).evalf(_DIGITS) if point else term.evalf(_DIGITS)
+        value = term.evalf(_DIGITS, subs=point)
         real, imaginary = value.as_real_imag()
     except _EVALUATION_ERRORS:
         return None

@@ -18,11 +18,17 @@ from kimi_plugins.rewards.math import grade, grade_answer
 
 # Warm the parser's tables, which all children then share.
 _EXAMPLES = [
-    (r"\frac{\sqrt{3}}{2}x^{2}+1", r"\frac{1}{2}"),
+    (r"x^2+2x+1-\frac{x^{2}-1}{x-1}", r"(x+1)^{2}-\left(x+1\right)"),
+    (r"\frac{\sqrt{3}}{2}x^{2}y-a^{-1}", r"\sqrt[3]{2}\cdot x_1+x_{12}\times2^{x+1}"),
+    (r"\sin 2x+\cos^2 x-\tan^{-1}(x)", r"2\sin x\cos(\pi x)+|x-1|"),
+    (r"\ln(x^2)+\log_{2} 8-e^{2\ln 3}", r"n!+\binom{5}{2}+\alpha\beta"),
+    (r"2e^{i\pi/3}-3i", r"1+\sqrt{3}i"),
+    (r"\lfloor 2.5\rfloor+f(x)", r"\frac{n(n+1)}{2}-1.5x"),
     (r"(1,\frac{\pi}{2})", r"(1,\pi)"),
-    (r"x^2+y^2=\sin x", r"x=\sqrt[3]{2}\cdot e^{-1}"),
+    (r"2x-y+3=0", r"y=2x+3"),
     (r"\begin{pmatrix}1&2\\3&a\end{pmatrix}", r"\begin{pmatrix}1&2\\3&b\end{pmatrix}"),
-    (r"[2,\infty)", r"x\ge2"),
+    (r"(-\infty,1)\cup[\sqrt{8},\infty)", r"x<1\text{ or }x\ge2\sqrt{2}"),
+    (r"100\sqrt{2}\text{ cm}", r"90^\circ"),
 ]
 _PR_SET_PDEATHSIG = 1
 MIB = 2**20
@@ -59,10 +65,9 @@ def _grade_for(connection: socket.socket, memory_mib: int) -> None:
     while not ends:
         try:
             response, reference, pattern = frames.receive(connection)
+            verdict = grade(response, reference, pattern=pattern)
         except (EOFError, OSError):
             return
-        try:
-            verdict = grade(response, reference, pattern=pattern)
         except MemoryError:
             verdict, ends = (None, f"out of memory: more than {memory_mib} MiB"), True
         except Exception as error:  # sympy raises anything; it becomes a failed grade with its reason

@@ -64,9 +64,15 @@ def grade_answer(answer: str, reference: str) -> Verdict:
             raise UnreadableReference(str(error)) from error
         return RIGHT if same(read(answer), expected) else Verdict(False, "not equal")
     except UnreadableReference as error:
+        if _squeezed(answer) == _squeezed(reference):
+            return RIGHT
         return Verdict(None, f"the reference cannot be read: {error}")
     except (Unreadable, RecursionError) as error:
         return Verdict(False, f"the answer cannot be read: {error}")
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"\\text|[{}\s]", "", text).casefold()
 
 
 class UnreadableReference(Exception):
@@ -129,10 +135,11 @@ class Region(NamedTuple):
 _COMMA = re.compile(r"\s*[,;]\s*(?:(?:and|or)\s)?(?!\d{3}(?!\d))|\s+(?:and|or)\s+|\s*[,;]\s+|(?<=\D),|;")
 _BARE_COMMA = re.compile(r"\s*[,;]\s*")
 _AND = re.compile(r"\s+and\s+")
-_OR = re.compile(r"\s+or\s+|\s*\\cup(?![A-Za-z])\s*")
+_OR = re.compile(r"\s+or\s+")
+_UNION = re.compile(r"\s*\\cup(?![A-Za-z])\s*")
 _RELATION = re.compile(r"\s*(=|<|>|\\le(?![A-Za-z])|\\ge(?![A-Za-z])|\\ne(?![A-Za-z]))\s*")
 _IN = re.compile(r"^\s*([A-Za-z])\s*\\in(?![A-Za-z])\s*")
-_PM = re.compile(r"\s*\\pm(?![A-Za-z])\s*")
+_PLUS_MINUS = re.compile(r"\\(pm|mp)(?![A-Za-z])")
 _MATRIX = re.compile(r"^\\begin\{([pbvBV]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{\1\}$", re.DOTALL)
 _BASE = re.compile(r"^([0-9A-F]+)\s*_\s*\{?(\d+)\}?$")
 _RATIO = re.compile(r"^[\d.]+(?:\s*:\s*[\d.]+)+$")
@@ -140,6 +147,8 @@ _NAME = re.compile(
     r"^(?:\\text\{[^{}]*\}|(?:\\(?!frac|sqrt|pi(?![A-Za-z])|infty)[A-Za-z]+\s*)?(?:\{?[A-Za-z][A-Za-z ]*\}?)|\\[a-z]+)"
     r"(?:_(?:\{\w+\}|\w))?'*(?:\([A-Za-z, ]+\))?$"
 )
+_VARIABLE = re.compile(r"^(?:[A-Za-z]|\\(?!pi(?![a-z])|infty)[a-z]+)(?:_(?:\{\w+\}|\w))?$")
+_NAMES = re.compile(r"^\(\s*[A-Za-z](?:\s*,\s*[A-Za-z])+\s*\)$")
 _CONSTANT_NAMES = {"e", "i", r"\pi", r"\infty", r"\emptyset"}
 _SETS = {r"\mathbb{R}": sympy.S.Reals, "R": None, r"\emptyset": sympy.S.EmptySet}
 _NO_SOLUTION = {"no solution", "no solutions", "no real solution", "no real solutions", "empty set", "none exist"}
@@ -148,14 +157,16 @@ _FLIPPED = {"<": ">", r"\le": r"\ge", ">": "<", r"\ge": r"\le"}
 
 def read(text: str):
     """What a tidied answer is."""
+    if not text:
+        raise Unreadable("an empty part")
     if _BASE.match(text):
         return Text(re.sub(r"[\s{}]", "", text))
     if number(text):
         return Term(text)
     if membership := _IN.match(text):
-        region = as_region(read(text[membership.end() :]))
-        if region is not None:
-            return Region(region.numbers, membership[1])
+        values = read(text[membership.end() :])
+        region = as_region(values)
+        return Region(region.numbers, membership[1]) if region else Named(membership[1], values)
     if _is_text(text):
         return _read_text(text)
     for reader in (_read_region, _read_list, _read_relation, _read_brackets, _read_matrix, _read_plus_minus):
@@ -189,14 +200,18 @@ def _read_region(text: str) -> Region | None:
     r"""``\mathbb{R}``, unions of intervals, inequalities joined by and/or."""
     if _SETS.get(text) is not None:
         return Region(_SETS[text])
-    for separator, join in ((_OR, sympy.Union), (_AND, sympy.Intersection)):
+    for separator, join in ((_UNION, sympy.Union), (_OR, sympy.Union), (_AND, sympy.Intersection)):
         parts = split(text, separator)
-        if len(parts) > 1:
-            regions = [as_region(read(part)) for part in parts]
-            names = {region.name for region in regions if region is not None}
-            if None in regions or len(names) != 1:
-                return None
-            return Region(join(*(region.numbers for region in regions)), names.pop())
+        if len(parts) < 2:
+            continue
+        found = [read(part) for part in parts]
+        if separator is not _UNION and not all(isinstance(part, Chain | Region) for part in found):
+            return None  # (1,2) and (3,4) are two points
+        regions = [as_region(part) for part in found]
+        names = {region.name for region in regions if region is not None}
+        if None in regions or len(names) != 1:
+            return None
+        return Region(join(*(region.numbers for region in regions)), names.pop())
     return None
 
 
@@ -244,7 +259,7 @@ def _outside_brackets(text: str) -> str:
 
 
 def _is_name(text: str) -> bool:
-    return text not in _CONSTANT_NAMES and _NAME.match(text) is not None
+    return text not in _CONSTANT_NAMES and (_NAME.match(text) or _NAMES.match(text)) is not None
 
 
 def _plain_name(text: str) -> str:
@@ -284,10 +299,11 @@ def _read_matrix(text: str) -> Matrix | None:
 
 
 def _read_plus_minus(text: str) -> Many | None:
-    parts = split(text, _PM)
-    if len(parts) != 2 or not parts[1]:
+    if not _PLUS_MINUS.search(text):
         return None
-    return Many(tuple(read(f"{parts[0]}{sign}{parts[1]}".strip("+ ")) for sign in "+-"))
+    upper = _PLUS_MINUS.sub(lambda match: "+" if match[1] == "pm" else "-", text)
+    lower = _PLUS_MINUS.sub(lambda match: "-" if match[1] == "pm" else "+", text)
+    return Many((read(upper.removeprefix("+").strip()), read(lower.removeprefix("+").strip())))
 
 
 def as_region(found) -> Region | None:
@@ -319,7 +335,7 @@ def _bound(item):
 
 
 def _inequality(chain: Chain) -> Region | None:
-    places = [place for place, term in enumerate(chain.terms) if _is_name(term)]
+    places = [place for place, term in enumerate(chain.terms) if _VARIABLE.match(term)]
     if len(places) != 1 or len(chain.terms) > 3 or (len(chain.terms) == 3 and places != [1]):
         return None
     [variable] = places

@@ -20,16 +20,18 @@ CHARACTERS = str.maketrans(
 
 # (what, pattern, replacement), in this order.
 SPELLINGS = [
-    ("Markdown bold", r"^\\cdot \\cdot (.*?)(?:\\cdot \\cdot )?$", r"\1"),
+    ("Markdown bold", r"^\\cdot \\cdot (.*?)(?:\\cdot \\cdot ?)?$", r"\1"),
     ("powers of Python", r"\\cdot \\cdot ", "^"),
     ("thousands separators of LaTeX", r"(?<=\d)(?:\{,\}|,?\\[,!;: ])\s*(?=\d{3})", ","),
     ("escaped dollars", r"\\\$", DOLLAR),
     ("a dollar before a number, with no second one", r"^([^$]*)\$(?=\s*[\d.])([^$]*)$", rf"\1{DOLLAR}\2"),
-    ("mathematics delimiters", r"\$|\\[()\[\]]", ""),
-    ("spaces", r"\\(?:[,;:>! ]|quad|qquad|thinspace|hspace\{[^{}]*\})", " "),
+    ("mathematics delimiters", r"\$|(?<!\\)\\[()\[\]]", ""),
+    ("spaces", r"(?<!\\)\\(?:[,;:>! ]|quad|qquad|thinspace|hspace\{[^{}]*\})", " "),
     ("sizes", r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![A-Za-z])\.?", ""),
-    ("single Roman letters that are mathematics", r"\\mathrm\s*\{([eid])\}", r"\1"),
+    ("Roman letters that are mathematics", r"\\(?:mathrm|text|textrm)\s*\{\s*([ei])\s*\}", r"\1"),
     ("text", r"\\(?:text(?:rm|bf|it|sf|tt|normal)?|mathrm|mathsf|mathit|mbox|hbox|textnormal)\s*\{", r"\\text{"),
+    ("a lead-in", r"^(\\text\{)?\s*(?:the )?(?:final )?answer(?: is)?:?\s+(?=[^\s=])|^(\\text\{)?answer:\s*", r"\1\2"),
+    ("and, or at the end of text", r"\\text\{([^{}]*?)\s+(and|or)\s*\}", r"\\text{\1} \2 "),
     ("text without letters", r"\\text\{([^{}A-Za-z]*)\}", r"\1"),
     ("and, or", r",?\s*(?:\\text\{\s*(and|or)\s*\}|(?<![A-Za-z\\])(and|or)(?![A-Za-z]))", r" \1\2 "),
     ("and, or in symbols", r"\\(?:land|wedge)(?![A-Za-z])", " and "),
@@ -56,9 +58,8 @@ SPELLINGS = [
     ("degrees", r"\^\s*\{\s*\\circ\s*\}|\\degree(?![A-Za-z])", r"^\\circ "),
     ("plus-minus", r"\+\s*/?\s*-(?=\s*[\d\\A-Za-z(])(?<=/-)", r"\\pm "),
     ("emphasis", r"\\(?:textbf|mathbf|boldsymbol|bm)\s*\{([^{}]*)\}", r"\1"),
-    ("a lead-in", r"^\s*(?:\\text\{)?\s*(?:the\s+)?(?:final\s+)?answer(?:\s+is)?\s*:?\s+(?=\S)", ""),
     ("spaces", r"\s+", " "),
-    ("full stops", r"[.,;:!]+$(?<!\\[,;:!])(?<![0-9A-Za-z)]!)", ""),
+    ("a full stop", r"(?<![.,;:])[.,;:]$", ""),
 ]
 _SPELLINGS = [(re.compile(pattern, re.IGNORECASE if "lead" in what else 0), new) for what, pattern, new in SPELLINGS]
 
@@ -117,20 +118,17 @@ def split(text: str, separator: re.Pattern) -> list[str]:
 
 
 class Number(NamedTuple):
-    """value: exact. places: digits after the point of a terminating decimal with a point, else None."""
+    """value: exact. tolerance: half a unit of the last place of a decimal that is taken for rounded, else 0.
+
+    Rounded is a terminating decimal with four places and four significant digits or more; 0.5, 1234.5, 12.50 and 3.14
+    are taken literally.
+    """
 
     value: Fraction
-    places: int | None = None
+    tolerance: Fraction = Fraction(0)
 
-    @property
-    def tolerance(self) -> Fraction:
-        """Half a unit of the last place if the number is a decimal with at least four significant digits, else 0.
 
-        So many digits are taken for a rounded value; 0.5, 12.5 and 3.14 are taken literally.
-        """
-        if self.places is None or abs(self.value) * 10**self.places < 1000:
-            return Fraction(0)
-        return Fraction(1, 2 * 10**self.places)
+_ROUNDED = 4
 
 
 _INTEGER = r"(?:\d{1,3}(?:[, ]\d{3})+(?!\d)|\d+)"
@@ -168,10 +166,10 @@ def _digits(text: str | None) -> str:
 
 
 def _decimal(groups: dict) -> Number:
-    whole, places = _digits(groups["whole"]), groups["places"] or ""
-    exponent = int(_digits(groups["e"] or groups["braced"] or groups["bare"]) or 0)
-    value = Fraction(int(whole + places or 0), 10 ** len(places)) * Fraction(10) ** exponent
-    return Number(value, max(0, len(places) - exponent) if places else None)
+    whole, places = _digits(groups["whole"]), (groups["places"] or "").rstrip("0")
+    unit = Fraction(10) ** (int(_digits(groups["e"] or groups["braced"] or groups["bare"]) or 0) - len(places))
+    rounded = len(places) >= _ROUNDED and len((whole + places).lstrip("0")) >= _ROUNDED
+    return Number(int(whole + places or 0) * unit, unit / 2 if rounded else Fraction(0))
 
 
 def _repeating(groups: dict) -> Number:

@@ -43,15 +43,17 @@ _PLAIN = {"%": Fraction(1, 100), "percent": Fraction(1, 100), "percentage": Frac
 _ANGLES = {r"^\circ": r"\frac{\pi}{180}", "degree": r"\frac{\pi}{180}", "deg": r"\frac{\pi}{180}"}
 _ANGLES |= {"radian": Fraction(1), "rad": Fraction(1)}
 _TEMPERATURES = {"c": "celsius", "celsius": "celsius", "f": "fahrenheit", "fahrenheit": "fahrenheit"}
+_TABLES = {*_KNOWN, *_SPEEDS, *_SCALES, *_PLAIN, *_ANGLES, "celsius", "fahrenheit"}
 
 # Words after a number that change it, and are no unit.
 _NO_UNIT = set(
     "and or not plus minus times over by less more than if is are of the squared cubed factorial to from with without "
-    "half third quarter mod modulo remainder base power equals".split()
+    "half halves third thirds quarter quarters tenths hundredths thousandths mod modulo remainder base power equals "
+    "choose root negative".split()
 )
 _ATOM = rf"(?:\\text\{{[^{{}}]*\}}|\^\\circ|%|[{DOLLAR}€£¥￥¢]|(?<![\\A-Za-z])[A-Za-z]+\.?)(?:\^(?:\{{-?\d\}}|-?\d))?"
 _TAIL = re.compile(rf"(?<=[\d}})\]\w%.\s])\s*(?P<unit>{_ATOM}(?:\s*(?:/|\\cdot|-)?\s*{_ATOM})*)$")
-_HEAD = re.compile(rf"^(?P<sign>-?)\s*(?P<unit>[{DOLLAR}€£¥￥])\s*(?=[\d.\\])")
+_HEAD = re.compile(rf"^(?P<sign>-?)\s*(?P<unit>[{DOLLAR}€£¥￥]|USD|EUR|GBP)\s*(?=-?[\d.\\])")
 _TOKEN = re.compile(rf"\^\\circ|/|\bper\b|%|[{DOLLAR}€£¥￥¢]|(?P<word>[A-Za-z]+)\.?(?:\^\{{?(?P<power>-?\d)\}}?)?")
 
 
@@ -79,8 +81,11 @@ def _is_unit(unit: str, before: str) -> bool:
     if not re.search(r"[\d})\]]\s*$|\\pi\s*$", before):
         return False
     for text in re.findall(r"\\text\{([^{}]*)\}", unit):
-        if len(text.split()) > 4 or _NO_UNIT & set(text.casefold().split()):
+        words = text.split()
+        if len(words) > 4 or _NO_UNIT & set(text.casefold().split()):
             return False
+        if len(words) == 1 and len(words[0]) == 1 and words[0].isalpha() and words[0] not in {*_KNOWN, "C", "F"}:
+            return False  # a variable
     words = re.findall(r"[A-Za-z]+", re.sub(r"\\text\{[^{}]*\}|\\circ|\\cdot", " ", unit))
     if len(words) > 3 or _NO_UNIT & {word.casefold() for word in words}:
         return False
@@ -92,7 +97,7 @@ def _is_unit(unit: str, before: str) -> bool:
 
 def _is_known(word: str) -> bool:
     name = _singular(word)
-    return any(name in table for table in (_KNOWN, _SPEEDS, _SCALES, _PLAIN, _ANGLES)) or word in ("per", "sq", "cu")
+    return name in _TABLES or word in ("per", "sq", "cu")
 
 
 def _singular(word: str) -> str:
@@ -101,7 +106,7 @@ def _singular(word: str) -> str:
         return word
     word = word.casefold()
     for name in (word, word.removesuffix("s"), word.removesuffix("es")):
-        if any(name in table for table in (_KNOWN, _SPEEDS, _SCALES, _PLAIN, _ANGLES)):
+        if name in _TABLES:
             return name
     return word.removesuffix("s")
 

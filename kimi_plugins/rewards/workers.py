@@ -45,17 +45,17 @@ class Pool:
         """Grade a response; returns within the timeout from when a slot is free."""
         worker = self._idle.get()
         try:
+            for _ in range(2):
+                worker = worker or self._server.fork(self.memory_mib)
+                verdict, ends = self._ask(worker, response, reference)
+                if ends:
+                    worker.kill()
+                    worker = None
+                if verdict is not None:
+                    break
             worker = worker or self._server.fork(self.memory_mib)
-            try:
-                verdict, ends = self._ask(worker, response, reference)
-            except BrokenPipeError:  # it died while it had nothing to do
-                worker = self._replace(worker)
-                verdict, ends = self._ask(worker, response, reference)
-            if ends:
-                worker = self._replace(worker)
-            return verdict
+            return verdict or _DIED
         except ForkServerError as error:
-            worker = None
             return Verdict(None, str(error))
         finally:
             self._idle.put(worker)
@@ -88,23 +88,28 @@ class Pool:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _ask(self, worker: "_Worker", response: str, reference: str) -> tuple[Verdict, bool]:
-        """A verdict, and whether the process is of no more use."""
+    def _ask(self, worker: "_Worker", response: str, reference: str) -> tuple[Verdict | None, bool]:
+        """A verdict, None if the process had ended before it was asked; and whether it is of no more use."""
         deadline = time.monotonic() + self.timeout
         try:
             frames.send(worker.connection, [response, reference, self.pattern], deadline)
+        except BrokenPipeError:
+            return None, True
+        except TimeoutError:
+            return self._timed_out(), True
+        try:
             correct, reason, ends = frames.receive(worker.connection, deadline)
         except TimeoutError:
-            return Verdict(None, f"timed out after {self.timeout:g} s"), True
-        except BrokenPipeError:
-            raise
+            return self._timed_out(), True
         except (EOFError, OSError, ValueError):
-            return Verdict(None, "the grader process died"), True
+            return _DIED, True
         return Verdict(correct, reason), ends
 
-    def _replace(self, worker: "_Worker") -> "_Worker":
-        worker.kill()
-        return self._server.fork(self.memory_mib)
+    def _timed_out(self) -> Verdict:
+        return Verdict(None, f"timed out after {self.timeout:g} s")
+
+
+_DIED = Verdict(None, "the grader process died")
 
 
 class _Worker:
