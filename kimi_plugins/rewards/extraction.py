@@ -77,11 +77,16 @@ def _braced(text: str, start: int) -> tuple[str | None, int]:
     return None, len(text)
 
 
-def _matches(text: str, pattern: str) -> Iterator[tuple[int, int, str]]:
+def compiled(pattern: str) -> re.Pattern:
+    """Raises ValueError if the pattern is no regular expression."""
     try:
-        found = re.compile(pattern, re.MULTILINE)
+        return re.compile(pattern, re.MULTILINE)
     except re.error as error:
         raise ValueError(f"the answer pattern {pattern!r} is no regular expression: {error}") from error
+
+
+def _matches(text: str, pattern: str) -> Iterator[tuple[int, int, str]]:
+    found = compiled(pattern)
     for match in found.finditer(text):
         if found.groups:
             yield match.start(), match.end(), match[1] or ""

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from kimi_plugins.rewards import frames
+from kimi_plugins.rewards.extraction import compiled
 from kimi_plugins.rewards.verdict import Verdict
 
 _START_UP_SECONDS = 120.0  # of the fork server, on a busy machine
@@ -35,6 +36,8 @@ class Pool:
     def __init__(self, slots: int = 1, *, timeout: float, memory_mib: int, pattern: str | None = None) -> None:
         if slots < 1 or not timeout > 0:
             raise ValueError(f"slots is {slots} and timeout is {timeout}: slots must be ≥ 1 and the timeout > 0 s")
+        if pattern is not None:
+            compiled(pattern)
         self.slots, self.timeout, self.memory_mib, self.pattern = slots, timeout, memory_mib, pattern
         self._server = _ForkServer()
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
@@ -50,11 +53,10 @@ class Pool:
                 verdict, ends = self._ask(worker, response, reference)
                 if ends:
                     worker.kill()
-                    worker = None
+                    worker = None  # the next grade forks another, in milliseconds
                 if verdict is not None:
-                    break
-            worker = worker or self._server.fork(self.memory_mib)
-            return verdict or _DIED
+                    return verdict
+            return _DIED
         except ForkServerError as error:
             return Verdict(None, str(error))
         finally:
@@ -65,15 +67,17 @@ class Pool:
 
     def grade_all(self, pairs: Iterable[tuple[str, str]]) -> Iterator[Verdict]:
         """The verdicts of (response, reference) pairs, in their order, as soon as they are there."""
-        with ThreadPoolExecutor(self.slots) as threads:
-            # Read ahead by a few pairs only: the input may not fit the memory.
-            pending: queue.SimpleQueue = queue.SimpleQueue()
+        threads = ThreadPoolExecutor(self.slots)
+        pending: queue.SimpleQueue = queue.SimpleQueue()
+        try:
             for pair in pairs:
                 pending.put(threads.submit(self.grade, *pair))
-                if pending.qsize() > 4 * self.slots:
+                if pending.qsize() > 4 * self.slots:  # no more ahead: the pairs may not fit the memory
                     yield pending.get().result()
             while not pending.empty():
                 yield pending.get().result()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def processes(self) -> list[int]:
         """Process ids of the graders that are idle."""
@@ -137,10 +141,13 @@ class _ForkServer:
         self._lock = threading.Lock()
         self._process: subprocess.Popen | None = None
         self._control: socket.socket | None = None
+        self._closed = False
 
     def fork(self, memory_mib: int) -> _Worker:
         with self._lock:
             for _ in range(2):
+                if self._closed:
+                    raise ForkServerError("the pool is closed")
                 if self._control is None:
                     self._start()
                 try:
@@ -173,6 +180,7 @@ class _ForkServer:
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             self._stop()
 
     def _stop(self) -> None:
