@@ -85,3 +85,4 @@ def _resident_mib() -> float:
 
 if __name__ == "__main__":
     serve(socket.socket(fileno=int(sys.argv[1])))
+    os._exit(0)  # at once: its children end with it

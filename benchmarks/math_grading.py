@@ -1,0 +1,299 @@
+"""Math grading: accuracy beside math-verify alone and OpenRLHF's own grader, grades a second, memory, time to replace.
+
+python benchmarks/math_grading.py [--math500 math500.jsonl] [--gsm8k model_solutions.jsonl] [--repeats 5] [--out FILE]
+
+The labelled pairs are the tests' (tests/rewards/math_pairs.jsonl). MATH-500 (`answer`, `solution`) adds its solutions
+graded against their own answers, and variants of its answers that are right or wrong by construction. The GSM8K file
+(`completion`, `gold`, `label`) has model solutions that people checked. A grader that takes longer than --deadline
+for one response is killed, which counts as a failed grade: not accepted, and listed.
+"""
+
+import argparse
+import json
+import multiprocessing
+import random
+import sys
+import time
+from collections import Counter, defaultdict
+from fractions import Fraction
+from pathlib import Path
+
+from common import RESULTS, machine, progress, spread, write_json
+
+from kimi_plugins import options
+from kimi_plugins.rewards import frames
+from kimi_plugins.rewards.notation import number, tidy
+from kimi_plugins.rewards.workers import Pool
+
+PAIRS = Path(__file__).parents[1] / "tests/rewards/math_pairs.jsonl"
+GSM8K_PATTERN = "^A:"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--math500", type=Path, default=None)
+    parser.add_argument("--gsm8k", type=Path, default=None)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--deadline", type=float, default=30.0, help="seconds for one response, default 30")
+    parser.add_argument("--out", type=Path, default=RESULTS / "math_grading.json")
+    args = parser.parse_args()
+
+    pairs = [json.loads(line) for line in PAIRS.open(encoding="utf-8")]
+    rows = [
+        (row["category"], row.get("response", _boxed(row.get("answer", ""))), row["reference"], row["correct"])
+        for row in pairs
+    ]
+    sets = {"labelled pairs": rows}
+    symbolic = [(response, reference) for _, response, reference, _ in rows]
+    if args.math500:
+        problems = [json.loads(line) for line in args.math500.open(encoding="utf-8")]
+        solutions = [("solutions", row["solution"], row["answer"], True) for row in problems]
+        sets["MATH-500 solutions"] = solutions
+        sets["MATH-500 variants"] = list(variants([row["answer"] for row in problems]))
+        symbolic = [(response, reference) for _, response, reference, _ in sets["MATH-500 variants"]]
+
+    result = {"machine": machine() | {"versions": _versions()}, "accuracy": {}}
+    for name, rows in sets.items():
+        result["accuracy"][name] = {"pairs": len(rows)}
+        for grader, grade in GRADERS.items():
+            verdicts = graded(grade, rows, args.deadline)
+            result["accuracy"][name][grader] = accuracy(rows, verdicts)
+            progress(f"{name}, {grader}: {_summary(result['accuracy'][name][grader])}")
+    workloads = {"symbolic": (symbolic, None)}
+    if args.gsm8k:
+        solutions = [json.loads(line) for line in args.gsm8k.open(encoding="utf-8")]
+        numeric = [(row["completion"], row["gold"]) for row in solutions]
+        workloads["numeric"] = (numeric, GSM8K_PATTERN)
+        with _pool(pattern=GSM8K_PATTERN) as pool:
+            verdicts = [verdict.correct for verdict in pool.grade_all(numeric)]
+        rows = [("solutions", *pair, row["label"]) for pair, row in zip(numeric, solutions, strict=True)]
+        result["accuracy"]["GSM8K model solutions"] = {"pairs": len(rows), "kimi": accuracy(rows, verdicts)}
+        progress(f"GSM8K: {_summary(accuracy(rows, verdicts))}")
+    result["grades_per_second"] = {
+        name: {"grades": len(work), **spread(_speeds(work, pattern, args.repeats))}
+        for name, (work, pattern) in workloads.items()
+    }
+    result["worker"] = _worker_figures(symbolic, args.repeats)
+    write_json(args.out, result)
+    return 0
+
+
+def _boxed(answer: str) -> str:
+    return rf"The answer is $\boxed{{{answer}}}$."
+
+
+def _versions() -> dict:
+    from importlib import metadata
+
+    return {name: metadata.version(name) for name in ("openrlhf", "math-verify", "latex2sympy2_extended", "sympy")}
+
+
+# The graders: (response, reference) → whether it is right.
+
+
+def _kimi(response: str, reference: str) -> bool | None:
+    from kimi_plugins.rewards.math import grade
+
+    return grade(response, reference).correct
+
+
+def _math_verify(response: str, reference: str) -> bool:
+    from math_verify import parse, verify
+
+    return verify(parse(f"${reference}$"), parse(response))
+
+
+def _openrlhf(response: str, reference: str) -> bool:
+    from openrlhf.utils.math_utils import extract_boxed_answer, grade_answer
+
+    return grade_answer(extract_boxed_answer(response), reference)
+
+
+GRADERS = {"kimi": _kimi, "math-verify": _math_verify, "openrlhf": _openrlhf}
+
+
+def graded(grade, rows: list[tuple], deadline: float) -> list[bool | None]:
+    """The verdicts of a grader in a process of its own; None where it had to be killed or raised."""
+    context, verdicts = multiprocessing.get_context("fork"), []
+    process = None
+    for _, response, reference, _ in rows:
+        if process is None:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_answer, args=(theirs, grade), daemon=True)
+            process.start()
+            theirs.close()
+        ours.send((response, reference))
+        try:
+            verdict = ours.recv() if ours.poll(deadline) else "killed"
+        except EOFError:
+            verdict = "died"
+        if isinstance(verdict, str):
+            progress(f"  {verdict}: {ascii(response[-60:])} for {reference[:40]}")
+            process.kill()
+            process.join()
+            process, verdict = None, None
+        verdicts.append(verdict)
+    if process is not None:
+        process.kill()
+        process.join()
+    return verdicts
+
+
+def _answer(connection, grade) -> None:
+    import logging
+    import resource
+
+    logging.disable(logging.CRITICAL)
+    resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
+    while True:
+        response, reference = connection.recv()
+        try:
+            verdict = grade(response, reference)
+        except Exception as error:  # whatever a grader raises is counted
+            verdict = f"raised {type(error).__name__}"
+        connection.send(verdict)
+
+
+def accuracy(rows: list[tuple], verdicts: list[bool | None]) -> dict:
+    """Precision and recall of "right", accuracy, counts, and accuracy by category. A failed grade is not accepted."""
+    counts, by_category, wrong = Counter(), defaultdict(list), []
+    for (category, response, reference, correct), verdict in zip(rows, verdicts, strict=True):
+        counts[correct, bool(verdict)] += 1
+        by_category[category].append(bool(verdict) is correct)
+        if bool(verdict) is not correct:
+            wrong.append([category, ascii(response[-80:]), reference[:80], correct, verdict])
+    accepted, right = counts[True, True] + counts[False, True], counts[True, True] + counts[True, False]
+    return {
+        "precision": round(counts[True, True] / accepted, 4) if accepted else None,
+        "recall": round(counts[True, True] / right, 4) if right else None,
+        "accuracy": round((counts[True, True] + counts[False, False]) / len(rows), 4),
+        "false_accepts": counts[False, True],
+        "false_rejects": counts[True, False],
+        "failed": sum(verdict is None for verdict in verdicts),
+        "by_category": {name: round(sum(hits) / len(hits), 4) for name, hits in by_category.items()},
+        "disagreements": wrong[:200],
+    }
+
+
+def _summary(figures: dict) -> str:
+    names = ("precision", "recall", "accuracy", "false_accepts", "false_rejects", "failed")
+    return ", ".join(f"{name} {figures[name]}" for name in names)
+
+
+def variants(answers: list[str]):
+    """(category, response, reference, right?) of answers rewritten without and with a change of value."""
+    rng = random.Random(0)
+    for place, answer in enumerate(answers):
+        for right, text in [(True, text) for text in _rewritten(answer)] + [
+            (False, text) for text in _changed(answer)
+        ]:
+            yield ("right" if right else "wrong"), _boxed(text), answer, right
+        other = answers[(place + rng.randrange(1, len(answers))) % len(answers)]
+        if "".join(tidy(other).split()) != "".join(tidy(answer).split()) and not _same_number(other, answer):
+            yield "another's", _boxed(other), answer, False
+
+
+def _same_number(a: str, b: str) -> bool:
+    values = [number(tidy(text).replace(r"^\circ", "").replace("＄", "")) for text in (a, b)]
+    return None not in values and values[0].value == values[1].value
+
+
+def _rewritten(answer: str):
+    yield answer.replace(r"\frac{", r"\dfrac{").replace(",", " , " if "(" in answer else ",")
+    yield f" {answer}."
+    found = number(tidy(answer))
+    if found is not None:
+        value = found.value
+        yield f"x = {answer}"
+        yield rf"\frac{{{3 * value.numerator}}}{{{3 * value.denominator}}}"
+        yield rf"{answer}\text{{ units}}"
+        if value.denominator == 1:
+            yield f"{value}.0"
+            yield f"{int(value):,}".replace(",", "{,}")
+        elif Fraction(str(float(value))) == value:
+            yield str(float(value))
+    elif answer.startswith(r"\left(") and answer.count(",") == 1:
+        yield answer.replace(r"\left", "").replace(r"\right", "")
+
+
+def _changed(answer: str):
+    found = number(tidy(answer))
+    if found is not None:
+        value = found.value
+        changed = {value + 1, -value, 10 * value, value + Fraction(1, 1000), 1 / value if value else Fraction(7)} - {
+            value
+        }
+        for new in sorted(changed):
+            yield rf"\frac{{{new.numerator}}}{{{new.denominator}}}" if new.denominator > 1 else str(new)
+        if value.denominator not in (1, 2, 4, 5, 8, 10, 16, 20, 25):
+            yield f"{float(value):.6f}"
+    elif not any(mark in answer for mark in (r"\text", ",", "=", "begin", "_", "infty", "circ", "\\$", "mbox")):
+        yield f"{answer}+1"
+        yield f"2({answer})"
+        yield f"-({answer})"
+    elif answer.startswith((r"\left(", "(")) and answer.count(",") == 1 and "infty" not in answer:
+        head, _, tail = answer.removeprefix(r"\left").removesuffix(")").removesuffix(r"\right").partition(",")
+        if head.strip("( ") != tail.strip():
+            yield f"({tail.strip()},{head.strip('( ')})"
+
+
+# Speed, memory and replacement of a grader process.
+
+
+def _pool(**changed) -> Pool:
+    defaults = options.MathGrader()
+    return Pool(**{"slots": 1, "timeout": defaults.timeout, "memory_mib": defaults.memory_mib} | changed)
+
+
+def _speeds(work: list[tuple[str, str]], pattern: str | None, repeats: int) -> list[float]:
+    """Grades a second of one process; the first pass, in which its parser's tables fill, is not counted."""
+    speeds = []
+    with _pool(pattern=pattern) as pool:
+        for repeat in range(repeats + 1):
+            began = time.perf_counter()
+            for pair in work:
+                pool.grade(*pair)
+            if repeat:
+                speeds.append(round(len(work) / (time.perf_counter() - began), 1))
+    progress(f"{speeds} grades a second")
+    return speeds
+
+
+def _worker_figures(work: list[tuple[str, str]], repeats: int) -> dict:
+    """Memory after all the work, and seconds from the kill of a process to the first verdict of the next one."""
+    starts, resident, own, replaced = [], [], [], []
+    for _ in range(repeats):
+        with _pool() as pool:
+            began = time.perf_counter()
+            pool.grade(_boxed("5"), "5")
+            starts.append(round(time.perf_counter() - began, 3))
+            for pair in work:
+                pool.grade(*pair)
+            [pid] = pool.processes()
+            memory = _memory_mib(pid)
+            resident.append(memory["Rss"])
+            own.append(memory["Pss"])
+            for _ in range(10):
+                worker = pool._server.fork(pool.memory_mib)
+                began = time.perf_counter()
+                worker.kill()
+                worker = pool._server.fork(pool.memory_mib)
+                frames.send(worker.connection, [_boxed("5"), "5", None])
+                frames.receive(worker.connection)
+                replaced.append(round(time.perf_counter() - began, 4))
+                worker.kill()
+    return {
+        "first_verdict_seconds": spread(starts),
+        "resident_mib": spread(resident),
+        "proportional_mib": spread(own),  # what is shared with the fork server counted in parts
+        "replaced_seconds": spread(replaced),
+    }
+
+
+def _memory_mib(pid: int) -> dict[str, float]:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {line.split(":")[0]: round(int(line.split()[1]) / 1024, 1) for line in lines}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
