@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from kimi_plugins.rewards.grade_code import add_grade_code
+from kimi_plugins.rewards.grade_math import add_grade_math
 from kimi_plugins.rewards.make_cases import add_test_cases
 from kimi_plugins.simulate import cli as simulate
 
@@ -38,48 +39,12 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     report.set_defaults(func=_report)
 
     simulate.add_command(commands)
-    grade = commands.add_parser("grade", help="grade responses in a file", description="Grade responses in a file.")
-    kinds = grade.add_subparsers(metavar="KIND", required=True)
-    add_grade_code(kinds)
-
-    add_test_cases(commands)
-    _add_grade(commands)
-
-
-def _add_grade(commands) -> None:
-    from kimi_plugins import options
 
     grade = commands.add_parser("grade", help="grade a file of responses", description="Grade a file of responses.")
     kinds = grade.add_subparsers(metavar="KIND", required=True)
-    math = kinds.add_parser(
-        "math",
-        help="mathematical answers, by rules",
-        description="Grade the final answer of every response in a JSONL file, as the reward of a run would be. A row "
-        'is an object such as {"response": "… so \\\\boxed{1/2}", "answer": "0.5"}. The output has the same rows with '
-        "correct (true, false, or null where the grader failed) and reason; it appears only once it is whole. Exit "
-        "code 2: the input is not as it should be; 1: the grader failed too often. The rules are in docs/rewards.md.",
-    )
-    defaults = options.MathGrader()
-    math.add_argument("file", type=Path, metavar="FILE", help="JSONL")
-    math.add_argument("--out", type=Path, default=None, help="default: FILE with the suffix .graded.jsonl")
-    math.add_argument("--response-column", default="response", help="default: response")
-    math.add_argument("--answer-column", default=None, help="the right answers; default: answer, or else label")
-    for name, kind in (("answer_pattern", str), ("timeout", float), ("memory_mib", int), ("slots", int)):
-        flag = "--" + name.replace("_", "-")
-        math.add_argument(
-            flag, type=kind, default=getattr(defaults, name), help=options.describe(options.MathGrader, name)
-        )
-    limit = options.Rewards().failure_limit
-    math.add_argument(
-        "--failure-limit", type=float, default=limit, help=f"share of grades that may fail; default: {limit}"
-    )
-    math.set_defaults(func=_grade_math)
-
-
-def _grade_math(args: argparse.Namespace) -> int:
-    from kimi_plugins.rewards.grade_file import grade_file
-
-    return grade_file(args)
+    add_grade_math(kinds)
+    add_grade_code(kinds)
+    add_test_cases(commands)
 
 
 def _quickstart(args: argparse.Namespace) -> int:

@@ -1,2 +1,1 @@
 """Rewards that can be trusted (k1.5 §2.3.5, §2.6.4)."""
-"""k1.5 §2.3.5: rewards by rules, math answers here."""

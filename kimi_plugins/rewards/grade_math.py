@@ -1,5 +1,6 @@
-"""`openrlhf kimi grade math`: a JSONL file of responses graded as a run would."""
+"""The command `openrlhf kimi grade math`: a JSONL file of responses graded as a run would."""
 
+import argparse
 import json
 import os
 import sys
@@ -8,18 +9,43 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
+from kimi_plugins import options
 from kimi_plugins.rewards.failures import Failures, TooManyFailures
-from kimi_plugins.rewards.workers import Pool
 
 
 class BadInput(ValueError):
     """The file is not as it should be; the message names file, row and fix."""
 
 
-def grade_file(args) -> int:
-    """Exit code of the command; args as cli.py declares them."""
+def add_grade_math(subparsers) -> None:
+    """Add the parser of `math` to those of `openrlhf kimi grade`."""
+    parser = subparsers.add_parser(
+        "math",
+        help="mathematical answers, by rules",
+        description="Grade the final answer of every response in a JSONL file, as the reward of a run would be. A row "
+        'is an object such as {"response": "… so \\\\boxed{1/2}", "answer": "0.5"}. The output has the same rows with '
+        "correct (true, false, or null where the grader failed) and reason; it appears only once it is whole. Exit "
+        "code 2: the input is not as it should be; 1: the grader failed too often. The rules are in docs/rewards.md.",
+    )
+    defaults = options.MathGrader()
+    parser.add_argument("file", type=Path, metavar="FILE", help="JSONL")
+    parser.add_argument("--out", type=Path, default=None, help="default: FILE with the suffix .graded.jsonl")
+    parser.add_argument("--response-column", default="response", help="default: response")
+    parser.add_argument("--answer-column", default=None, help="the right answers; default: answer, or else label")
+    for name, kind in (("answer_pattern", str), ("timeout", float), ("memory_mib", int), ("slots", int)):
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(
+            flag, type=kind, default=getattr(defaults, name), help=options.describe(options.MathGrader, name)
+        )
+    limit = options.Rewards().failure_limit
+    parser.add_argument(
+        "--failure-limit", type=float, default=limit, help=f"share of grades that may fail; default: {limit}"
+    )
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when every row has a verdict, 1 when the grader failed too often, 2 for bad input, 130 for Ctrl-C."""
     out = args.out or args.file.with_suffix(".graded.jsonl")
     try:
         return _grade(args, out)
@@ -35,6 +61,10 @@ def grade_file(args) -> int:
 
 
 def _grade(args, out: Path) -> int:
+    from tqdm import tqdm
+
+    from kimi_plugins.rewards.workers import Pool
+
     count = sum(1 for _ in _rows(args))  # everything is checked before anything is graded
     if count == 0:
         raise BadInput(f"{args.file}: no rows")
