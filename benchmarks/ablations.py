@@ -4,7 +4,7 @@
 
 Every variant starts from the same warmed-up model of a seed, sees the same problems and generates the same number of
 responses. Problems come three times each, so that success rates can be known. The length reward's variants start from
-a model whose demonstrations check right lines again and again: words that do no work. A finished run is not run
+a model whose demonstrations write right lines again and again: words that do no work. A finished run is not run
 again: stop and go on as you like, also variant by variant. Needs nothing but the project's environment.
 """
 
@@ -25,7 +25,7 @@ STEPS = 48
 BATCH = {"rollout.batch_size": 32, "data.max_samples": 512, "train.num_episodes": 3, "eval.steps": 8}
 TARGET = 0.7  # held-out pass@1 that the tokens are counted to
 LAST = 8  # steps at the end of a run whose training metrics are averaged
-RECHECKED = {"additions": 0.0, "wordy": 0.8}  # by task: chance that a demonstration checks a right line again
+REWRITTEN = {"additions": 0.0, "wordy": 0.5}  # by task: chance that a demonstration writes a right line again
 
 OPENRLHF = {"task": "additions", "plugins": "kimi-log"}
 KIMI = {"task": "additions", "plugins": "kimi"}
@@ -86,7 +86,7 @@ def run(variant: str, seed: int, runs: Path) -> dict:
 def _warmed_up(task: str, seed: int, runs: Path) -> Path:
     """The directory with data and warmed-up model of a task, made if they are not there."""
     start = runs / "warm_ups" / task / f"seed-{seed}"
-    make_inputs(start, seed, rechecked=RECHECKED[task])
+    make_inputs(start, seed, rewritten=REWRITTEN[task])
     warm_up(start, seed)
     return start
 

@@ -60,10 +60,10 @@ def difficulty(a: int, b: int) -> int:
     return len(worked) + sum(carry for _, _, carry in worked)
 
 
-def solution(a: int, b: int, rng: random.Random, *, rechecked: float = 0.0) -> str:
+def solution(a: int, b: int, rng: random.Random, *, rewritten: float = 0.0) -> str:
     """The working of a + b with slips noticed and redone, if there is any, and the right final answer.
 
-    rechecked: chance that a right line is checked once more, and then again: words that do no work.
+    rewritten: chance that a right line is written once more, and then again: words that do no work.
     """
     answer = f"{ANSWER_OPEN}{a + b}{ANSWER_CLOSE}{EOS}"
     if rng.random() < DIRECT_SHARE:
@@ -76,8 +76,8 @@ def solution(a: int, b: int, rng: random.Random, *, rechecked: float = 0.0) -> s
             wrong = rng.choice([value for value in range(total - 2, total + 3) if value >= 0 and value != total])
             lines.append(f"{left}={wrong}{CHECK_WRONG}")
         lines.append(f"{left}={total}{CHECK_OK}")
-        while rechecked and rng.random() < rechecked:
-            lines.append(CHECK_OK)
+        while rewritten and rng.random() < rewritten:
+            lines.append(lines[-1])
     return "".join(lines) + answer
 
 
@@ -89,18 +89,18 @@ def write_dataset(
     demonstrations: int = 8,
     train: int = 2048,
     held_out: int = 200,
-    rechecked: float = 0.0,
+    rewritten: float = 0.0,
 ) -> None:
     """Write sft.jsonl, train.jsonl and held_out.jsonl (numbers of problems), whose problems are disjoint.
 
-    sft.jsonl has `demonstrations` rows {input, output} for every problem, see solution for `rechecked`; the others
+    sft.jsonl has `demonstrations` rows {input, output} for every problem, see solution for `rewritten`; the others
     rows {input, label, difficulty}.
     """
     problems = generate_problems(warm_up + train + held_out, seed)
     rng = random.Random(seed)
     demonstrated = problems[:warm_up] * demonstrations
     rng.shuffle(demonstrated)
-    rows = [{"input": prompt(a, b), "output": solution(a, b, rng, rechecked=rechecked)} for a, b in demonstrated]
+    rows = [{"input": prompt(a, b), "output": solution(a, b, rng, rewritten=rewritten)} for a, b in demonstrated]
     _write_jsonl(directory / "sft.jsonl", rows)
     for name, part in (("train", problems[warm_up : warm_up + train]), ("held_out", problems[warm_up + train :])):
         rows = [{"input": prompt(a, b), "label": str(a + b), "difficulty": difficulty(a, b)} for a, b in part]

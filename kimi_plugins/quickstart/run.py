@@ -83,7 +83,7 @@ def report(summary: dict, out: Path) -> str:
     )
 
 
-def make_inputs(out: Path, seed: int, *, rechecked: float = 0.0) -> None:
+def make_inputs(out: Path, seed: int, *, rewritten: float = 0.0) -> None:
     """The data (see write_dataset) and a randomly initialised model in `out`, if they are not there yet.
 
     Raises:
@@ -92,7 +92,7 @@ def make_inputs(out: Path, seed: int, *, rechecked: float = 0.0) -> None:
     if (out / "base" / "tokenizer.json").exists():
         return
     print("data and model ...", flush=True)
-    write_dataset(out, seed, rechecked=rechecked)
+    write_dataset(out, seed, rewritten=rewritten)
     # Not in a process that only prints progress: torch takes seconds to import.
     make = f"from kimi_plugins.quickstart.model import build_model; build_model({str(out / 'base')!r}, {seed})"
     _call([sys.executable, "-c", make], out / "model.log")
