@@ -19,6 +19,8 @@ from kimi_plugins.rewards.code import (
 )
 from kimi_plugins.rewards.sandbox.pool import SandboxError
 
+pytestmark = pytest.mark.slow
+
 ADD = Problem.parse(
     {"cases": [{"input": f"{a} {b}\n", "output": f"{a + b}\n"} for a, b in ((1, 2), (10, -3), (0, 0))]}
 )

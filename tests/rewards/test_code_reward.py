@@ -10,6 +10,8 @@ import pytest
 
 from kimi_plugins.rewards.sandbox.pool import SandboxError
 
+pytestmark = pytest.mark.slow
+
 FILE = Path(__file__).parents[2] / "kimi_plugins" / "rewards" / "code_reward.py"
 PROMPT = "Double a number.\n"
 LABEL = json.dumps({"function": "double", "cases": [{"args": [n], "output": 2 * n} for n in (1, 21)]})

@@ -13,6 +13,8 @@ from leftovers import control_groups, wait_until
 
 from kimi_plugins import cli
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LABEL = {"cases": [{"input": "1 2", "output": "3"}]}
 RIGHT = {"response": "```python\nprint(3)\n```", "label": LABEL}

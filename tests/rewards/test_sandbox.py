@@ -16,6 +16,8 @@ from leftovers import alive, control_groups, wait_until
 from kimi_plugins.rewards.sandbox import cgroups, pool, worker
 from kimi_plugins.rewards.sandbox.pool import Limits, Sandbox, SandboxError, SandboxUnavailable, python
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from kimi_plugins.rewards.sandbox.pool import Limits, python
 
+pytestmark = pytest.mark.slow
+
 SMALL = Limits(wall_seconds=30, cpu_seconds=2, memory_mb=96, processes=8, disk_mb=8, output_kb=64)
 SHORT = replace(SMALL, wall_seconds=1.5)  # of wall time, so that only what must be stopped is given it
 

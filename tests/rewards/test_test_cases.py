@@ -10,6 +10,8 @@ from kimi_plugins.rewards import test_cases as made
 from kimi_plugins.rewards.code import judge_program, read_label
 from kimi_plugins.rewards.sandbox.pool import SandboxError
 
+pytestmark = pytest.mark.slow
+
 SUM = "print(sum(map(int, input().split())))"
 WRONG_SUM = "a, b = map(int, input().split()); print(a - b)"
 NUMBERS = "from cyaron import *\nprint(randint(1, 9), randint(1, 9))"

@@ -15,6 +15,8 @@ from kimi_plugins.rewards.failures import LEAST_GRADES, Failures, TooManyFailure
 from kimi_plugins.rewards.verdict import Verdict
 from kimi_plugins.rewards.workers import Pool
 
+pytestmark = pytest.mark.slow
+
 # A pattern that backtracks for ever, without ever letting go of the GIL: nothing but a kill ends it.
 HANGING = r"(?:^(?:a+)+b|^=) (.*)"
 HANGS, FINE = ("a" * 60, "5"), ("= 5", "5")
