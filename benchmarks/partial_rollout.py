@@ -42,7 +42,11 @@ BATCH, K = 8, 8
 SEGMENT, IN_FLIGHT = 128, 2.0
 VARIANTS = {
     "whole": {},
-    "partial": {"kimi.rollout.segment_tokens": SEGMENT, "kimi.rollout.in_flight": IN_FLIGHT},
+    "partial": {
+        "kimi.rollout.segment_tokens": SEGMENT,
+        "kimi.rollout.in_flight": IN_FLIGHT,
+        "kimi.rollout.repetition_tokens": 0,  # the tail is made of repetitions
+    },
 }
 CONCURRENT = (1, 4, 16, 64, 128, 256)  # requests at which the engine's decode speed is measured
 REPEATS = 3
@@ -118,7 +122,7 @@ def run(variant: str, seed: int, runs: Path) -> dict:
             "train.micro_batch_size": 4,
             "train.batch_size": 32,  # two optimizer steps an iteration
             "eval.dataset": start / "held_out.jsonl",
-            "eval.steps": 1000,  # before and after
+            "eval.steps": TRAIN // BATCH,  # before and after
             "kimi.log.groups": BATCH,
             "reward.remote_url": REWARD,
             "ckpt.path": directory,
