@@ -62,7 +62,8 @@ def main() -> int:
     try:
         for name in args.variants:
             results[name] = summarize([run(name, seed, args.runs.resolve()) for seed in args.seeds])
-            write_json(args.out, {"machine": found, "seeds": args.seeds, "target": TARGET, "variants": results})
+            ordered = {known: results[known] for known in VARIANTS if known in results}
+            write_json(args.out, {"machine": found, "seeds": args.seeds, "target": TARGET, "variants": ordered})
     except (StepFailed, subprocess.CalledProcessError) as failure:
         print(f"ablations: a run failed: {failure}", file=sys.stderr)
         return 1
