@@ -95,7 +95,8 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(tmp_path, models, start, small_disk):
-    without_preflight = "kimi-policy,kimi-length,kimi-sampling,kimi-rollout,kimi-log"  # it would refuse so small a disk
+    # Preflight would refuse so small a disk.
+    without_preflight = "kimi-policy,kimi-length,kimi-sampling,kimi-rollout,kimi-log"
     run = start(settings(tmp_path, models / "tied", small_disk), plugins=without_preflight)
     assert run.process.wait(timeout=START_UP) == 1
     assert "global_step2 could not be saved in" in run.tail(2) and "MB left" in run.tail(2), run.tail()
