@@ -12,6 +12,8 @@ from openrlhf.cli.config import read_yaml
 
 from kimi_plugins.options import Policy
 
+pytestmark = pytest.mark.slow  # each dry run is a process of its own
+
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("configs/*.yaml"), *ROOT.glob("examples/*/*.yaml")])
 ANNOTATED = Path("configs/k15_7b_8gpu.yaml")

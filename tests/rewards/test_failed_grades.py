@@ -22,6 +22,8 @@ from kimi_plugins.rewards import math_reward
 from kimi_plugins.rewards.failures import TooManyFailures
 from kimi_plugins.rewards.math_reward import MathReward, response_of
 
+pytestmark = pytest.mark.slow
+
 K = 4
 
 
