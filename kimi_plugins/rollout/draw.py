@@ -2,9 +2,8 @@
 
 import math
 
-GAIN = (
-    0.25  # share of a surplus or a shortfall that one iteration makes up for: a drawn prompt takes several to finish
-)
+# Share of a surplus or a shortfall that one iteration makes up for: a drawn prompt takes several to finish.
+GAIN = 0.25
 
 
 def to_draw(*, batch: int, surplus: int | None, first: int, held: int, limit: int) -> int:

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from kimi_plugins.options import Rollout
+
 
 def add_command(commands) -> None:
     """Add the command to argparse's subparsers."""
@@ -34,7 +36,7 @@ def add_command(commands) -> None:
     add("--train-rate", type=float, default=6500, help="tokens a second that one engine's devices train on")
     add("--sync-seconds", type=float, default=10, help="for new weights to reach the engines")
     add("--segment-tokens", type=int, help="budget of partial rollouts; if it is not given, one is recommended")
-    add("--in-flight", type=float, default=2.0, help="as kimi.rollout.in_flight")
+    add("--in-flight", type=float, default=Rollout.in_flight, help="as kimi.rollout.in_flight")
     add("--train-share", type=float, help="asynchronous: share of the devices that train; if not given, the best")
     add("--max-staleness", type=int, default=2, help="asynchronous: batches that may be drawn ahead")
     add("--steps", type=int, default=40, help="steps of each simulation")

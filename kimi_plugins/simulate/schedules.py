@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kimi_plugins.options import Rollout
 from kimi_plugins.rollout.draw import to_draw
 from kimi_plugins.simulate.engine import Engine, Speed
 
@@ -136,7 +137,13 @@ def synchronous(job: Job, steps: int, seed: int = 0) -> Result:
 
 
 def partial(
-    job: Job, steps: int, seed: int = 0, *, segment_tokens: float, in_flight: float = 2.0, held_limit: float = 8.0
+    job: Job,
+    steps: int,
+    seed: int = 0,
+    *,
+    segment_tokens: float,
+    in_flight: float = Rollout.in_flight,
+    held_limit: float = Rollout.held_limit,
 ) -> Result:
     """A budget per iteration, as kimi-rollout schedules it."""
     rng, result, fleet, now = np.random.default_rng(seed), Result(), _Fleet(job, job.engines), 0.0
