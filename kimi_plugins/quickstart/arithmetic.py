@@ -15,9 +15,10 @@ that thinking pays.
 """
 
 import json
-import os
 import random
 from pathlib import Path
+
+from kimi_plugins.files import replacing
 
 CHECK_OK = " check: ok\n"
 CHECK_WRONG = " check: wrong, redo\n"
@@ -113,7 +114,5 @@ def prompt(a: int, b: int) -> str:
 
 def _write_jsonl(path: Path, rows: list[dict]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
-    os.replace(partial, path)

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import json
-import os
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from kimi_plugins import run_log
+from kimi_plugins.files import replacing
 from kimi_plugins.report.charts import first_key, panels, pass1_keys, source_of
 from kimi_plugins.report.rollouts import TEXT_LIMIT, collect
 from kimi_plugins.report.series import POINTS, not_finite, values_of
@@ -36,10 +36,9 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
         raise ValueError(f"{log}: no step logged yet; train with --plugins kimi-log until the first step is done")
     page = _render(run.resolve().name, train, evals, run_log.read_rollouts(run))
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    # A lone surrogate, as in a directory name that is not UTF-8, cannot be encoded.
-    partial.write_bytes(page.encode("utf-8", "backslashreplace"))
-    os.replace(partial, out)
+    with replacing(out) as partial:
+        # A lone surrogate, as in a directory name that is not UTF-8, cannot be encoded.
+        partial.write_bytes(page.encode("utf-8", "backslashreplace"))
     return out
 
 

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from kimi_plugins.files import replacing
+
 
 def add_grade_code(subparsers) -> None:
     """Add the parser of `code` to those of `openrlhf kimi grade`."""
@@ -74,19 +76,14 @@ def _grade(rows: list, out: Path, workers: int | None) -> int:
     from kimi_plugins.rewards.sandbox.pool import Sandbox
 
     began, reasons, right, failed = time.monotonic(), Counter(), 0, 0
-    part = out.with_name(out.name + ".part")
-    try:
-        with Sandbox(workers) as sandbox, open(part, "w", encoding="utf-8") as file:
-            responses, problems = zip(*rows, strict=True)
-            verdicts = judge_all(responses, problems, sandbox)
-            for number, verdict in enumerate(tqdm(verdicts, total=len(rows), unit="response"), 1):
-                file.write(json.dumps({"row": number} | vars(verdict), ensure_ascii=False) + "\n")
-                right += verdict.reward == 1
-                failed += verdict.failed
-                reasons[_kind(verdict.reason)] += 1
-        part.rename(out)
-    finally:
-        part.unlink(missing_ok=True)
+    with Sandbox(workers) as sandbox, replacing(out) as partial, partial.open("w", encoding="utf-8") as file:
+        responses, problems = zip(*rows, strict=True)
+        verdicts = judge_all(responses, problems, sandbox)
+        for number, verdict in enumerate(tqdm(verdicts, total=len(rows), unit="response"), 1):
+            file.write(json.dumps({"row": number} | vars(verdict), ensure_ascii=False) + "\n")
+            right += verdict.reward == 1
+            failed += verdict.failed
+            reasons[_kind(verdict.reason)] += 1
     seconds = time.monotonic() - began
     print(f"{len(rows)} responses in {seconds:.1f} s ({len(rows) / seconds:.1f}/s): {right} right, ", end="")
     print(f"{len(rows) - right - failed} wrong, {failed} not graded")

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kimi_plugins import options
+from kimi_plugins.files import replacing
 from kimi_plugins.rewards.failures import Failures, TooManyFailures
 
 
@@ -71,23 +71,19 @@ def _grade(args, out: Path) -> int:
     if out.exists() and out.samefile(args.file):
         raise BadInput(f"--out {out}: is the input; name another file")
     failures, verdicts, began = Failures(), Counter(), time.monotonic()
-    partial = out.with_name(out.name + ".partial")
-    try:
-        with (
-            Pool(args.slots, timeout=args.timeout, memory_mib=args.memory_mib, pattern=args.answer_pattern) as pool,
-            partial.open("w", encoding="utf-8") as file,
-            tqdm(total=count, unit="response", disable=None) as bar,
-        ):
-            graded = pool.grade_all((response, reference) for _, response, reference in _rows(args))
-            for (row, _, _), verdict in zip(_rows(args), graded, strict=True):
-                file.write(json.dumps(row | verdict._asdict()) + "\n")
-                verdicts[verdict.correct] += 1
-                failures.add(verdict)
-                failures.check(args.failure_limit)
-                bar.update()
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        Pool(args.slots, timeout=args.timeout, memory_mib=args.memory_mib, pattern=args.answer_pattern) as pool,
+        replacing(out) as partial,
+        partial.open("w", encoding="utf-8") as file,
+        tqdm(total=count, unit="response", disable=None) as bar,
+    ):
+        graded = pool.grade_all((response, reference) for _, response, reference in _rows(args))
+        for (row, _, _), verdict in zip(_rows(args), graded, strict=True):
+            file.write(json.dumps(row | verdict._asdict()) + "\n")
+            verdicts[verdict.correct] += 1
+            failures.add(verdict)
+            failures.check(args.failure_limit)
+            bar.update()
     seconds = time.monotonic() - began
     print(
         f"{count} graded in {seconds:.1f} s ({count / seconds:.0f} a second): {verdicts[True]} right, "

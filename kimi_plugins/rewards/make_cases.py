@@ -5,6 +5,8 @@ import json
 import sys
 from pathlib import Path
 
+from kimi_plugins.files import replacing
+
 
 def add_test_cases(commands) -> None:
     """Add the parser of `test-cases` to those of `openrlhf kimi`."""
@@ -49,12 +51,10 @@ def run(args: argparse.Namespace) -> int:
         journal = test_cases.Journal(args.out.with_name(args.out.name + ".journal"))
         with Sandbox(args.workers) as sandbox, tqdm(total=len(problems), unit="problem") as bar:
             outcomes = test_cases.make_all(problems, args.generators, thresholds, journal, sandbox, bar.update)
-        part = args.out.with_name(args.out.name + ".part")
-        with open(part, "w", encoding="utf-8") as file:
+        with replacing(args.out) as partial, partial.open("w", encoding="utf-8") as file:
             for outcome in outcomes:
                 if outcome.row is not None:
                     file.write(json.dumps(outcome.row, ensure_ascii=False) + "\n")
-        part.rename(args.out)
     except (ValueError, OSError, SandboxUnavailable) as error:
         print(f"openrlhf kimi test-cases: error: {error}", file=sys.stderr)
         return 2

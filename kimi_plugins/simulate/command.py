@@ -10,6 +10,7 @@ from functools import partial as given
 import numpy as np
 from tqdm import tqdm
 
+from kimi_plugins.files import replacing
 from kimi_plugins.simulate import lengths, page
 from kimi_plugins.simulate.engine import Speed
 from kimi_plugins.simulate.schedules import Job, Result, asynchronous, partial, synchronous
@@ -34,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
     rows = [row for engines in args.engines for row in compare(job, engines, args)]
     result = {"segment_tokens": args.segment_tokens, "budgets": budgets, "rows": rows}
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "simulation.json").write_text(json.dumps(result, indent=2) + "\n")
+    with replacing(args.out / "simulation.json") as partial:
+        partial.write_text(json.dumps(result, indent=2) + "\n")
     page.write(args.out / "simulation.html", result)
     print(table(rows))
     if budgets:

@@ -5,6 +5,8 @@ from pathlib import Path
 from plotly import graph_objects
 from plotly.subplots import make_subplots
 
+from kimi_plugins.files import replacing
+
 PANELS = {
     "step_seconds": "seconds a step",
     "speed_up": "groups a second over synchronous",
@@ -49,6 +51,5 @@ def write(path: Path, result: dict) -> None:
     figure.update_layout(
         title="Simulated schedules of rollouts and training", barmode="group", height=320 * len(titles)
     )
-    partial = path.with_name(path.name + ".partial")
-    figure.write_html(partial, include_plotlyjs=True, config={"displaylogo": False})
-    partial.replace(path)
+    with replacing(path) as partial:
+        figure.write_html(partial, include_plotlyjs=True, config={"displaylogo": False})
