@@ -1,0 +1,157 @@
+"""OpenRLHF's vLLM engines on Ray, without a trainer."""
+
+import functools
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from kimi_plugins.completions.types import Completion, Request, Sampling
+
+RUNNING = 256  # completions in flight for each engine: what vLLM batches at most by default
+HELD = 16  # times as many may wait for a slow one before them
+
+
+class Engines:
+    """vLLM engines that serve `model`, from entering the `with` block to its end.
+
+    Args:
+        model: directory or name on the hub.
+        engines: how many, each with tensor_parallel_size GPUs.
+        max_len: tokens of prompt and completion; default: the model's context.
+        gpu_memory_utilization: share of a GPU's memory; on the CPU, of the machine's.
+        images: most images in a prompt; 0 for a model without vision.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        engines: int = 1,
+        tensor_parallel_size: int = 1,
+        max_len: int | None = None,
+        gpu_memory_utilization: float | None = None,
+        images: int = 0,
+    ) -> None:
+        if engines < 1:
+            raise ValueError(f"engines is {engines}: must be ≥ 1")
+        self.model, self.count = model, engines
+        self._settings = {
+            "tensor_parallel_size": tensor_parallel_size,
+            "max_model_len": max_len,
+            "gpu_memory_utilization": gpu_memory_utilization,
+            "max_images_per_prompt": images,
+        }
+        self._engines: list = []
+
+    def __enter__(self) -> "Engines":
+        from openrlhf.trainer.ray import watch
+
+        try:
+            self._start()
+        except BaseException:  # Ctrl-C too: no process is left behind
+            watch.shutdown()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        from openrlhf.trainer.ray import watch
+
+        watch.shutdown()
+
+    def complete(self, requests: Iterable[Request], sampling: Sampling) -> Iterator[list[Completion]]:
+        """The completions of each request, in the order of the requests; [] for a prompt that fills the context.
+
+        Requests are read as the engines get through them.
+
+        Raises:
+            SystemExit: an engine died; the message names it, the reason and its log.
+        """
+        import ray
+        from openrlhf.trainer.ray import watch
+
+        requests = iter(requests)
+        most = max(1, RUNNING * self.count // sampling.n)
+        waiting: deque = deque()  # in the order of the requests
+        running: set = set()
+        asked = 0
+        while True:
+            while len(running) < most and len(waiting) < HELD * most and (request := next(requests, None)):
+                engine = self._engines[asked % self.count]
+                waiting.append(engine.run.remote(answer, request=request, sampling=sampling))
+                running.add(waiting[-1])
+                asked += 1
+            if not waiting:
+                return
+            if running:
+                running = set(ray.wait(list(running), num_returns=1, timeout=watch.POLL_SECONDS)[1])
+                watch.fail_on_dead_actor()
+            while waiting and waiting[0] not in running:
+                yield watch.get([waiting.popleft()])[0]
+
+    def _start(self) -> None:
+        import ray
+        import torch
+        from openrlhf.cli.train_ppo_ray import cpu_env_vars, local_cluster
+        from openrlhf.trainer.ray import create_vllm_engines, watch
+
+        if not ray.is_initialized():
+            ray.init(runtime_env={"env_vars": cpu_env_vars()}, log_to_driver=False, **local_cluster())
+        needed, there = self.count * self._settings["tensor_parallel_size"], ray.cluster_resources().get("GPU", 0)
+        if needed > there:
+            raise ValueError(f"engines is {self.count}: they need {needed} GPUs, and the Ray cluster has {there:g}")
+        on_cpu = not torch.cuda.is_available()
+        if self._settings["gpu_memory_utilization"] is None:
+            self._settings["gpu_memory_utilization"] = 0.1 if on_cpu else 0.9
+        self._engines = create_vllm_engines(
+            num_engines=self.count,
+            pretrain=self.model,
+            seed=0,
+            full_determinism=False,
+            enable_prefix_caching=True,
+            enforce_eager=on_cpu,
+            **self._settings,
+        )
+        watch.get([engine.check_health.remote() for engine in self._engines])
+
+
+async def answer(engine, *, request: Request, sampling: Sampling) -> list[Completion]:
+    """Runs in the engine's process."""
+    from openrlhf.utils.vlm_utils import process_prompt_with_images
+
+    processor = _processor(engine.kwargs["model"], bool(request.images))
+    text = request.prompt
+    if not isinstance(text, str):
+        text = processor.apply_chat_template(text, tokenize=False, add_generation_prompt=True)
+    images = None
+    if request.images:
+        tokens, _, pictures = process_prompt_with_images(processor, text, list(request.images))
+        images = {"image": pictures}
+    else:
+        tokens = processor(text=text, add_special_tokens=False)["input_ids"]
+    room = engine.llm.model_config.max_model_len - len(tokens)
+    if room < 1:
+        return []
+    output = await engine.generate(tokens, _params(request, sampling, room), multi_modal_data=images)
+    return [Completion(each.text, len(each.token_ids), each.finish_reason) for each in output.outputs]
+
+
+def _params(request: Request, sampling: Sampling, room: int):
+    from vllm import SamplingParams
+    from vllm.sampling_params import StructuredOutputsParams
+
+    held_to = {"choice": list(sampling.choices)} if sampling.choices else {"json": sampling.json_schema}
+    return SamplingParams(
+        n=sampling.n,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        max_tokens=min(sampling.max_new_tokens, room),
+        seed=(sampling.seed + zlib.crc32(request.key.encode())) % 2**31,
+        structured_outputs=StructuredOutputsParams(**held_to) if any(held_to.values()) else None,
+    )
+
+
+@functools.cache
+def _processor(model: str, images: bool):
+    from transformers import AutoProcessor, AutoTokenizer
+
+    return (AutoProcessor if images else AutoTokenizer).from_pretrained(model, trust_remote_code=True)
