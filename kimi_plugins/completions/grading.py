@@ -1,0 +1,48 @@
+"""Verdicts on completions, by the math grader of the rewards."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeVar
+
+from kimi_plugins.completions.types import Completion
+from kimi_plugins.rewards.verdict import Verdict
+
+
+T = TypeVar("T")
+
+
+class Graded(NamedTuple):
+    """A completion and what the grader says of it; right: it ended by itself and its answer is right."""
+
+    completion: Completion
+    verdict: Verdict
+
+    @property
+    def right(self) -> bool:
+        return self.completion.finish == "stop" and self.verdict.correct is True
+
+
+def graded(answered: Iterable[tuple[T, str, list[Completion]]], pool) -> Iterator[tuple[T, list[Graded]]]:
+    """The completions of each item with their verdicts, in order, reading only as far ahead as the graders need.
+
+    Args:
+        answered: (item, reference answer, its completions).
+        pool: rewards.workers.Pool.
+    """
+    waiting: deque[tuple[T, list[Completion]]] = deque()  # pairs() runs ahead of the verdicts
+    verdicts: deque[Verdict] = deque()
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        for item, reference, completions in answered:
+            waiting.append((item, completions))
+            yield from ((completion.text, reference) for completion in completions)
+
+    def whole() -> Iterator[tuple[T, list[Graded]]]:
+        while waiting and len(verdicts) >= len(waiting[0][1]):
+            item, completions = waiting.popleft()
+            yield item, [Graded(completion, verdicts.popleft()) for completion in completions]
+
+    for verdict in pool.grade_all(pairs()):
+        verdicts.append(verdict)
+        yield from whole()
+    yield from whole()
