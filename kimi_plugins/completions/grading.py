@@ -7,7 +7,6 @@ from typing import NamedTuple, TypeVar
 from kimi_plugins.completions.types import Completion
 from kimi_plugins.rewards.verdict import Verdict
 
-
 T = TypeVar("T")
 
 
