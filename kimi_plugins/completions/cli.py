@@ -1,6 +1,7 @@
 """The flags of commands that sample from a model."""
 
 import argparse
+from pathlib import Path
 
 from kimi_plugins.completions.types import Sampling
 
@@ -32,6 +33,21 @@ def add_engine_arguments(
     group.add_argument("--temperature", type=float, default=temperature, help=f"default: {temperature}")
     group.add_argument("--top-p", type=float, default=1.0, help="default: 1")
     group.add_argument("--seed", type=int, default=0, help="of the sampling; default: 0")
+
+
+def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the file of prompts with their answers, and the names of its columns."""
+    parser.add_argument("data", type=Path, metavar="DATA", help="prompts with answers: JSONL, Parquet, CSV or Arrow")
+    parser.add_argument("--input-key", default="input", help="column of the prompts, text or messages; default: input")
+    parser.add_argument("--label-key", default="label", help="column of the right answers; default: label")
+    parser.add_argument("--image-key", default="images", help="column of paths of images; default: images")
+
+
+def prompts(args: argparse.Namespace):
+    """Iterator of completions.prompts.Prompt."""
+    from kimi_plugins.completions.prompts import read_prompts
+
+    return read_prompts(args.data, input_key=args.input_key, label_key=args.label_key, image_key=args.image_key)
 
 
 def engines(args: argparse.Namespace, *, images: int = 0):
