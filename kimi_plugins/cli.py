@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from kimi_plugins.prompts.warm_up_command import add_warm_up
 from kimi_plugins.rewards.grade_code import add_grade_code
 from kimi_plugins.rewards.grade_math import add_grade_math
 from kimi_plugins.rewards.make_cases import add_test_cases
@@ -39,6 +40,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     report.set_defaults(func=_report)
 
     simulate.add_command(commands)
+    add_warm_up(commands)
 
     grade = commands.add_parser("grade", help="grade a file of responses", description="Grade a file of responses.")
     kinds = grade.add_subparsers(metavar="KIND", required=True)

@@ -1,6 +1,9 @@
 """The flags of commands that sample from a model."""
 
 import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from kimi_plugins.completions.types import Sampling
@@ -72,3 +75,21 @@ def sampling(args: argparse.Namespace) -> Sampling:
         max_new_tokens=args.max_new_tokens,
         seed=args.seed,
     )
+
+
+def settings(args: argparse.Namespace) -> dict:
+    """What completions depend on, for completions.resume."""
+    return {"model": str(args.model), "data": str(args.data), "max_len": args.max_len} | asdict(sampling(args))
+
+
+def exit_code(command: str, work: Callable[[], None]) -> int:
+    """Do a command's work: 0, 2 for input that is not as it should be, 130 for Ctrl-C. A dead engine ends in 1."""
+    try:
+        work()
+    except (OSError, ValueError) as error:
+        print(f"openrlhf kimi {command}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"openrlhf kimi {command}: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0

@@ -150,6 +150,11 @@ def _params(request: Request, sampling: Sampling, room: int):
     )
 
 
+def eos_token(model: str) -> str:
+    """What a response of the model ends in, which a Completion's text leaves out."""
+    return _processor(model, False).eos_token
+
+
 @functools.cache
 def _processor(model: str, images: bool):
     from transformers import AutoProcessor, AutoTokenizer
