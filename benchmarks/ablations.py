@@ -75,16 +75,16 @@ def run(variant: str, seed: int, runs: Path) -> dict:
     directory = runs / variant / f"seed-{seed}"
     done = directory / "curve.json"
     if not done.exists():
-        start = _warmed_up(VARIANTS[variant]["task"], seed, runs)
+        start = warmed_up(VARIANTS[variant]["task"], seed, runs)
         progress(f"{variant}, seed {seed}")
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         _train(variant, seed, start, directory)
-        done.write_text(json.dumps(_curve(directory)) + "\n")
+        done.write_text(json.dumps(curve(directory)) + "\n")
     return json.loads(done.read_text())
 
 
-def _warmed_up(task: str, seed: int, runs: Path) -> Path:
+def warmed_up(task: str, seed: int, runs: Path) -> Path:
     """The directory with data and warmed-up model of a task, made if they are not there."""
     start = runs / "warm_ups" / task / f"seed-{seed}"
     make_inputs(start, seed, rewritten=REWRITTEN[task])
@@ -121,7 +121,7 @@ def _without_kimi(config: Path, directory: Path) -> Path:
     return path
 
 
-def _curve(directory: Path) -> dict:
+def curve(directory: Path) -> dict:
     """points: step, generated tokens so far, held-out pass@1 and response tokens; correct_length, wrong_length."""
     records = run_log.read(directory, "train")
     tokens, total = {0: 0}, 0

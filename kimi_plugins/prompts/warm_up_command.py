@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         messages = messages or not isinstance(prompt.request.prompt, str)
     images = max(len(prompt.request.images) for prompt in cli.prompts(args))
     grader = options.MathGrader(answer_pattern=args.answer_pattern)
-    asked = lambda: warm_up.requests(cli.prompts(args), templates, chat)  # noqa: E731 – read again for each use
+    args.out.mkdir(parents=True, exist_ok=True)
     settings = cli.settings(args) | {"templates": templates, "chat": chat}
     with (
         Pool(
@@ -75,14 +75,16 @@ def run(args: argparse.Namespace) -> None:
     ):
         answered = resumed(
             args.out / "completions.jsonl",
-            (request for _, _, request in asked()),
+            (request for _, _, request in warm_up.requests(cli.prompts(args), templates, chat)),
             settings,
             lambda requests: engines.complete(requests, sampling),
         )
         shown = tqdm(answered, total=count * len(templates), unit="prompt", disable=None)
         named = (
             ((prompt, name), prompt.answer, completions)
-            for (prompt, name, _), (_, completions) in zip(asked(), shown, strict=True)
+            for (prompt, name, _), (_, completions) in zip(
+                warm_up.requests(cli.prompts(args), templates, chat), shown, strict=True
+            )
         )
         counts = warm_up.write(
             graded(named, pool),
