@@ -94,11 +94,13 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", directory], check=True)
 
 
-def test_a_full_disk_ends_the_run_and_costs_no_checkpoint(tmp_path, models, start, small_disk):
-    # Preflight would refuse so small a disk.
-    without_preflight = "kimi-policy,kimi-length,kimi-sampling,kimi-rollout,kimi-log"
-    run = start(settings(tmp_path, models / "tied", small_disk), plugins=without_preflight)
+def test_a_full_disk_ends_a_run_without_plugins_and_costs_no_checkpoint(tmp_path, models, start, small_disk):
+    """No plugin named: OpenRLHF's own GRPO, and no metric or file of ours."""
+    saved = {"ckpt__disable_ds": None, "ckpt__save_steps": 1, "ckpt__path": small_disk}
+    run = start(flags(tmp_path, models / "tied", algo__advantage__estimator="group_norm", **saved))
     assert run.process.wait(timeout=START_UP) == 1
     assert "global_step2 could not be saved in" in run.tail(2) and "MB left" in run.tail(2), run.tail()
     assert checkpoint.find_whole_of_run(str(small_disk)) == "global_step1"
+    assert "kimi/" not in run.log.read_text(errors="replace")
+    assert not (small_disk / run_log.FILE_NAME).exists()
     assert run.orphans() == []

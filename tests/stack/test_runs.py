@@ -4,9 +4,12 @@ import re
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from real_runs import flags
+import ray
+from real_engine import start_engine
+from real_runs import Run, flags, write_prompts
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 
@@ -27,52 +30,68 @@ def named_log_exists(text: str) -> bool:
     return bool(list(pattern.parent.glob(pattern.name)))
 
 
-@pytest.mark.parametrize(
-    "head, victim, named",
-    [("tied", "EngineCore", "EngineDeadError"), ("untied", "PolicyModelActor", "PolicyModelActor")],
-)
-def test_the_engine_samples_from_the_new_weights_and_a_death_ends_the_run(
-    tmp_path, models, start, head, victim, named
-):
-    # Enough tokens a step (about 7,000) for the mean gap to be known to a few percent.
-    sizes = {"rollout__batch_size": 64, "rollout__micro_batch_size": 256, "train__batch_size": 256}
-    saved = {"ckpt__save_steps": UPDATES, "ckpt__save_hf": True}
-    prompts = {"data__max_samples": 64 * (UPDATES + 1)}
-    run = start(flags(tmp_path, models / head, actor__adam__lr=1e-2, **prompts, **sizes, **saved), plugins="kimi")
-    assert run.process.wait(timeout=START_UP + 60) == 0, run.tail()
-    records = run.steps()
-    assert len(records) == UPDATES + 1
+# Enough tokens a step (about 7,000) for the mean gap to be known to a few percent.
+SIZES = {"rollout__batch_size": 64, "rollout__micro_batch_size": 256, "train__batch_size": 256}
+VICTIMS = {"tied": ("EngineCore", "EngineDeadError"), "untied": ("PolicyModelActor", "PolicyModelActor")}
+
+
+@pytest.fixture(scope="module", params=VICTIMS)
+def trained(request, models, tmp_path_factory):
+    """A run of UPDATES updates at a high learning rate, in which a process was killed then; and how it ended."""
+    head, (victim, _) = request.param, VICTIMS[request.param]
+    directory = tmp_path_factory.mktemp(head)
+    write_prompts(directory, rows=1200)
+    saved = {"ckpt__save_steps": UPDATES, "ckpt__save_hf": True, "train__num_episodes": 1000}
+    run = Run(directory, flags(directory, models / head, actor__adam__lr=1e-2, **SIZES, **saved), plugins="kimi")
+    run.wait_for(lambda: len(run.steps()) > UPDATES, START_UP + 60)
+    seconds = end_after(run, run.process_of(victim).kill)
+    yield SimpleNamespace(head=head, run=run, seconds=seconds, model=run.checkpoints / f"global_step{UPDATES}_hf")
+    run.end()
+
+
+def test_a_death_ends_the_run(trained):
+    last = trained.run.tail(3)
+    assert trained.run.process.returncode == 1, last
+    assert VICTIMS[trained.head][1] in last, last
+    assert named_log_exists(last), last
+    assert trained.seconds < END
+    assert trained.run.orphans() == []
+
+
+def test_the_engine_samples_from_the_new_weights(trained):
+    records = trained.run.steps()[: UPDATES + 1]
     assert max(record["kimi/log_ratio_sq_mean"] for record in records) < 1e4
     signed = [record["vllm_kl"] for record in records]
     assert max(map(abs, signed)) < 0.002, signed
     synced = records[-1]["kimi/logprob_gap_abs"]  # after UPDATES updates
-
-    # The same weights, loaded by a new engine.
-    reloaded = tmp_path / "ckpt" / f"global_step{UPDATES}_hf"
-    endless = {"ckpt__path": tmp_path / "fresh", "train__num_episodes": 1000}
-    fresh = start(flags(tmp_path, reloaded, **endless, **sizes), plugins="kimi")
-    fresh.wait_for(fresh.steps, START_UP)
-    assert synced <= 1.5 * fresh.steps()[0]["kimi/logprob_gap_abs"]
-
-    seconds = end_after(fresh, fresh.process_of(victim).kill)
-    last = fresh.tail(3)
-    assert fresh.process.returncode == 1, last
-    assert named in last, last
-    assert named_log_exists(last), last
-    assert seconds < END
-    assert fresh.orphans() == []
+    assert synced <= 1.5 * gap_of_a_new_engine(trained.model)
 
 
-def test_ctrl_c_ends_a_run_without_plugins(tmp_path, models, start):
-    """No plugin named: OpenRLHF's own GRPO, and no metric or file of ours."""
-    run = start(flags(tmp_path, models / "tied", train__num_episodes=1000))
-    run.wait_for(lambda: "Global step 2" in run.log.read_text(errors="replace"), START_UP)
-    assert not (tmp_path / "ckpt" / "metrics.jsonl").exists()
-    assert "kimi/" not in run.log.read_text(errors="replace")
+def gap_of_a_new_engine(model) -> float:
+    """Mean |log-prob of the engine − log-prob of the actor's model| of sampled tokens, both loaded from `model`."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    end_after(run, lambda: run.process.send_signal(signal.SIGINT))
-    assert run.process.returncode == 130
-    assert run.orphans() == []
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    actor = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, attn_implementation="sdpa")
+    params = {"temperature": 1.0, "max_tokens": 32, "min_tokens": 0, "logprobs": 1, "skip_special_tokens": False}
+    try:
+        engine = start_engine(model)
+        asked = [
+            engine.generate_responses.remote(f"{10 + n}+10=\n", "", params, 96, tokenizer, num_samples=4)
+            for n in range(SIZES["rollout__batch_size"])
+        ]
+        responses = [response for group in ray.get(asked) for response in group]
+    finally:
+        ray.shutdown()
+    gaps = []
+    for response in responses:
+        tokens, [(start, end)] = torch.tensor([response["observation_tokens"]]), response["action_ranges"]
+        with torch.no_grad():
+            log_probs = actor(tokens).logits[0, start - 1 : end - 1].float().log_softmax(-1)  # [A, V]
+        ours = log_probs.gather(-1, tokens[0, start:end, None])[:, 0]
+        gaps.append((torch.tensor(response["rollout_log_probs"][start:end]) - ours).abs())
+    return float(torch.cat(gaps).mean())
 
 
 def test_an_engine_that_cannot_start_ends_the_run(tmp_path, models, start):
@@ -83,7 +102,7 @@ def test_an_engine_that_cannot_start_ends_the_run(tmp_path, models, start):
     assert run.orphans() == []
 
 
-def test_length_and_sampling_in_openrlhfs_own_grpo(tmp_path, models, start):
+def test_length_and_sampling_in_openrlhfs_own_grpo_and_ctrl_c(tmp_path, models, start):
     """Two parts of the recipe in someone's GRPO run, and no other; an epoch ends in a smaller batch."""
     run = start(
         flags(
@@ -91,15 +110,19 @@ def test_length_and_sampling_in_openrlhfs_own_grpo(tmp_path, models, start):
             models / "tied",
             algo__advantage__estimator="group_norm",
             data__max_samples=24,  # one batch and a half
-            train__num_episodes=2,
+            train__num_episodes=1000,
             train__batch_size=32,
             kimi__length__warm_up_steps=2,
             kimi__sampling__priority="gradient",
         ),
         plugins="kimi-length,kimi-sampling,kimi-log",
     )
-    assert run.process.wait(timeout=START_UP) == 0, run.tail()
-    steps = run.steps()
+    run.wait_for(lambda: len(run.steps()) >= 4, START_UP)
+    end_after(run, lambda: run.process.send_signal(signal.SIGINT))
+    assert run.process.returncode == 130
+    assert run.orphans() == []
+
+    steps = run.steps()[:4]
     assert [step["rollout/num_samples"] for step in steps] == [64, 32, 64, 32]
     assert [step["kimi/length_reward_weight"] for step in steps] == [0, 0, 0.2, 0.2]
     assert [step["kimi/length_reward_mean"] == 0 for step in steps] == [True, True, False, False]

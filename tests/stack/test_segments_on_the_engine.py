@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import ray
 import torch
+from real_engine import start_engine
 
 from kimi_plugins.policy.mirror_descent import MirrorDescentLoss
 from kimi_plugins.quickstart.model import build_tokenizer
@@ -26,25 +27,13 @@ def reward_func(queries, prompts, labels):
 @pytest.fixture(scope="module")
 def grow(models, tmp_path_factory):
     """Call advance() in the process of an engine with an untrained model."""
-    from openrlhf.cli.train_ppo_ray import cpu_env_vars, local_cluster
-    from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
-
     reward = tmp_path_factory.mktemp("reward") / "reward.py"
     reward.write_text(REWARD)
-    ray.init(runtime_env={"env_vars": cpu_env_vars()}, **local_cluster())
-    engine = RolloutRayActor.options(num_cpus=1, num_gpus=1).remote(
-        model=str(models / "tied"),
-        remote_rm_url=str(reward),
+    engine = start_engine(
+        models / "tied",
+        reward=reward,
         logits_processors=["kimi_plugins.rollout.noise:PlacedNoise"],
         logprobs_mode="raw_logprobs",
-        worker_extension_cls="openrlhf.trainer.ray.vllm_worker_wrap.WorkerWrap",
-        distributed_executor_backend="uni",
-        dtype="bfloat16",
-        enforce_eager=True,
-        enable_prefix_caching=True,
-        max_model_len=96,
-        gpu_memory_utilization=0.1,
-        num_gpus=1,
     )
 
     def grow(parts, budget, *, temperature=1.0, repetition=None, longest=LONGEST):
