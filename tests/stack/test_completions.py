@@ -1,0 +1,79 @@
+"""Completions by real engines, and the warm-up command on them."""
+
+import argparse
+import contextlib
+import json
+import string
+
+import pytest
+
+from kimi_plugins.completions import cli
+from kimi_plugins.completions.engines import Engines
+from kimi_plugins.completions.types import Request, Sampling
+from kimi_plugins.prompts.warm_up_command import add_warm_up
+from kimi_plugins.quickstart.model import CONTEXT, EOS
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+
+REQUESTS = [Request(str(n), f"{n}+{n}=\n") for n in range(60)]
+
+
+@pytest.fixture(scope="module")
+def engines(models):
+    with Engines(str(models / "tied"), engines=2) as engines:
+        yield engines
+
+
+def test_every_request_gets_its_completions_in_order(engines):
+    sampling = Sampling(n=3, max_new_tokens=20, seed=5)
+    taken = []
+    found = list(engines.complete((taken.append(request.key) or request for request in REQUESTS), sampling))
+    assert taken == [request.key for request in REQUESTS]
+    assert [len(completions) for completions in found] == [3] * len(REQUESTS)
+    assert len({completion.text for completions in found for completion in completions}) > 100
+    for completions in found:
+        for text, tokens, finish in completions:
+            assert 1 <= tokens <= 20 and EOS not in text
+            assert finish in ("stop", "length") and (finish == "stop" or tokens == 20)
+    # Which engine answers depends on the place of the request, what is drawn on its key alone (up to rounding).
+    alone = [completions for request in REQUESTS[1:9] for completions in engines.complete([request], sampling)]
+    assert sum(one == other for one, other in zip(alone, found[1:9], strict=True)) >= 6
+    assert next(engines.complete(REQUESTS[1:2], Sampling(n=3, max_new_tokens=20, seed=6))) != found[1]
+
+
+def test_choices_are_kept_to_and_prompts_without_room_get_nothing(engines):
+    asked = [*REQUESTS[:8], Request("long", "1+" * CONTEXT)]
+    found = list(engines.complete(asked, Sampling(n=2, choices=("12", "7"))))
+    assert found.pop() == []
+    texts = {completion.text for completions in found for completion in completions}
+    assert texts == {"12", "7"}
+
+
+def test_warmup_keeps_what_is_right(engines, models, tmp_path, monkeypatch, capsys):
+    """An untrained model's last symbol is now and then the digit that is asked for."""
+    data = tmp_path / "prompts.jsonl"
+    rows = [{"input": f"{n}+{n}=\n", "label": string.digits[n % 10]} for n in range(20)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(cli, "engines", lambda args, images: contextlib.nullcontext(engines))
+    parser = argparse.ArgumentParser()
+    add_warm_up(parser.add_subparsers())
+    words = ["warmup", data, "--model", models / "tied", "--out", tmp_path / "new" / "set", "--as-is", "--n", "24"]
+    words += ["--max-new-tokens", "40", "--keep", "3", "--min-tokens", "2", "--answer-pattern", r"(.)\s*\Z"]
+    args = parser.parse_args(list(map(str, words)))
+    assert args.func(args) == 0, capsys.readouterr().err
+
+    out = tmp_path / "new" / "set"
+    kept = [json.loads(line) for line in (out / "warm_up.jsonl").read_text().splitlines()]
+    rejected = [json.loads(line) for line in (out / "rejects.jsonl").read_text().splitlines()]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["prompts"] == 20 == summary["kept"] + len(rejected) and summary["responses"] == 480
+    assert len(kept) == summary["rows"] > 0
+    for row in kept:
+        assert row["output"].endswith(row["label"] + EOS)
+    assert "openrlhf sft --model.model_name_or_path" in capsys.readouterr().out
+
+    again = args.func(args)  # nothing is asked twice
+    assert again == 0 and [json.loads(line) for line in (out / "warm_up.jsonl").read_text().splitlines()] == kept
+    args.temperature = 0.5
+    assert args.func(args) == 2
+    assert "temperature 1.0 (now 0.5)" in capsys.readouterr().err
