@@ -137,7 +137,7 @@ async def answer(engine, *, request: Request, sampling: Sampling) -> list[Comple
 
 def _params(request: Request, sampling: Sampling, room: int):
     from vllm import SamplingParams
-    from vllm.sampling_params import StructuredOutputsParams
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     held_to = {"choice": list(sampling.choices)} if sampling.choices else {"json": sampling.json_schema}
     return SamplingParams(
@@ -146,6 +146,7 @@ def _params(request: Request, sampling: Sampling, room: int):
         top_p=sampling.top_p,
         max_tokens=min(sampling.max_new_tokens, room),
         seed=(sampling.seed + zlib.crc32(request.key.encode())) % 2**31,
+        output_kind=RequestOutputKind.FINAL_ONLY,  # else the last output has only what ended last
         structured_outputs=StructuredOutputsParams(**held_to) if any(held_to.values()) else None,
     )
 
