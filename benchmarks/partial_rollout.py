@@ -1,11 +1,12 @@
 """Partial against whole rollouts on the real stack, on response lengths with a long tail; and the simulator beside.
 
-    python benchmarks/partial_rollout.py [--seeds 1 2 3] [--runs DIR] [--out FILE]
+    python benchmarks/partial_rollout.py [--seeds 1 2 3] [--parts speed accuracy] [--runs DIR] [--out FILE]
 
-The quickstart's warmed-up model learns to write about log-normally many tokens that do no work after its answer, so
-that length and correctness have nothing to do with each other and training leaves the lengths as they are. From it two
-runs of each seed train on the same problems, one with whole rollouts, one with partial ones (kimi-rollout). Then the
-engine's speeds are measured alone, and the simulator (`openrlhf kimi simulate`) predicts both runs from them. A
+The quickstart's warmed-up model learns to write about log-normally many tokens that do no work after its answer. From
+it two runs of each seed train on the same problems, one with whole rollouts, one with partial ones (kimi-rollout).
+speed: at a learning rate of next to nothing, because any other lets the lengths of the tail wander, by a factor of two
+within a run, and step times with them. accuracy: at the quickstart's, where times are not compared. Then the engine's
+speeds are measured alone, and the simulator (`openrlhf kimi simulate`) predicts the runs of `speed` from them. A
 finished run is not run again: stop and go on as you like.
 """
 
@@ -37,9 +38,12 @@ MEDIAN, SIGMA = 12, 1.5
 CONTEXT = 1104
 LEVELS = "0123456789"
 DEMONSTRATIONS = 4000
-TRAIN = 320  # prompts, of which each is drawn once
 BATCH, K = 8, 8
-LEARNING_RATE = 2.5e-5  # a quarter of the quickstart's: at that one the lengths wander by a factor of two within a run
+STEPS = {"speed": 28, "accuracy": 40}
+PARTS = {
+    "speed": {"actor.adam.lr": 1e-8, "eval.n_samples_per_prompt": 1, "eval.steps": -1},
+    "accuracy": {"eval.n_samples_per_prompt": 16, "eval.steps": STEPS["accuracy"]},  # before and after
+}
 SEGMENT, IN_FLIGHT = 128, 2.0
 VARIANTS = {
     "whole": {},
@@ -57,67 +61,87 @@ SETTLED = 6  # steps until the buffer is full
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--runs", type=Path, default=Path("runs/partial_rollout"), help="where the runs go")
     parser.add_argument("--out", type=Path, default=RESULTS / "partial_rollout.json")
     args = parser.parse_args()
 
     found, runs = machine(), args.runs.resolve()
-    try:
-        measured = {seed: {name: run(name, seed, runs) for name in VARIANTS} for seed in args.seeds}
-        speed = engine_speed(_warmed_up(runs), runs)
-    except subprocess.CalledProcessError as failure:
-        print(f"partial_rollout: a run failed: {failure}", file=sys.stderr)
-        return 1
     settings = {
         "median": MEDIAN,
         "sigma": SIGMA,
         "batch": BATCH,
         "k": K,
-        "learning_rate": LEARNING_RATE,
         "segment_tokens": SEGMENT,
         "in_flight": IN_FLIGHT,
     }
-    simulated = {}
-    for seed in args.seeds:
-        known = lengths.measured(runs / "whole" / f"seed-{seed}" / run_log.ROLLOUTS)
-        simulated[seed] = simulate(measured[seed], speed, known)
-    results = {"settings": settings, "runs": summarize(measured), "engine": speed, "simulated": simulated}
+    results = {"settings": settings}
+    try:
+        measured = {part: [run(part, seed, runs) for seed in args.seeds] for part in args.parts}
+        if "speed" in args.parts:
+            speed = engine_speed(_warmed_up(runs), runs)
+            results |= {"speed": summarize_speed(measured["speed"]), "engine": speed}
+            known = [
+                lengths.measured(runs / "speed" / "whole" / f"seed-{seed}" / run_log.ROLLOUTS) for seed in args.seeds
+            ]
+            results["simulated"] = [
+                simulate(one, speed, tokens) for one, tokens in zip(measured["speed"], known, strict=True)
+            ]
+        if "accuracy" in args.parts:
+            results["accuracy"] = summarize_accuracy(measured["accuracy"])
+    except subprocess.CalledProcessError as failure:
+        print(f"partial_rollout: a run failed: {failure}", file=sys.stderr)
+        return 1
     write_json(args.out, {"machine": found, "seeds": args.seeds} | results)
     return 0
 
 
-def summarize(measured: dict[int, dict]) -> dict:
+def summarize_speed(measured: list[dict]) -> dict:
     """Of both variants over the seeds, and the ratios partial / whole within a seed."""
-    names = ("groups_per_second", "trained_tokens_per_second", "step_seconds", "pass_at_1_after", "pass_at_1_before")
+    rates = ("groups_per_second", "trained_tokens_per_second")
+    names = (*rates, "step_seconds", "mean_tokens", "p99_over_mean", "staleness_mean")
     summary = {
-        variant: {name: spread([runs[variant][name] for runs in measured.values()]) for name in names}
-        | {"response_tokens_p99_over_mean": spread([runs[variant]["p99_over_mean"] for runs in measured.values()])}
-        for variant in VARIANTS
+        variant: {name: spread([runs[variant][name] for runs in measured]) for name in names} for variant in VARIANTS
     }
-    for name in ("groups_per_second", "trained_tokens_per_second"):
-        ratios = [runs["partial"][name] / runs["whole"][name] for runs in measured.values()]
+    for name in rates:
+        ratios = [runs["partial"][name] / runs["whole"][name] for runs in measured]
         summary[f"{name}_ratio"] = spread(ratios)
         progress(f"{name}: partial / whole {min(ratios):.2f} to {max(ratios):.2f}")
     return summary
 
 
+def summarize_accuracy(measured: list[dict]) -> dict:
+    """Held-out pass@1 of both variants over the seeds, after as many trained groups, and partial − whole."""
+    summary = {
+        variant: {
+            name: spread([runs[variant][name] for runs in measured])
+            for name in ("pass_at_1_before", "pass_at_1_after")
+        }
+        for variant in VARIANTS
+    }
+    differences = [runs["partial"]["pass_at_1_after"] - runs["whole"]["pass_at_1_after"] for runs in measured]
+    return summary | {"difference": spread(differences)}
+
+
 # The runs
 
 
-def run(variant: str, seed: int, runs: Path) -> dict:
-    directory = runs / variant / f"seed-{seed}"
+def run(part: str, seed: int, runs: Path) -> dict:
+    return {variant: _run(part, variant, seed, runs / part / variant / f"seed-{seed}", runs) for variant in VARIANTS}
+
+
+def _run(part: str, variant: str, seed: int, directory: Path, runs: Path) -> dict:
     done = directory / "measured.json"
     if not done.exists():
         start = _warmed_up(runs)
-        progress(f"{variant}, seed {seed}")
+        progress(f"{part}, {variant}, seed {seed}")
         shutil.rmtree(directory, ignore_errors=True)
-        flags = VARIANTS[variant] | {
+        flags = {
             "train.seed": seed,
             "actor.model_name_or_path": start / "long_tail",
-            "actor.adam.lr": LEARNING_RATE,
             "data.prompt_dataset": start / "train.jsonl",
             "data.max_len": CONTEXT,
-            "data.max_samples": TRAIN,
+            "data.max_samples": BATCH * STEPS[part],
             "rollout.max_new_tokens": CONTEXT - 32,
             "rollout.batch_size": BATCH,
             "rollout.n_samples_per_prompt": K,
@@ -125,12 +149,12 @@ def run(variant: str, seed: int, runs: Path) -> dict:
             "train.micro_batch_size": 4,
             "train.batch_size": 32,  # two optimizer steps an iteration
             "eval.dataset": start / "held_out.jsonl",
-            "eval.steps": TRAIN // BATCH,  # before and after
             "kimi.log.groups": BATCH,
             "reward.remote_url": REWARD,
             "ckpt.path": directory,
             "ckpt.output_dir": directory / "model",
         }
+        flags |= PARTS[part] | VARIANTS[variant]
         openrlhf("train", CONFIGS / "quickstart_cpu.yaml", flags, directory / "log.txt", plugins="kimi")
         done.write_text(json.dumps(_measured(directory)) + "\n")
     return json.loads(done.read_text())
@@ -149,8 +173,8 @@ def _measured(directory: Path) -> dict:
         "step_seconds": median(step["timing/step_total"] for step in middle),
         "phases": {name: median(step[f"timing/{name}"] for step in middle) for name in phases},
         "steps": len(steps),
-        "pass_at_1_before": evals[0]["eval_default_pass1"],
-        "pass_at_1_after": evals[-1]["eval_default_pass1"],
+        "pass_at_1_before": evals[0]["eval_default_pass1"] if evals else None,
+        "pass_at_1_after": evals[-1]["eval_default_pass1"] if evals else None,
         "mean_tokens": float(tokens.mean()),
         "p99_over_mean": float(np.quantile(tokens, 0.99) / tokens.mean()),
         "longest": float(tokens.max()),
