@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from kimi_plugins.prompts.warm_up_command import add_warm_up
+from kimi_plugins.prompts.curate import add_curate
 from kimi_plugins.rewards.grade_code import add_grade_code
 from kimi_plugins.rewards.grade_math import add_grade_math
 from kimi_plugins.rewards.make_cases import add_test_cases
@@ -41,6 +42,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
     simulate.add_command(commands)
     add_warm_up(commands)
+    add_curate(commands)
 
     grade = commands.add_parser("grade", help="grade a file of responses", description="Grade a file of responses.")
     kinds = grade.add_subparsers(metavar="KIND", required=True)

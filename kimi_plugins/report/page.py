@@ -100,13 +100,10 @@ def _notes(train: list[dict], evals: list[dict]) -> list[str]:
 def _render(name: str, train: list[dict], evals: list[dict], records) -> str:
     rates, samples = collect(records)
     shown = panels(train, evals, rates)
-    source = files(__package__)
-    scripts = [get_plotlyjs(), (source / "report.js").read_text("utf-8")]
-    data = (
-        f'{{"charts":{json.dumps([panel.figure for panel in shown], allow_nan=False)},"samples":{samples.to_json()}}}'
-    )
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string((source / "report.html").read_text("utf-8")).render(
+    return rendered(
+        (files(__package__) / "report.html").read_text("utf-8"),
+        [panel.figure for panel in shown],
+        samples.to_json(),
         name=name,
         summary=_summary(train, evals),
         tiles=tiles(train, evals),
@@ -115,6 +112,20 @@ def _render(name: str, train: list[dict], evals: list[dict], records) -> str:
         seen=samples.seen,
         stride=samples.stride,
         text_limit=TEXT_LIMIT,
+    )
+
+
+def rendered(template: str, figures: list[dict | None], samples: str, **values) -> str:
+    """A page with the report's style and charts: figures[i], plain dicts for Plotly, is drawn in #chart-i.
+
+    template: Jinja; beside `values` it gets css, scripts, script_hashes and data. samples: JSON of the rollouts shown.
+    """
+    source = files(__package__)
+    scripts = [get_plotlyjs(), (source / "report.js").read_text("utf-8")]
+    data = f'{{"charts":{json.dumps(figures, allow_nan=False)},"samples":{samples}}}'
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(template).render(
+        values,
         scripts=[Markup(script) for script in scripts],
         # Only these two scripts may run and nothing may be loaded, whatever the model wrote.
         script_hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
