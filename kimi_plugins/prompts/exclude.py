@@ -31,16 +31,16 @@ _TRUE_FALSE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _TRUTHS = {"true", "false", "yes", "no", "correct", "incorrect", "right", "wrong"}
-# In the imperative: "they want to show that", "who can prove that" are no tasks.
+# In the imperative: "who can prove that" is no task.
 _PROOF = re.compile(
     r"(?:^|[.!?:;,\]$]|\b(?:and|then|or|hence|thus|also|please|to))\s*(?:\(?[a-z0-9]{1,2}\)\s*)?"
-    r"(?:prove|disprove|show|demonstrate|verify) (?:or disprove )?(?:that|the following|by induction|why)\b"
-    r"|\b(?:prove|disprove) (?:or (?:dis)?prove |the |that |your |this |it |by |whether |if )"
+    r"(?:(?:prove|disprove|show|demonstrate|verify) (?:that|the following|by induction|why)\b"
+    r"|(?:prove|disprove) (?:or (?:dis)?prove\b|(?:the|your|this|it|by|whether|if) ))"
     r"|\b(?:give|write|provide|find|present|construct) an? (?:\w+ ){0,2}proof\b|\bproof of\b[^.?!]{0,60}\btheorem\b"
     r"|\bjustify your (?:answer|reasoning|claim|response)\b",
     re.IGNORECASE,
 )
-# What such sentences are in stories and in problems that end in a question of their own.
+# In a story: "she wants to show that".
 _NO_PROOF = re.compile(r"\b(?:want(?:s|ed)?|tr(?:y|ies|ied|ying)|need(?:s|ed)?|had|has|have) to\s*$", re.IGNORECASE)
 
 

@@ -1,17 +1,18 @@
-"""Whether a reference answer can be graded: it is readable, equal to itself and not to another (k1.5 §2.1)."""
+"""Whether a reference answer can be graded: it is equal to itself, and all its parts are readable (k1.5 §2.1)."""
 
 import re
 from collections.abc import Iterable, Iterator
 
 from kimi_plugins.prompts.parallel import chunked
-from kimi_plugins.rewards.notation import number, tidy
-from kimi_plugins.rewards.verdict import Verdict
+from kimi_plugins.rewards.notation import matching, number, split, tidy
 
 MOST_WORDS = 8  # of an answer; more is prose, which is only ever equal word by word (ours)
-# Equal spellings are accepted without being read: whether the reference can be is seen with a wrong answer.
-WRONG = r"\boxed{-8191.0625}"
+# The grader accepts equal spellings unread, and compares lists up to the first difference: every part is read when it
+# is compared with a number.
+PROBE = r"\boxed{-8191.0625}"
 
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_SEPARATOR = re.compile(r"\s*(?:[,;=<>]|\\(?:le|ge|ne|in|cup)(?![A-Za-z])|(?<![A-Za-z])(?:and|or)(?![A-Za-z]))\s*")
 
 
 def gradable(rows: Iterable[dict], grade_all) -> Iterator[tuple[dict, str | None]]:
@@ -20,28 +21,38 @@ def gradable(rows: Iterable[dict], grade_all) -> Iterator[tuple[dict, str | None
     grade_all: of rewards.workers.Pool.
     """
     for some in chunked(rows):
-        settled = [_settled(row["answer"]) for row in some]
-        open_ = [row["answer"] for row, known in zip(some, settled, strict=True) if known is None]
-        verdicts = iter(
-            grade_all(pair for answer in open_ for pair in ((rf"\boxed{{{answer}}}", answer), (WRONG, answer)))
-        )
-        for row, known in zip(some, settled, strict=True):
-            reason = _reason(next(verdicts), next(verdicts)) if known is None else known
-            yield row, reason or None
+        pairs = [_pairs(row["answer"]) for row in some]
+        verdicts = iter(grade_all(pair for each in pairs for pair in each))
+        for row, each in zip(some, pairs, strict=True):
+            yield row, _reason(row["answer"], [next(verdicts) for _ in each])
 
 
-def _settled(answer: str) -> str | None:
-    """The reason where no grader is needed, "" for none; None where one is."""
-    if len(_WORD.findall(answer)) > MOST_WORDS:
+def _pairs(answer: str) -> list[tuple[str, str]]:
+    """What the grader is asked: none for a number, which is read exactly, and for prose."""
+    if _is_prose(answer) or number(tidy(answer)) is not None:
+        return []
+    return [(rf"\boxed{{{answer}}}", answer), *((PROBE, part) for part in dict.fromkeys((answer, *parts(answer))))]
+
+
+def parts(answer: str) -> list[str]:
+    """What stands between commas and relations, outer brackets taken off."""
+    text = tidy(answer)
+    if text[:1] in ("(", "[") and matching(text, 0) == len(text) - 1:
+        text = text[1:-1]
+    return split(text.removeprefix(r"\{").removesuffix(r"\}"), _SEPARATOR)
+
+
+def _is_prose(answer: str) -> bool:
+    return len(_WORD.findall(answer)) > MOST_WORDS
+
+
+def _reason(answer: str, verdicts: list) -> str | None:
+    if _is_prose(answer):
         return f"prose: the answer has more than {MOST_WORDS} words"
-    return "" if number(tidy(answer)) is not None else None
-
-
-def _reason(own: Verdict, wrong: Verdict) -> str | None:
-    if own.correct is None or wrong.correct is None:
-        return f"not gradable: {own.reason if own.correct is None else wrong.reason}"
-    if not own.correct:
+    if not verdicts:
+        return None
+    own, *probes = verdicts
+    if own.correct is False:
         return f"not equal to itself: {own.reason}"
-    if wrong.correct:
-        return "equal to anything: a wrong answer was accepted"
-    return None
+    failed = next((verdict for verdict in (own, *probes) if verdict.correct is None), None)
+    return None if failed is None else f"not gradable: {failed.reason}"

@@ -41,7 +41,8 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     rate, spread = successes / n, Z * Z / n
     centre = (rate + spread / 2) / (1 + spread)
     half = Z * math.sqrt(rate * (1 - rate) / n + spread / (4 * n)) / (1 + spread)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The bounds of 0 and of n successes are 0 and 1 exactly, but for rounding.
+    return (max(0.0, centre - half) if successes else 0.0), (min(1.0, centre + half) if successes < n else 1.0)
 
 
 def difficulty(

@@ -106,13 +106,23 @@ _DOMAINS = {discipline: domain for domain, disciplines in RULES.items() for disc
 ASK = "Name the discipline of this problem. Choose one of: " + ", ".join(CHOICES) + ".\n\n{question}"
 
 
+_EVERYDAY = "word problems"  # its words are in many texts: they count half
+_FORMULA = re.compile(r"\$|\\[a-zA-Z]+|\d\s*[-+*/^=×÷]|[a-z]\s*=|[a-z]\^")
+
+
 def tag(question: str) -> tuple[str, str]:
-    """(domain, discipline) with most different words of its list in the question; of equal ones the first."""
-    best, most = (OTHER, OTHER), 0
+    """(domain, discipline) with most different words of its list in the question; of equal ones the first.
+
+    Without any: algebra where there is a formula, else other.
+    """
+    best, most = (OTHER, OTHER), 0.0
     for tags, pattern in _COMPILED.items():
         count = len({found.casefold() for found in pattern.findall(question)})
+        count *= 0.5 if tags[1] == _EVERYDAY else 1.0
         if count > most:
             best, most = tags, count
+    if best[0] == OTHER and _FORMULA.search(question):
+        return "mathematics", "algebra"
     return best
 
 
@@ -120,7 +130,8 @@ def tagged(row: dict) -> tuple[dict, None]:
     """What the source says of domain and discipline stays; what it does not say comes from the rules."""
     domain, discipline = tag(row["question"])
     if row.get("discipline") and not row.get("domain"):
-        domain = _DOMAINS.get(row["discipline"].casefold(), domain)
+        given = row["discipline"].casefold()  # also "Intermediate Algebra"
+        domain = next((known for name, known in _DOMAINS.items() if name in given), domain)
     return row | {"domain": row.get("domain") or domain, "discipline": row.get("discipline") or discipline}, None
 
 
