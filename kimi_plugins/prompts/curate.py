@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from kimi_plugins import options
@@ -176,14 +176,15 @@ def _chosen(args) -> list[str]:
     conditions = {"decontaminate": (args.eval, "--eval"), "balance": (args.shares, "--shares")}
     conditions |= {name: (args.model, "--model") for name in SAMPLED}
     if args.stages is None:
-        return [name for name in STAGES if name not in conditions or conditions[name][0]]
-    chosen = ["normalise", *(name.strip() for name in args.stages.split(","))]
+        chosen = [name for name in STAGES if name not in conditions or conditions[name][0]]
+    else:
+        chosen = ["normalise", *(name.strip() for name in args.stages.split(","))]
     for name in chosen:
         if name not in STAGES:
             raise ValueError(f"--stages: there is no {name!r}; there are {', '.join(STAGES)}")
         if name in conditions and not conditions[name][0]:
             raise ValueError(f"--stages: {name} needs {conditions[name][1]}")
-    if args.tag_by == "model" and "tag" in chosen and not args.model:
+    if args.tag_by == "model" and not args.model:
         raise ValueError("--tag-by model needs --model")
     return chosen
 
@@ -357,6 +358,7 @@ class _Work:
     def _grader(self) -> dict:
         return {"timeout": self.args.timeout, "memory_mib": self.args.memory_mib}
 
+    @cache  # noqa: B019 – lives as long as the run
     def _pool(self, pattern: str | None):
         from kimi_plugins.rewards.workers import Pool
 

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from kimi_plugins.preflight.readers import READERS, Rows
@@ -28,6 +29,7 @@ COLUMNS = {
     "image": ("image", "images"),
     "choices": ("choices", "options"),
 }
+LOOKED_AT = 1000  # rows of an input whose columns are looked at before anything is done
 IMAGE = "<image>"  # where OpenRLHF puts an image into a prompt
 
 
@@ -136,7 +138,7 @@ class Source:
 
 
 def check_columns(inputs: list[Source], evals: list[Source], mapping: Mapping) -> None:
-    """Look at the first good row of every input and evaluation set; the latter need no answer.
+    """Look at the first rows of every input and evaluation set; the latter need no answer.
 
     Raises:
         UnknownColumn: one has no question or no answer, or none has a column that was mapped.
@@ -147,15 +149,16 @@ def check_columns(inputs: list[Source], evals: list[Source], mapping: Mapping) -
     }
     known: dict[str, None] = {}
     for source in (*inputs, *evals):
-        # All columns are read, so that the message can name them.
-        row = next((row for _, row, problem in source.rows(None) if problem is None and isinstance(row, dict)), None)
-        if row is None:
-            continue  # no row, or no good one: each is rejected with its own reason
-        known |= dict.fromkeys(row)
+        first = islice(source.rows(None), LOOKED_AT)
+        rows = [row for _, row, problem in first if problem is None and isinstance(row, dict)]
+        if not rows:
+            continue  # each is rejected with its own reason
+        columns = dict.fromkeys(name for row in rows for name in row)
+        known |= columns
         for column in ("question", "answer") if source in inputs else ("question",):
-            if mapping.way(column, row) is None:
+            if not any(mapping.way(column, row) for row in rows):
                 raise UnknownColumn(
-                    f"{source.name}: no column for {column}; its columns are {', '.join(map(str, row))}; "
+                    f"{source.name}: no column for {column}; its columns are {', '.join(map(str, columns))}; "
                     f"name one with --map {column}=…"
                 )
     if known and (missing := sorted(mapped - set(known))):

@@ -70,13 +70,15 @@ def test_real_multiple_choice_goes(data, name):
     found = rows(data / f"multiple_choice/{name}.jsonl")
     options = [row.get("choices") or row["options"] for row in found]
     texts = [
-        option if isinstance(option, str) else "\n".join(
-            text if name == "aqua" else f"{letter}. {text}" for letter, text in zip("ABCDEFG", option)
+        option
+        if isinstance(option, str)
+        else "\n".join(
+            text if name == "aqua" else f"{letter}. {text}" for letter, text in zip("ABCDEFG", option, strict=False)
         )
         for option in options
     ]
-    assert share([reason(row["question"], "5", option) for row, option in zip(found, options)]) >= 0.98
-    assert share([reason(f"{row['question']}\n{text}", "5") for row, text in zip(found, texts)]) >= 0.98
+    assert share([reason(row["question"], "5", option) for row, option in zip(found, options, strict=True)]) >= 0.98
+    assert share([reason(f"{row['question']}\n{text}", "5") for row, text in zip(found, texts, strict=True)]) >= 0.98
 
 
 @pytest.mark.parametrize(

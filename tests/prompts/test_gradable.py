@@ -20,7 +20,18 @@ def outcomes(answers, pool):
 
 
 def test_references_that_can_be_graded(pool):
-    answers = ["7", "-3.5", "1,234", r"\frac{1}{2}", "(1, 2)", r"x^2 + 1", "Tuesday", r"\text{even}", "[0, 1)", "5 m/s"]
+    answers = [
+        "7",
+        "-3.5",
+        "1,234",
+        r"\frac{1}{2}",
+        "(1, 2)",
+        r"x^2 + 1",
+        "Tuesday",
+        r"\text{even}",
+        "[0, 1)",
+        "5 m/s",
+    ]
     answers += ["x = 1 or x = 2", r"\{1, 2\}", r"(-\infty, 3) \cup (5, \infty)", "x \\in [-2, 7]", "f(x) = x^2"]
     assert outcomes(answers, pool) == [None] * len(answers)
 
@@ -57,4 +68,6 @@ def test_a_grader_that_dies_rejects_the_row():
 def test_real_references_can_be_graded(data, pool):
     with (data / "competition/math500.jsonl").open(encoding="utf-8") as file:
         reasons = outcomes([json.loads(line)["answer"] for line in file], pool)
-    assert sum(reason is not None for reason in reasons) <= 0.01 * len(reasons) == 5, [reason for reason in reasons if reason]
+    assert sum(reason is not None for reason in reasons) <= 0.01 * len(reasons) == 5, [
+        reason for reason in reasons if reason
+    ]

@@ -1,0 +1,132 @@
+"""Memory and speed of `openrlhf kimi curate` on made rows, and how many planted duplicates it finds.
+
+python benchmarks/curate_scale.py [--rows 250000 1000000] [--processes 2] [--out FILE]
+
+A row is a question of 20 to 60 words of 20,000 with a number. One row in twenty repeats an earlier one, one in twenty
+an earlier one with a word changed. Memory is the proportional set size of the command and all its processes, looked
+at every 0.2 s; from two sizes follows what a row adds.
+"""
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+from common import RESULTS, machine, progress, write_json
+
+STAGES = "dedup,decontaminate,exclude,tag,balance"
+EVALS = 5000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, nargs="+", default=[250_000, 1_000_000])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--dir", type=Path, default=None, help="for the files, some 4 GB a million rows")
+    parser.add_argument("--out", type=Path, default=RESULTS / "curate_scale.json")
+    args = parser.parse_args()
+    result = {"machine": machine(), "processes": args.processes, "runs": []}
+    for rows in args.rows:
+        with tempfile.TemporaryDirectory(dir=args.dir) as name:
+            result["runs"].append(measure(Path(name), rows, args.processes))
+        progress(json.dumps(result["runs"][-1]))
+    if len(args.rows) > 1:
+        small, large = result["runs"][0], result["runs"][-1]
+        added = (large["peak_mib"] - small["peak_mib"]) * 2**20 / (large["rows"] - small["rows"])
+        result["bytes_a_row"] = round(added, 1)
+        result["extrapolated_mib_of_10_M_rows"] = round(large["peak_mib"] + added * (1e7 - large["rows"]) / 2**20)
+    result["machine"]["load_average_at_the_end"] = machine()["load_average"]
+    write_json(args.out, result)
+    return 0
+
+
+def make(path: Path, rows: int, seed: int) -> dict:
+    """Write the rows; returns the numbers of those planted, by kind."""
+    rng = random.Random(seed)
+    words = [f"w{''.join(rng.choices('abcdefghij', k=6))}" for _ in range(20_000)]
+    recent: list[list[str]] = []
+    planted: dict = {"same": [], "near": []}
+    with path.open("w") as file:
+        for number in range(1, rows + 1):
+            draw = rng.random() if len(recent) == 1000 else 1.0
+            if draw < 0.05:
+                text = rng.choice(recent)
+                planted["same"].append(number)
+            elif draw < 0.1:
+                text = list(rng.choice(recent))
+                text[rng.randrange(len(text))] = rng.choice(words)
+                planted["near"].append(number)
+            else:
+                text = rng.choices(words, k=rng.randrange(20, 61))
+                text.insert(rng.randrange(len(text)), str(rng.randrange(1000)))
+                if len(recent) < 1000:
+                    recent.append(text)
+                else:
+                    recent[rng.randrange(1000)] = text
+            row = {"question": " ".join(text) + "?", "answer": str(sum(map(len, text[:1])))}
+            file.write(json.dumps(row) + "\n")
+    return planted
+
+
+def measure(directory: Path, rows: int, processes: int) -> dict:
+    planted = make(directory / "rows.jsonl", rows, seed=1)
+    make(directory / "evals.jsonl", EVALS, seed=2)
+    command = [sys.executable, "-m", "openrlhf.cli.main", "kimi", "curate", directory / "rows.jsonl"]
+    command += ["--eval", directory / "evals.jsonl", "--out", directory / "out", "--processes", processes]
+    command += ["--stages", STAGES, "--shares", "other=1"]
+    began = time.monotonic()
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
+    peaks = peak_memory(process)
+    seconds = time.monotonic() - began
+    if process.returncode:
+        raise RuntimeError(f"curate ended with {process.returncode}")
+    report = json.loads((directory / "out/report.json").read_text())
+    assert report["kept"] + report["rejected"] == report["read"] == rows
+    with (directory / "out/stages/dedup.rejects.jsonl").open() as file:
+        found = {json.loads(line)["row"] for line in file}
+    return {
+        "rows": rows,
+        "seconds": round(seconds, 1),
+        "peak_mib": round(peaks["all"]),
+        "peak_mib_of_the_main_process": round(peaks["main"]),
+        "planted": {
+            kind: {"rows": len(numbers), "found": len(found.intersection(numbers))}
+            for kind, numbers in planted.items()
+        },
+        "others_dropped_by_dedup": len(found.difference(*planted.values())),
+        "stages": {
+            one["stage"]: {"rows": one["read"], "seconds": one["seconds"], "rows_per_second": _rate(one)}
+            for one in report["stages"]
+        },
+        "disk_mib": round(sum(path.stat().st_size for path in (directory / "out").rglob("*")) / 2**20),
+    }
+
+
+def peak_memory(process: subprocess.Popen) -> dict[str, float]:
+    """MiB, until it ends."""
+    peaks = {"all": 0.0, "main": 0.0}
+    main = psutil.Process(process.pid)
+    while process.poll() is None:
+        sizes = []
+        try:
+            for one in (main, *main.children(recursive=True)):
+                sizes.append(one.memory_full_info().pss / 2**20)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            pass  # one that has just ended
+        if sizes:
+            peaks = {"all": max(peaks["all"], sum(sizes)), "main": max(peaks["main"], sizes[0])}
+        time.sleep(0.2)
+    return peaks
+
+
+def _rate(summary: dict) -> int:
+    return round(summary["read"] / max(summary["seconds"], 1e-3))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

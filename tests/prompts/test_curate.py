@@ -1,0 +1,253 @@
+"""The command as a whole, in small, with a model that is none."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from kimi_plugins.completions.types import Completion
+from kimi_plugins.prompts import curate
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+
+
+def parse(*words):
+    parser = argparse.ArgumentParser()
+    curate.add_curate(parser.add_subparsers())
+    return parser.parse_args(["curate", *map(str, words)])
+
+
+class Fake:
+    """Answers every question of TRUTH; knows that guessing "2 + 2" works."""
+
+    def __init__(self, dies_after=None):
+        self.asked, self.dies_after, self.running = Counter(), dies_after, False
+
+    def complete(self, requests, sampling):
+        for request in requests:
+            if self.dies_after is not None and sum(self.asked.values()) >= self.dies_after:
+                raise KeyboardInterrupt
+            text = request.prompt[0]["content"]
+            guess = "Guess" in text
+            kind = "choice" if sampling.choices else "guess" if guess else "solve"
+            self.asked[kind] += 1
+            if sampling.choices:
+                answers = ["number theory"]
+            elif guess:
+                answers = ["4" if "2 + 2" in text else "no idea"] * sampling.n
+            else:
+                right = sampling.n if "trivial" in text else sampling.n // 2
+                answers = [r"\boxed{4}"] * right + ["I refuse."] * (sampling.n - right)
+            yield [Completion(answer, 5, "stop") for answer in answers]
+
+
+ROWS = [
+    {"problem": "What is 2 + 2 apples?", "answer": "4"},
+    {"problem": "What is 2 + 2  apples ?", "answer": "4"},
+    {"problem": "What is five minus one, when both are pears?", "answer": "4", "level": "Level 3"},
+    {"problem": "trivial: four?", "answer": "4"},
+    {"problem": "Prove that four is even.", "answer": "4"},
+    {"problem": "Is four even?", "answer": "yes"},
+    {"problem": "Which is four?\nA) 3\nB) 4\nC) 5", "answer": "B"},
+    {"problem": "What is asked in the test set of ten words or more than that?", "answer": "4"},
+    {"problem": "Sum of what?", "answer": "\\sum_{n=1}^\\infty"},
+    {"problem": HOSTILE, "answer": "4"},
+    {"problem": "", "answer": "4"},
+    {"problem": "x?", "answer": ["4"]},
+    {"problem": "y?", "answer": None},
+    {"problem": "z?", "answer": "4", "image": "gone.png"},
+    "{ broken",
+]
+STAGES = {
+    "normalise": {12, 11, 13, 14, 15},
+    "dedup": {2},
+    "decontaminate": {8},
+    "exclude": {5, 6, 7},
+    "gradable": {9},
+    "difficulty": {4},
+    "guess": {1},
+}
+
+
+@pytest.fixture
+def problems(write_rows):
+    evals = write_rows("eval.jsonl", [{"question": "Now: what is asked in the test set of ten words or more?"}])
+    mapping = ["--map", "question=problem", "difficulty=level"]
+    return [write_rows("raw.jsonl", ROWS), *mapping, "--eval", evals, "--processes", "1", "--slots", "1"]
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.open(encoding="utf-8")]
+
+
+def test_every_row_is_kept_or_rejected_with_its_reason(problems, tmp_path, capsys):
+    out = tmp_path / "out"
+    report = curate.curate(parse(*problems, "--out", out, "--model", "fake"), Fake())
+    prompts, rejects = rows_of(out / "prompts.jsonl"), rows_of(out / "rejects.jsonl")
+    assert len(prompts) + len(rejects) == report["read"] == len(ROWS)
+    assert sorted(row["row"] for row in prompts + rejects) == list(range(1, len(ROWS) + 1))
+    found = {}
+    for row in rejects:
+        found.setdefault(row["stage"], set()).add(row["row"])
+        assert row["reason"] and row["file"].endswith("raw.jsonl")
+    assert found == STAGES
+    assert [(row["row"], row["pass_rate"], row["difficulty"]) for row in prompts] == [(3, 0.5, 0.5), (10, 0.5, 0.5)]
+    assert (prompts[0]["input"], prompts[0]["label"]) == ("What is five minus one, when both are pears?", "4")
+    assert [row["given_difficulty"] for row in prompts] == ["3", ""]
+    assert json.loads((out / "report.json").read_text()) == report
+    assert [one["kept"] for one in report["stages"]] == [10, 9, 8, 5, 4, 3, 2, 2]
+    assert "2 prompts of 15 rows" in capsys.readouterr().out
+
+
+def test_the_page_holds_what_was_read_as_text(problems, tmp_path):
+    out = tmp_path / "out"
+    curate.curate(parse(*problems, "--out", out), None)
+    page = (out / "report.html").read_text()
+    assert HOSTILE not in page and "http-equiv" in page
+    assert "“Prove that”" in page and "Prove that four is even." in page
+    assert "as in eval.jsonl" in page
+    written = page.partition("<script>")[0]  # Plotly's own code names addresses
+    assert "http:" not in written and "https:" not in written
+
+
+def test_openrlhf_takes_the_set(problems, tmp_path):
+    import datasets
+    from openrlhf.datasets import PromptDataset
+
+    out = tmp_path / "out"
+    curate.curate(parse(*problems, "--out", out), None)
+    data = datasets.load_dataset(
+        "json", data_files=str(out / "prompts.jsonl"), split="train", cache_dir=tmp_path / "hf"
+    )
+    flags = argparse.Namespace(input_key="input", label_key="label", apply_chat_template=False)
+    strategy = argparse.Namespace(args=argparse.Namespace(data=flags), is_rank_0=lambda: False)
+    taken = PromptDataset(data, None, strategy)
+    assert len(taken) == 4
+    assert taken[1][:3] == ("raw", "What is five minus one, when both are pears?", "4")
+
+
+def test_a_run_that_was_stopped_asks_the_model_only_for_the_rest(problems, tmp_path, capsys):
+    args = parse(*problems, "--out", tmp_path / "out", "--model", "fake")
+    first = Fake(dies_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        curate.curate(args, first)
+    assert first.asked == {"solve": 2}
+    assert not (tmp_path / "out/prompts.jsonl").exists()
+    second = Fake()
+    whole = curate.curate(args, second)
+    assert second.asked == {"solve": 2, "guess": 3}  # of four and of three
+    third = Fake()
+    assert curate.curate(args, third)["stages"] == whole["stages"]
+    assert not third.asked
+    assert "guess: done before, 2 of 3 kept" in capsys.readouterr().err
+    fresh = curate.curate(parse(*problems, "--out", tmp_path / "new", "--model", "fake"), Fake())
+    assert (tmp_path / "new/prompts.jsonl").read_bytes() == (tmp_path / "out/prompts.jsonl").read_bytes()
+    assert fresh["kept"] == whole["kept"]
+
+
+def test_completions_of_other_settings_are_not_taken(problems, tmp_path):
+    for temperature, asked in ((1.0, 4), (0.7, 4), (1.0, 0)):
+        fake = Fake()
+        words = ["--out", tmp_path / "out", "--model", "fake", "--temperature", temperature]
+        curate.curate(parse(*problems, *words, "--stages", "exclude,gradable,dedup,difficulty,decontaminate"), fake)
+        assert fake.asked["solve"] == asked
+
+
+def test_stages_alone(problems, tmp_path):
+    report = curate.curate(parse(*problems, "--out", tmp_path / "out", "--stages", "exclude"), None)
+    assert [one["stage"] for one in report["stages"]] == ["normalise", "exclude"]
+    report = curate.curate(
+        parse(*problems, "--out", tmp_path / "b", "--stages", "tag,balance", "--shares", "other=1", "*=1"), None
+    )
+    assert [one["stage"] for one in report["stages"]] == ["normalise", "tag", "balance"]
+    assert report["kept"] > 0 and report["kept"] + report["rejected"] == len(ROWS)
+
+
+def test_the_set_can_be_curated_again(problems, tmp_path):
+    curate.curate(parse(*problems, "--out", tmp_path / "a"), None)
+    report = curate.curate(parse(tmp_path / "a/prompts.jsonl", "--out", tmp_path / "b"), None)
+    assert report["kept"] == report["read"] == 4
+
+
+def test_the_model_tags(problems, tmp_path):
+    words = ["--out", tmp_path / "out", "--model", "fake", "--tag-by", "model", "--stages", "exclude,gradable,tag"]
+    report = curate.curate(parse(*problems, *words), Fake())
+    assert report["coverage"] == [
+        {"domain": "mathematics", "discipline": "number theory", "prompts": report["kept"], "share": 1.0}
+    ]
+
+
+def test_without_a_good_row(write_rows, tmp_path):
+    path = write_rows("bad.jsonl", ["{", "nonsense"])
+    report = curate.curate(parse(path, "--out", tmp_path / "out"), None)
+    assert (report["read"], report["kept"], report["rejected"]) == (2, 0, 2)
+    assert (tmp_path / "out/prompts.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--map", "question=nope"], "no input has the column nope; there are"),
+        (["--map", "nope=problem"], "there is no column 'nope'"),
+        (["--stages", "sort"], "--stages: there is no 'sort'"),
+        (["--stages", "difficulty"], "difficulty needs --model"),
+        (["--stages", "balance"], "balance needs --shares"),
+        (["--tag-by", "model"], "--tag-by model needs --model"),
+        (["--similarity", "0"], "--similarity 0.0: it must be in"),
+        (["--ngram", "0"], "--ngram 0: it must be at least 1"),
+        (["--processes", "-1"], "--processes -1"),
+        (["--answer-pattern", "("], "no regular expression"),
+        (["--shares", "nothing=1"], "no prompt has the value nothing"),
+        (["--model", "fake", "--solve-template", "x"], "--solve-template 'x': lacks {question}"),
+        (["--model", "fake", "--n", "0"], "n is 0: must be ≥ 1"),
+        (["--eval", "gone.jsonl"], "gone.jsonl: no such file"),
+        (["--slots", "0"], "slots must be ≥ 1"),
+    ],
+)
+def test_bad_options_are_named(problems, tmp_path, capsys, words, message):
+    assert curate.run(parse(*problems, "--out", tmp_path / "out", *words)) == 2
+    error = capsys.readouterr().err
+    assert "openrlhf kimi curate: error: " in error and message in error
+    assert not (tmp_path / "out/prompts.jsonl").exists()
+
+
+def test_inputs_that_cannot_be_read(problems, tmp_path, capsys):
+    broken = tmp_path / "x.parquet"
+    broken.write_bytes(b"PAR1 no more")
+    for inputs, message in (
+        ([tmp_path / "gone.jsonl"], "no such file"),
+        ([broken], ""),
+        ([problems[0], problems[0]], "named twice"),
+    ):
+        assert curate.run(parse(*inputs, "--map", "question=problem", "--out", tmp_path / "out")) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_with_130_and_leaves_no_process(write_rows, tmp_path):
+    # Cubes of sums hold the grader for a while.
+    rows = [{"question": f"{row}?", "answer": rf"(x+y+{row})^3 - \sqrt{{{row}}}"} for row in range(20_000)]
+    command = [sys.executable, "-m", "openrlhf.cli.main", "kimi", "curate", write_rows("many.jsonl", rows)]
+    command += ["--out", tmp_path / "out", "--processes", "2", "--stages", "dedup,gradable"]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        partial = tmp_path / "out/stages/gradable.jsonl.partial"
+        deadline = time.monotonic() + 60
+        while not partial.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert partial.exists(), process.stderr.read() if process.poll() is not None else "no stage after 60 s"
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "interrupted; the same command goes on where it was" in error
+    assert "Traceback" not in error
+    assert not partial.exists() and (tmp_path / "out/stages/dedup.json").exists()
+    assert not (tmp_path / "out/stages/dedup.index").exists()
