@@ -116,6 +116,7 @@ def test_the_page_holds_what_was_read_as_text(problems, tmp_path):
     assert "http:" not in written and "https:" not in written
 
 
+@pytest.mark.slow
 def test_openrlhf_takes_the_set(problems, tmp_path):
     import datasets
     from openrlhf.datasets import PromptDataset
@@ -132,6 +133,7 @@ def test_openrlhf_takes_the_set(problems, tmp_path):
     assert taken[1][:3] == ("raw", "What is five minus one, when both are pears?", "4")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_asks_the_model_only_for_the_rest(problems, tmp_path, capsys):
     args = parse(*problems, "--out", tmp_path / "out", "--model", "fake")
     first = Fake(dies_after=2)
@@ -151,6 +153,7 @@ def test_a_run_that_was_stopped_asks_the_model_only_for_the_rest(problems, tmp_p
     assert fresh["kept"] == whole["kept"]
 
 
+@pytest.mark.slow
 def test_completions_of_other_settings_are_not_taken(problems, tmp_path):
     for temperature, asked in ((1.0, 4), (0.7, 4), (1.0, 0)):
         fake = Fake()
@@ -229,6 +232,7 @@ def test_inputs_that_cannot_be_read(problems, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_leaves_no_process(write_rows, tmp_path):
     # Cubes of sums hold the grader for a while.
     rows = [{"question": f"{row}?", "answer": rf"(x+y+{row})^3 - \sqrt{{{row}}}"} for row in range(20_000)]
