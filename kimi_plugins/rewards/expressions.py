@@ -46,6 +46,10 @@ class Unreadable(ValueError):
     """Not mathematics that can be evaluated; the message says what it is."""
 
 
+class TooLarge(Unreadable):
+    """Larger than any answer is."""
+
+
 def is_unfinished(text: str) -> bool:
     """Whether a sum, product, integral or limit is left to be worked out."""
     return _UNFINISHED.search(text) is not None
@@ -61,11 +65,11 @@ def expression(text: str):
     if (literal := number(text)) is not None:
         return sympy.Rational(literal.value.numerator, literal.value.denominator)
     if _depth(text) > _MOST_NESTED:
-        raise Unreadable("nested too deeply")
+        raise TooLarge("nested too deeply")
     if _MISREAD.search(text):
         raise Unreadable("no expression")
     if _LARGE_BINOMIAL.search(text):
-        raise Unreadable("its numbers are too large")  # math-verify evaluates it while parsing
+        raise TooLarge("its numbers are too large")  # math-verify evaluates it while parsing
     exact = _REPEATING.sub(_as_fraction, text)
     exact = _DECIMAL.sub(_as_fraction, exact)
     exact = _MIXED.sub(_as_fraction, re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", exact))
@@ -75,7 +79,7 @@ def expression(text: str):
         raise Unreadable("no expression")
     result = found[0].xreplace({symbol: sympy.I for symbol in found[0].free_symbols if symbol.name == "i"})
     if _bits(result) > _MOST_BITS:
-        raise Unreadable("its numbers are too large")
+        raise TooLarge("its numbers are too large")
     return result
 
 

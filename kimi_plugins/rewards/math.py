@@ -12,11 +12,11 @@ from typing import NamedTuple
 import sympy
 
 from kimi_plugins.rewards import expressions
-from kimi_plugins.rewards.expressions import Unreadable
+from kimi_plugins.rewards.expressions import TooLarge, Unreadable
 from kimi_plugins.rewards.extraction import NoAnswer, final_answers
 from kimi_plugins.rewards.notation import matching, number, split, tidy
 from kimi_plugins.rewards.units import Unit, split_unit
-from kimi_plugins.rewards.verdict import RIGHT, Verdict
+from kimi_plugins.rewards.verdict import ANSWER_UNREADABLE, OTHER_FORM, REFERENCE_UNREADABLE, RIGHT, Verdict
 
 MOST_CHARACTERS = 2000  # of an answer; longer ones are no answer
 MOST_ELEMENTS = 200
@@ -62,13 +62,18 @@ def grade_answer(answer: str, reference: str) -> Verdict:
             expected = read(reference)
         except Unreadable as error:
             raise UnreadableReference(str(error)) from error
-        return RIGHT if same(read(answer), expected) else Verdict(False, "not equal")
+        found = read(answer)
+        if same(found, expected):
+            return RIGHT
+        return Verdict(False, "not equal" if values_differ(found, expected) else OTHER_FORM)
     except UnreadableReference as error:
         if _squeezed(answer) == _squeezed(reference):
             return RIGHT
-        return Verdict(None, f"the reference cannot be read: {error}")
+        return Verdict(None, f"{REFERENCE_UNREADABLE}: {error}")
+    except TooLarge as error:
+        return Verdict(False, f"no answer: {error}")
     except (Unreadable, RecursionError) as error:
-        return Verdict(False, f"the answer cannot be read: {error}")
+        return Verdict(False, f"{ANSWER_UNREADABLE}: {error}")
 
 
 def _squeezed(text: str) -> str:
@@ -545,3 +550,64 @@ def _same_equation(a: tuple[str, str] | None, r: tuple[str, str] | None, *, posi
         raise UnreadableReference(str(error)) from error
     found = expressions.expression(a[0]) - expressions.expression(a[1])
     return expressions.proportional(found, expected, positive=positive)
+
+
+# Whether what is not the same could be so in another form.
+
+
+def values_differ(a, r) -> bool:
+    """Whether an answer differs from the reference in its values, and not only in kind, words, units or letters.
+
+    Raises:
+        Unreadable, UnreadableReference: as same().
+    """
+    regions = as_region(a), as_region(r)
+    ours, theirs = list(_leaves(a)), list(_leaves(r))
+    if any(isinstance(leaf, Text) for leaf in (*ours, *theirs)):
+        return False
+    if None not in regions or any(isinstance(found, Region) for found in (a, r)):
+        return True
+    if isinstance(a, Many) and not isinstance(r, Many) and _is_compound(ours):
+        return False
+    if isinstance(a, Ordered) and isinstance(r, Ordered) and a.brackets == r.brackets:
+        return True
+    for expected in list(theirs):
+        place = next((n for n, leaf in enumerate(ours) if same(leaf, expected)), None)
+        if place is not None:
+            del ours[place]
+            theirs.remove(expected)
+    comparable = all(_comparable(leaf, expected) for leaf in ours for expected in theirs)
+    return comparable and bool(ours or theirs)
+
+
+def _leaves(found):
+    """The texts and terms in it, and regions as they are."""
+    match found:
+        case Named():
+            yield from _leaves(found.value)
+        case Chain():
+            yield from (leaf for term in found.terms for leaf in _leaves(read(term)))
+        case Many() | Ordered():
+            yield from (leaf for item in found.items for leaf in _leaves(item))
+        case Matrix():
+            yield from (leaf for row in found.rows for cell in row for leaf in _leaves(cell))
+        case _:
+            yield found
+
+
+def _is_compound(terms: list[Term]) -> bool:
+    """18 dollars and 50 cents: quantities that may be parts of one."""
+    units = {term.unit for term in terms}
+    return len(units) == len(terms) and None not in units
+
+
+def _comparable(a, r) -> bool:
+    """Whether two terms are of the same dimensions and letters, so that other values make them different."""
+    if not isinstance(a, Term) or not isinstance(r, Term):
+        return True
+    if a.unit and r.unit and a.unit.dimensions != r.unit.dimensions:
+        return False
+    if (a.unit is None) != (r.unit is None) and not (number(a.text) and number(r.text)):
+        return False  # 1 hour 30 minutes, which is 90 of the question's minutes
+    letters = [expressions.expression(term.text).free_symbols for term in (a, r)]
+    return not all(letters) or letters[0] == letters[1]
