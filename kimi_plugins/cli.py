@@ -8,6 +8,8 @@ from kimi_plugins.prompts.warm_up_command import add_warm_up
 from kimi_plugins.prompts.curate import add_curate
 from kimi_plugins.rewards.grade_code import add_grade_code
 from kimi_plugins.rewards.grade_math import add_grade_math
+from kimi_plugins.rewards.judge.make_data import add_judge_data
+from kimi_plugins.rewards.judge.serve import add_judge_serve
 from kimi_plugins.rewards.make_cases import add_test_cases
 from kimi_plugins.simulate import cli as simulate
 
@@ -49,6 +51,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     add_grade_math(kinds)
     add_grade_code(kinds)
     add_test_cases(commands)
+    add_judge_data(commands)
+    add_judge_serve(commands)
 
 
 def _quickstart(args: argparse.Namespace) -> int:

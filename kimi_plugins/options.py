@@ -153,9 +153,7 @@ class Judge:
 
     url: str = option("http://127.0.0.1:8100/v1", "of the OpenAI-compatible server; of a classic one, of serve_rm")
     model: str = option("judge", "its name there, which is how openrlhf kimi judge-serve calls it")
-    kind: str = option(
-        "cot", "cot: reasoning and a JSON verdict; classic: a value head", ("cot", "classic")
-    )
+    kind: str = option("cot", "cot: reasoning and a JSON verdict; classic: a value head", ("cot", "classic"))
     eos_token: str = option(None, "that a classic judge's inputs end with, as in its training")
     ask: str = option(
         "undecided",
