@@ -16,7 +16,8 @@ SEEDS = 8
 
 
 def scenes(task, seeds=SEEDS):
-    return [generate(task, seed=7, index=n, difficulty=d) for n, d in product(range(seeds), HARDNESS)]
+    cases = enumerate(list(HARDNESS) * seeds)
+    return [generate(task, seed=7, index=n, difficulty=difficulty) for n, difficulty in cases]
 
 
 def number(text):
