@@ -1,6 +1,6 @@
 """Rows of any data set as prompts with images: OpenRLHF's format, checked row by row (k1.5 §2.3.5).
 
-A prompt is {"input": [messages], "label", "images": [paths]}, with one `<image>` in the messages' text for every image.
+A prompt is {"input": [messages], "label", "images": [paths]}, with one `<image>` in the messages' text for every one.
 """
 
 import hashlib
@@ -96,6 +96,8 @@ def adapt(row: object, columns: Columns, folder: Path, store: Store, limits: Lim
     for name in (columns.input, columns.label):
         if row.get(name) in (None, "", []):
             raise BadRow(f"has no {name!r}; columns are {', '.join(sorted(map(str, row)))}")
+    if isinstance(row[columns.label], dict | list):
+        raise BadRow(f"its {columns.label!r} is a {type(row[columns.label]).__name__}, neither text nor a number")
     messages, inline = _messages(row[columns.input])
     references = row.get(columns.images)
     references = [] if references is None else references if isinstance(references, list) else [references]

@@ -110,6 +110,8 @@ def _file(path: Path) -> bytes:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise BadImage(f"has more than {MOST_BYTES >> 20} MiB")
+        if not path.is_file():
+            raise BadImage("is no file")  # a pipe would never end
         return path.read_bytes()
     except FileNotFoundError as error:
         raise BadImage("there is no such file") from error
