@@ -1,0 +1,191 @@
+"""Rendered text against its own layout record: nothing clipped, nothing left out, ink where the record says."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="pip install matplotlib")
+
+from kimi_plugins.vision.text_render import (
+    FAMILIES,
+    LOOKS,
+    SMALLEST_FONT,
+    Style,
+    Unrenderable,
+    render,
+    sample_style,
+)
+
+PROBLEMS = Path(__file__).parents[3] / "shared/data/gsm8k/test.jsonl"
+CODE = '```python\ndef f(n):\n    # doubles\n\treturn "twice", 2 * n\n\n```\n'
+TABLE = "| Name | Score |\n|------|:-----:|\n| Ann  | 12 of 20 |\n| Bob  | $x^2$ |\n"
+TEXTS = {
+    "prose": "  How many apples are left?\n\n\nTake 3 of 10,   then 2.\tGood luck!\n",
+    "long word": "See " + "abcdefghij" * 40 + " there.",
+    "dollars": "It costs $5, or $6.50 each; 10% off is US$3.",
+    "math": r"Let $f(x)=\frac{x^2}{\sqrt{1+x}}$; find \[\int_0^1 f(x)\,dx\] and \(f(3)\), $$\alpha+\beta.$$",
+    "wide formula": "$" + "+".join(f"x_{{{n}}}" for n in range(30)) + "$",
+    "code": CODE + "What is f(4)?",
+    "code first, indented": "```\n    deep\n  less\n```",
+    "unknown language": "```brainf\n+-[<>].\n```",
+    "long line of code": "```python\n" + "x = " + " + ".join(map(str, range(200))) + "\n```",
+    "empty fence": "```python\n```\nNothing.",
+    "open fence": "```python\nx = 1",
+    "table": TABLE,
+    "table in prose": "Look:\n" + TABLE + "\nWho won?",
+    "wide table": "| a | b |\n|---|---|\n| " + "word " * 60 + "| short |\n",
+    "no table": "| a | b |\n| only one |\n",
+    "table within code": "```\n" + TABLE + "```\n",
+    "windows": "one\r\ntwo\r\n",
+    "letters": "Größe: 5 µm ≤ π·x² → «naïve» “quotes” – Ελλάδα, Москва",
+}
+
+
+def luminance(image):
+    return np.asarray(image.convert("L"), dtype=float)
+
+
+def check(rendered, text):
+    """The record is the text, all boxes are inside, and each holds ink."""
+    assert rendered.source == text.replace("\r\n", "\n")
+    width, height = rendered.image.size
+    grey = luminance(rendered.image)
+    for piece in rendered.pieces:
+        x0, y0, x1, y1 = piece.box
+        assert 0 < x0 < x1 < width and 0 < y0 < y1 < height, piece
+        inside = grey[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))]
+        assert np.ptp(inside) > 60, piece
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_record_is_the_text_and_every_box_has_ink(name, look):
+    style = Style(family="serif", font=16, width=300, look=look, noise=6 if look == "paper" else 0, skew=1.5)
+    check(render(TEXTS[name], style, most_pixels=10**6), TEXTS[name])
+
+
+def test_boxes_hold_all_the_ink_there_is():
+    for name in ("prose", "long word", "math", "letters", "wide formula"):
+        rendered = render(TEXTS[name], Style(width=200), most_pixels=10**6)
+        grey = luminance(rendered.image)
+        for piece in rendered.pieces:
+            x0, y0, x1, y1 = (int(edge) for edge in piece.box)
+            grey[y0 : y1 + 1, x0 : x1 + 1] = 255
+        assert (grey > 200).all(), name  # so nothing was cut off at the canvas either
+
+
+def test_boxes_of_words_do_not_overlap():
+    rendered = render(" ".join(TEXTS["prose"].split() * 10), Style(width=240), most_pixels=10**6)
+    boxes = [piece.box for piece in rendered.pieces]
+    for n, (x0, y0, x1, y1) in enumerate(boxes):
+        for a0, b0, a1, b1 in boxes[:n]:
+            assert x0 >= a1 or a0 >= x1 or y0 >= b1 - 1 or b0 >= y1 - 1
+
+
+def test_reading_order_is_the_texts():
+    rendered = render(TEXTS["prose"], Style(width=120), most_pixels=10**6)
+    assert [piece.text for piece in rendered.pieces] == TEXTS["prose"].split()
+    lines = [round(piece.box[3] / 10) for piece in rendered.pieces]
+    assert len(set(lines)) > 3
+    # Left to right, then downwards.
+    middles = [((piece.box[1] + piece.box[3]) / 2, piece.box[0]) for piece in rendered.pieces]
+    for (y0, x0), (y1, x1) in zip(middles, middles[1:], strict=False):
+        assert x1 > x0 or y1 > y0 + 5
+
+
+def test_only_space_and_markup_is_left_out():
+    for name, text in TEXTS.items():
+        rendered = render(text, Style(width=400), most_pixels=10**6)
+        left_out = rendered.lead + "".join(piece.gap for piece in rendered.pieces)
+        for markup in ("```python", "```brainf", "```"):
+            left_out = left_out.replace(markup, "")
+        assert not set(left_out) - set(" \t\n|-:"), name
+        if "table" not in name and "```" not in text:
+            assert not left_out.strip(), name
+
+
+def test_code_keeps_its_columns_and_has_colours():
+    rendered = render(TEXTS["code"], Style(width=400), most_pixels=10**6)
+    at = {piece.text: piece.box for piece in rendered.pieces}
+    pitch = at["def"][2] - at["def"][0]
+    assert at["return"][0] - at["def"][0] == pytest.approx(4 / 3 * pitch, abs=4)  # a tab is four columns
+    assert at["#"][0] - at["def"][0] == pytest.approx(4 / 3 * pitch, abs=6) if "#" in at else True
+    pixels = np.asarray(rendered.image).reshape(-1, 3).astype(int)
+    saturated = pixels[np.ptp(pixels, axis=1) > 80]
+    assert len(np.unique(saturated // 64, axis=0)) >= 3
+
+
+def test_table_rows_and_columns_are_aligned():
+    rendered = render(TABLE, Style(width=400), most_pixels=10**6)
+    at = {piece.text: piece.box for piece in rendered.pieces}
+    assert at["Ann"][0] == pytest.approx(at["Bob"][0], abs=3) and at["Score"][0] == pytest.approx(at["12"][0], abs=3)
+    assert at["Ann"][3] == pytest.approx(at["12"][3], abs=3) and at["Bob"][1] > at["Ann"][3]
+
+
+@pytest.mark.skipif(not PROBLEMS.exists(), reason="the GSM8K problems are not beside the project")
+def test_real_problems_in_styles_drawn_at_random():
+    rng = random.Random(0)
+    rows = [json.loads(line) for line in PROBLEMS.read_text().splitlines()[:60]]
+    texts = [next(row[key] for key in ("question", "input", "problem") if key in row) for row in rows]
+    drawn = 0
+    for text in texts:
+        style = sample_style(rng, width=rng.choice((224, 448)))
+        try:
+            rendered = render(text, style, most_pixels=10**6, seed=rng.randrange(100))
+        except Unrenderable as error:
+            assert "U+" in str(error)
+            continue
+        check(rendered, text)
+        drawn += 1
+    assert drawn >= 0.95 * len(texts)
+
+
+def test_the_font_shrinks_to_fit_and_no_further():
+    text = "word " * 300
+    large = render(text, Style(font=24), most_pixels=2 * 10**6)
+    small = render(text, Style(font=24), most_pixels=300_000)
+    assert small.image.width * small.image.height <= 300_000 < large.image.width * large.image.height
+    check(small, text)
+    with pytest.raises(Unrenderable, match=rf"pixels at {SMALLEST_FONT} pixels a letter, and 100,000 are allowed"):
+        render(text, Style(font=24), most_pixels=100_000)
+
+
+@pytest.mark.parametrize("skew", [-3, 0, 3])
+def test_the_budget_holds_for_skewed_pages(skew):
+    rendered = render("word " * 100, Style(skew=skew, look="paper"), most_pixels=160_000)
+    assert rendered.image.width * rendered.image.height <= 160_000
+
+
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        (" \n", "there is no text"),
+        ("漢字", r"U\+6F22 \(CJK UNIFIED IDEOGRAPH-6F22\) cannot be drawn"),
+        ("smile 😀", r"U\+1F600"),
+        ("שלום", r"U\+05E9 \(HEBREW"),
+        ("e\u0301", r"U\+0301 \(COMBINING ACUTE ACCENT\)"),
+        ("zero\u200bwidth", r"U\+200B"),
+        ("bell\a", r"U\+0007 \(control character\)"),
+        ("\ud800", r"U\+D800"),
+        (r"$\begin{pmatrix}1\end{pmatrix}$", r"the formula \\begin\{pmatrix\}1\\end\{pmatrix\} cannot be typeset"),
+        (r"\(\quad\) x", "has nothing to draw"),
+        ("x" * 100_000, "100,000 characters do not fit"),
+        ("| a | b |\n|---|---|\n| $" + "+x" * 90 + "$ | 1 |\n", "is wider than its cell"),
+        ("|" + " a |" * 40 + "\n|" + " b |" * 40 + "\n", "a table of 40 columns"),
+    ],
+)
+def test_what_cannot_be_drawn_faithfully_is_refused(text, reason):
+    with pytest.raises(Unrenderable, match=reason):
+        render(text, Style(), most_pixels=10**6)
+
+
+def test_the_same_seed_gives_the_same_pixels():
+    style = Style(look="paper", noise=8, skew=1)
+    images = [render("Same?", style, most_pixels=10**6, seed=seed).image.tobytes() for seed in (1, 1, 2)]
+    assert images[0] == images[1] != images[2]
+    assert sample_style(random.Random(3), width=300) == sample_style(random.Random(3), width=300)
+    styles = [sample_style(random.Random(n), width=300) for n in range(60)]
+    assert {style.look for style in styles} == set(LOOKS) and {style.family for style in styles} == set(FAMILIES)
