@@ -12,6 +12,8 @@ from kimi_plugins.rewards.judge.make_data import add_judge_data
 from kimi_plugins.rewards.judge.serve import add_judge_serve
 from kimi_plugins.rewards.make_cases import add_test_cases
 from kimi_plugins.simulate import cli as simulate
+from kimi_plugins.vision.prepare import add_vision_prepare
+from kimi_plugins.vision.preview import add_vision_preview
 
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +55,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     add_test_cases(commands)
     add_judge_data(commands)
     add_judge_serve(commands)
+    add_vision_prepare(commands)
+    add_vision_preview(commands)
 
 
 def _quickstart(args: argparse.Namespace) -> int:

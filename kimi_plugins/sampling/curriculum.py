@@ -22,7 +22,7 @@ def difficulties(values: Iterable, column: str, *, harder: str) -> np.ndarray:
     """
     parsed = []
     for row, value in enumerate(values, start=1):
-        number = _number(value)
+        number = as_number(value)
         if not math.isfinite(number):
             raise ValueError(
                 f"column {column!r}, row {row}: {value!r} is no difficulty; give every prompt a finite number, or set "
@@ -38,8 +38,8 @@ def difficulties(values: Iterable, column: str, *, harder: str) -> np.ndarray:
     return -result if harder == "lower" else result
 
 
-def _number(value) -> float:
-    """NaN if there is none, or more than one."""
+def as_number(value) -> float:
+    """The number that a value is, or that a text holds; NaN if there is none, or more than one."""
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -1,0 +1,141 @@
+"""The command `openrlhf kimi vision-preview`: prompts of every source on one HTML page, for a person to look at."""
+
+import argparse
+import base64
+import hashlib
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from kimi_plugins.files import replacing
+
+THUMBNAIL = 640  # pixels of the longer side; larger images are halved for the page
+
+
+def add_vision_preview(commands) -> None:
+    """Add the parser of `vision-preview` to those of `openrlhf kimi`."""
+    parser = commands.add_parser(
+        "vision-preview",
+        help="write a contact sheet of a mixture",
+        description="Write one self-contained HTML page (no network) with the first prompts of every source: images, "
+        "question, answer, facts, and what was rejected. Nothing else is written.",
+    )
+    parser.add_argument("inputs", nargs="+", metavar="MIXTURE", help="as for vision-prepare, or its DIR/prompts.jsonl")
+    parser.add_argument("--out", type=Path, required=True, metavar="PAGE.html", help="the page")
+    parser.add_argument("--per-source", type=int, default=12, help="prompts a source; default 12")
+    parser.add_argument("--allow-urls", action="store_true", help="download images whose reference is a URL")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when it is written, 2 for bad input, 130 for Ctrl-C."""
+    from kimi_plugins.vision.rows import TooManyRejects
+
+    try:
+        if args.per_source < 1:
+            raise ValueError(f"--per-source is {args.per_source}: it must be ≥ 1")
+        with tempfile.TemporaryDirectory() as folder:
+            rows, rejects = _rows(args, Path(folder))
+            write_page(args.out, " ".join(args.inputs), rows, rejects)
+    except (OSError, ValueError, TooManyRejects) as error:
+        print(f"openrlhf kimi vision-preview: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"openrlhf kimi vision-preview: interrupted; {args.out} is not written", file=sys.stderr)
+        return 130
+    print(args.out)
+    return 0
+
+
+def _rows(args, folder: Path) -> tuple[list[dict], list[dict]]:
+    if len(args.inputs) == 1 and Path(args.inputs[0]).name == "prompts.jsonl":
+        return list(_prepared(Path(args.inputs[0]), args.per_source)), []
+    from kimi_plugins.vision.adapter import Store
+    from kimi_plugins.vision.prepare import mixture_of
+    from kimi_plugins.vision.rows import Rejects, source_rows
+
+    mixture, rejected, rows = mixture_of(args.inputs), [], []
+    for source in mixture.sources:
+        rejects = Rejects(1.0, rejected.append)
+        groups = source_rows(source, mixture, Store(folder), rejects, allow_urls=args.allow_urls)
+        rows += [row for _, group in zip(range(args.per_source), groups, strict=False) for row in group]
+    return rows, rejected
+
+
+def _prepared(path: Path, per_source: int) -> Iterator[dict]:
+    """The first rows of every source; twins count once, and come together."""
+    taken: dict[str, int] = {}
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+                name = row["datasource"]
+                missing = {"input", "label", "images", "pair", "facts", "difficulty"} - set(row)
+            except (ValueError, TypeError, KeyError) as error:
+                raise ValueError(f"{path} row {number}: is no prompt of vision-prepare: {error!r}") from error
+            if missing:
+                raise ValueError(
+                    f"{path} row {number}: is no prompt of vision-prepare: no {', '.join(sorted(missing))}"
+                )
+            taken[name] = taken.get(name, 0) + 1
+            if taken[name] <= per_source:
+                yield row
+
+
+def write_page(out: Path, title: str, rows: list[dict], rejects: list[dict]) -> None:
+    """rows: of rows.mixed; rejects: {"source", "file", "row", "reason"}."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    source = files(__package__)
+    script, css = ((source / f"preview.{kind}").read_text("utf-8") for kind in ("js", "css"))
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    cards = [_card(row) for row in rows]
+    names = list(dict.fromkeys(card["source"] for card in cards))
+    page = environment.from_string((source / "preview.html").read_text("utf-8")).render(
+        title=title,
+        cards=cards,
+        counts={name: sum(card["source"] == name for card in cards) for name in names},
+        rejects=rejects,
+        script=Markup(script),
+        css=Markup(css),
+        # Only this script may run and nothing may be loaded, whatever the prompts say.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as partial:
+        partial.write_bytes(page.encode("utf-8", "backslashreplace"))
+
+
+def _card(row: dict) -> dict:
+    return {
+        "source": row["datasource"],
+        "messages": row["input"],
+        "label": row["label"],
+        "facts": row["facts"],
+        "difficulty": row["difficulty"],
+        "pair": row["pair"],
+        "images": [_image(path) for path in row["images"]],
+    }
+
+
+def _image(path: str) -> dict:
+    """Its data: URI, and the size it really has."""
+    import io
+
+    from PIL import Image
+
+    with Image.open(path) as image:
+        size = image.size
+        if max(size) <= THUMBNAIL:
+            data, kind = Path(path).read_bytes(), image.format.lower()
+        else:
+            small = image.convert("RGB")
+            small.thumbnail((THUMBNAIL, THUMBNAIL))
+            buffer, kind = io.BytesIO(), "jpeg"
+            small.save(buffer, "JPEG", quality=88)
+            data = buffer.getvalue()
+    return {"uri": f"data:image/{kind};base64,{base64.b64encode(data).decode()}", "size": "%d × %d" % size}

@@ -1,0 +1,183 @@
+"""The rows of a mixture: made, read, rendered, checked, and put in an order that keeps the weights.
+
+A row: {"input": messages, "label", "images": paths, "datasource": name of the source, "difficulty": number or None,
+"pair": id shared by a rendered prompt and its text, or None, "facts": chain of thought of a scene}.
+"""
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from kimi_plugins.sampling.curriculum import as_number
+from kimi_plugins.vision.adapter import PLACEHOLDER, BadRow, Store, adapt, read_rows
+from kimi_plugins.vision.images import Limits
+from kimi_plugins.vision.mixture import Mixture, Source
+from kimi_plugins.vision.synthetic import generate
+
+LEAST_ROWS = 100  # a share of fewer rows is taken for one of so many
+READ_IT = "Answer the question in the picture."
+
+Reject = Callable[[dict], None]
+
+
+class TooManyRejects(RuntimeError):
+    """So many rows cannot be used that something else must be wrong."""
+
+
+class Rejects:
+    """Counts rows and rejects, hands each reject on, and stops above the limit, a share of the rows."""
+
+    def __init__(self, limit: float, write: Reject = lambda reject: None) -> None:
+        self.limit, self.write = limit, write
+        self.rows = 0
+        self.reasons: Counter[str] = Counter()
+
+    def add(self, source: str, file: str, row: int, reason: str) -> None:
+        self.write({"source": source, "file": file, "row": row, "reason": reason})
+        self.reasons[reason.rpartition(": ")[2]] += 1
+        if self.reasons.total() > self.limit * max(self.rows, LEAST_ROWS):
+            common = "; ".join(f"{number} × {reason}" for reason, number in self.reasons.most_common(3))
+            raise TooManyRejects(
+                f"{self.reasons.total()} of {self.rows} rows are rejected, above the limit of {self.limit:g} of them: "
+                f"{common}; the last was row {row} of {file}"
+            )
+
+
+def mixed(mixture: Mixture, store: Store, rejects: Rejects, *, allow_urls: bool = False) -> Iterator[dict]:
+    """All rows of the mixture; at every point the sources have about their weights, and twins are neighbours.
+
+    Raises:
+        TooManyRejects.
+        ValueError: a source has fewer rows than its share, or none.
+        OSError: a file cannot be read.
+    """
+    sources = {source.name: source for source in mixture.sources}
+    groups = {
+        name: source_rows(source, mixture, store, rejects, allow_urls=allow_urls) for name, source in sources.items()
+    }
+    done = dict.fromkeys(sources, 0)
+    while groups:
+        name = min(groups, key=lambda name: (done[name] + 1) / sources[name].weight)
+        group = next(groups[name], None)
+        if group is None:
+            if done[name] == 0:
+                raise ValueError(f"source {name!r} has no row that can be used")
+            if mixture.rows is not None:
+                share = mixture.rows * sources[name].weight / sum(source.weight for source in sources.values())
+                raise ValueError(
+                    f"source {name!r} has {done[name]} usable rows, and its share of {mixture.rows} is {share:.0f}; "
+                    "lower rows or its weight"
+                )
+            del groups[name]
+            continue
+        done[name] += len(group)
+        yield from group
+        if mixture.rows is not None and sum(done.values()) >= mixture.rows:
+            return
+
+
+def source_rows(
+    source: Source, mixture: Mixture, store: Store, rejects: Rejects, *, allow_urls: bool
+) -> Iterator[list[dict]]:
+    """Rows of one source, twins together."""
+    if source.synthetic:
+        yield from _scenes(source, mixture.seed, store)
+        return
+    for file in source.files:
+        local = (mixture.folder / file).exists()
+        path = str(mixture.folder / file) if local else file
+        folder = (mixture.folder / file).parent
+        for number, row, problem in read_rows(path, source.columns, source.split):
+            rejects.rows += 1
+            try:
+                if problem is not None:
+                    raise BadRow(problem)
+                prompt = adapt(row, source.columns, folder, store, mixture.limits, allow_urls=allow_urls)
+                if source.render:
+                    identity = f"{source.name}/{source.files.index(file)}/{number}"
+                    group = _rendered(prompt, source, mixture.limits, mixture.seed, identity, store)
+                else:
+                    group = [_row(prompt, source.name, source.suffix)]
+                if source.harder == "lower":
+                    group = [{**row, "difficulty": -as_number(row["difficulty"])} for row in group]
+            except BadRow as error:
+                rejects.add(source.name, path, number, str(error))
+                continue
+            yield group
+
+
+def _row(prompt: dict, datasource: str, suffix: str, *, pair: str | None = None, facts: tuple[str, ...] = ()) -> dict:
+    """suffix: goes behind the last message."""
+    *before, last = prompt["input"]
+    messages = [*before, {**last, "content": last["content"] + suffix}]
+    return {**prompt, "input": messages, "datasource": datasource, "pair": pair, "facts": list(facts)}
+
+
+def _scenes(source: Source, seed: int, store: Store) -> Iterator[list[dict]]:
+    for index in count():
+        rng = Random(f"{source.name}/{seed}/{index}")
+        task, difficulty = rng.choice(source.synthetic), rng.uniform(*source.difficulty)
+        scene = generate(task, seed=seed, index=index, difficulty=difficulty, size=source.size)
+        prompt = {
+            "input": [{"role": "user", "content": PLACEHOLDER + scene.question}],
+            "label": scene.answer,
+            "images": [store.add(_png(scene.image), ".png")],
+            "difficulty": round(difficulty, 4),
+        }
+        yield [_row(prompt, source.name, source.suffix, facts=scene.facts)]
+
+
+def _rendered(prompt: dict, source: Source, limits: Limits, seed: int, identity: str, store: Store) -> list[dict]:
+    from kimi_plugins.vision.text_render import Unrenderable, render, sample_style
+
+    *before, last = prompt["input"]
+    if prompt["images"] or last["role"] != "user" or any(message["role"] == "user" for message in before):
+        raise BadRow("only one message of the user, without images, can be rendered")
+    rng = Random(f"{identity}/{seed}")
+    style = sample_style(rng, width=source.width, font=source.font)
+    try:
+        image = render(last["content"], style, most_pixels=limits.most, seed=rng.getrandbits(32)).image
+    except Unrenderable as error:
+        raise BadRow(f"cannot be rendered: {error}") from error
+    seen = {
+        **prompt,
+        "input": [*before, {"role": "user", "content": PLACEHOLDER + READ_IT}],
+        "images": [store.add(_png(image), ".png")],
+    }
+    if not source.twins:
+        return [_row(seen, source.name, source.suffix)]
+    return [
+        _row(prompt, f"{source.name}-text", source.suffix, pair=identity),
+        _row(seen, f"{source.name}-image", source.suffix, pair=identity),
+    ]
+
+
+def _png(image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def ranks(values: list[float]) -> list[float]:
+    """Each value's place from easy, 0, to hard, 1, among those of its source; equal ones share the middle.
+
+    Difficulties of different sources have nothing in common; places have: a curriculum over them takes every source
+    from easy to hard at the same pace. If some have none (NaN), there is no order, and all are in the middle.
+    """
+    array = np.asarray(values, dtype=float)
+    if np.isnan(array).any():
+        return [0.5] * len(values)
+    ordered = np.sort(array)
+    low, high = np.searchsorted(ordered, array, "left"), np.searchsorted(ordered, array, "right")
+    return ((low + high) / (2 * len(array))).round(6).tolist()
+
+
+def one_source(path: Path) -> Source:
+    """A file, directory or hub name given by itself."""
+    name = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in path.stem) or "data"
+    return Source(name, files=(str(path.absolute()) if path.exists() else str(path),))
