@@ -81,6 +81,9 @@ class Sampling:
     stages: int = option(4, "number of stages; continuous starts with the easiest 1/stages (ours)")
     hard_from: int = option(24, "first step of only hard prompts, for hard_after (§3.5)")
     hard_share: float = option(0.5, "share of the prompts that are hard, for hard_after (ours)")
+    together_key: str = option(
+        None, "column whose equal values are drawn into one batch, such as pair for a text and its image (ours)"
+    )
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,17 @@ class Rewards:
     failure_limit: float = option(
         0.05,
         "share of a batch's grades that may fail (time-out, memory, crash), of at least 100; above it the run ends",
+    )
+
+
+@dataclass(frozen=True)
+class Vision:
+    """k1.5 §2.3.5, text and its image should be answered alike."""
+
+    answer_pattern: str = option(
+        None,
+        "regular expression of the final answer, its first group or the rest of the line after it, by which answers "
+        "to a text and to its image are compared; default: the last \\boxed{…}",
     )
 
 
@@ -181,6 +195,7 @@ SECTIONS = {
     "sampling": Sampling,
     "rollout": Rollout,
     "rewards": Rewards,
+    "vision": Vision,
     "log": Log,
 }
 

@@ -173,6 +173,44 @@ class Rewards:
         return {"kimi/grader_failure_share": failure_share(experiences)}
 
 
+class Vision:
+    """§2.3.5: prompts with images fit their images; how each source fares; whether text and its image agree."""
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_add_arguments(parser, command):
+        if command == "train":
+            options.add_arguments(parser, "vision")
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_validate_config(args, command):
+        from kimi_plugins.vision.settings import problems
+
+        return problems(args) if command == "train" else []
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_check_machine(args, command):
+        from kimi_plugins.vision.settings import data_problems
+
+        return data_problems(args) if command == "train" else []
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_group_scored(experiences, index, sampler, args):
+        from kimi_plugins.vision.tracking import TRACKER
+
+        TRACKER.observe(experiences, index, sampler, args)
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_metrics():
+        from kimi_plugins.vision.tracking import TRACKER
+
+        return TRACKER.metrics()
+
+
 class Rollout:
     """§2.6.2: a token budget per iteration; unfinished responses go on in the next one."""
 
@@ -264,6 +302,7 @@ class Kimi:
         "kimi-length",
         "kimi-sampling",
         "kimi-rewards",
+        "kimi-vision",
         "kimi-rollout",
         "kimi-log",
     )

@@ -35,11 +35,15 @@ def _mean_advantages(experience):
     return (experience.advantages.float() * mask).sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)
 
 
-def _response(experience, row: int, tokenizer) -> dict:
-    # Not by the mask, which may leave out what earlier policies wrote.
+def response_tokens(experience, row: int):
+    """Token ids [A] of a response, also of those that the mask leaves out because earlier policies wrote them."""
     actions = experience.action_mask[row].nonzero().flatten()
     end = int(actions[-1]) + 1 if len(actions) else 0
-    tokens = experience.sequences[row][1:][end - int(experience.response_length[row]) : end]
+    return experience.sequences[row][1:][end - int(experience.response_length[row]) : end]
+
+
+def _response(experience, row: int, tokenizer) -> dict:
+    tokens = response_tokens(experience, row)
     return {
         "text": tokenizer.decode(tokens, skip_special_tokens=False),
         "score": verdict(experience)[row].item(),

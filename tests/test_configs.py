@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow  # each dry run is a process of its own
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("configs/*.yaml"), *ROOT.glob("examples/*/*.yaml")])
-ANNOTATED = Path("configs/k15_7b_8gpu.yaml")
+ANNOTATED = [Path("configs/k15_7b_8gpu.yaml"), Path("configs/k15_vl_8gpu.yaml")]
 
 
 def trainer_of(recipe):
@@ -49,18 +49,20 @@ def test_has_no_configuration_problem(recipe):
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("recipe", ANNOTATED, ids=str)
 @pytest.mark.parametrize(
     "key, value",
     [("algo.advantage.estimator", "rloo"), ("kimi.policy.tau", "0"), ("algo.kl.init_coef", "0.1")],
 )
-def test_the_policy_guards_the_annotated_recipe(key, value):
-    result = dry_run(ANNOTATED, f"--{key}", value)
+def test_the_policy_guards_the_annotated_recipes(recipe, key, value):
+    result = dry_run(recipe, f"--{key}", value)
     assert result.returncode == 2
     assert f"kimi-policy: {key} is {float(value) if value[0].isdigit() else value}: " in result.stderr
 
 
-def test_the_annotated_recipe_sets_what_the_policy_needs():
-    recipe = settings(ANNOTATED)
+@pytest.mark.parametrize("path", ANNOTATED, ids=str)
+def test_the_annotated_recipes_set_what_the_policy_needs(path):
+    recipe = settings(path)
     assert recipe["algo.advantage.estimator"] == "dr_grpo"
     assert float(recipe["algo.kl.init_coef"]) == 0
     assert int(recipe["rollout.n_samples_per_prompt"]) >= 2
@@ -73,8 +75,23 @@ def test_the_annotated_recipe_sets_what_the_policy_needs():
     assert {f"kimi.policy.{field.name}" for field in fields(Policy)} <= set(recipe)
 
 
-def test_every_key_of_the_annotated_recipe_says_why():
-    lines = (ROOT / ANNOTATED).read_text().splitlines()
+def test_the_vision_recipe_sets_what_images_need():
+    recipe = settings(ANNOTATED[1])
+    assert int(recipe["data.max_images_per_prompt"]) >= 1 and recipe["data.apply_chat_template"] == "true"
+    assert recipe["ds.packing_samples"] == "false" and recipe["kimi.sampling.together_key"] == "pair"
+    # A prompt of the most images that vision-prepare makes fits.
+    tokens = int(recipe["data.max_images_per_prompt"]) * 1280 + int(recipe["rollout.max_new_tokens"])
+    assert tokens < int(recipe["data.max_len"])
+
+
+def test_images_need_the_chat_template():
+    result = dry_run(ANNOTATED[1], "--no-data.apply_chat_template")
+    assert result.returncode == 2 and "kimi-vision: data.apply_chat_template" in result.stderr
+
+
+@pytest.mark.parametrize("recipe", ANNOTATED, ids=str)
+def test_every_key_of_the_annotated_recipes_says_why(recipe):
+    lines = (ROOT / recipe).read_text().splitlines()
     for above, line in zip(lines, lines[1:], strict=False):
         if re.match(r" *\w+: [^#]", line):
             assert "  # " in line or above.lstrip().startswith("# "), line

@@ -4,6 +4,8 @@ No sum tree: a candidate is drawn uniformly and accepted with the probability of
 That is exact, costs at most 1 / floor candidates a draw, and an update only stores the success rate.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 PRIORITIES = ("uniform", "failure", "gradient")
@@ -75,3 +77,27 @@ def draw(rng: np.random.Generator, low: int, high: int, count: int, weights) -> 
         accepted = candidates[rng.random(len(candidates)) < weights(candidates)]
         fresh |= dict.fromkeys(accepted.tolist())
     return drawn + list(fresh)[:missing]
+
+
+def mates(values: Iterable) -> np.ndarray:
+    """int32 [n]: of each row the next one with the same value, in a ring; itself if none has it, or it is None."""
+    ring, first, last = [], {}, {}
+    for row, value in enumerate(values):
+        ring.append(row)
+        if value is not None:
+            ring[last.get(value, row)] = row
+            ring[row] = first.setdefault(value, row)
+            last[value] = row
+    return np.array(ring, dtype=np.int32)
+
+
+def together(rows: list[int], ring: np.ndarray) -> list[int]:
+    """As many rows, each with its mates behind it; those whose mates do not fit any more come last, without."""
+    chosen: dict[int, None] = {}
+    for row in rows:
+        family = [row]
+        while (mate := int(ring[family[-1]])) != row:
+            family.append(mate)
+        if row not in chosen and len(chosen) + len(family) <= len(rows):
+            chosen |= dict.fromkeys(family)
+    return [*chosen, *(row for row in rows if row not in chosen), *rows][: len(rows)]

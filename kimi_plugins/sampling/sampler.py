@@ -6,7 +6,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from kimi_plugins.sampling import curriculum
-from kimi_plugins.sampling.prioritized import SuccessRates, draw
+from kimi_plugins.sampling.prioritized import SuccessRates, draw, together
 
 
 class PromptSampler(Sampler[int]):
@@ -20,15 +20,28 @@ class PromptSampler(Sampler[int]):
         batch_size: prompts a step.
         options: a kimi_plugins.options.Sampling, or a namespace like it.
         order: row numbers from easy to hard, int32 [n]; needed by a curriculum.
+        ring: of prioritized.mates, int32 [n]: rows drawn into the same batch.
+        data_source: the data set of the rows, under the name that torch's samplers have for it.
 
     Raises:
         ValueError: no prompts.
     """
 
-    def __init__(self, n: int, *, batch_size: int, seed: int, options, order: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        n: int,
+        *,
+        batch_size: int,
+        seed: int,
+        options,
+        order: np.ndarray | None = None,
+        ring: np.ndarray | None = None,
+        data_source=None,
+    ) -> None:
         if n < 1:
             raise ValueError("the data set has no prompts")
         self.n, self.batch_size, self.options, self.order = n, batch_size, options, order
+        self.ring, self.data_source = ring, data_source
         self.rates = SuccessRates(n, options.memory)
         self.rng = np.random.default_rng(seed)
         self.step = 0  # batches drawn, over all episodes
@@ -91,7 +104,8 @@ class PromptSampler(Sampler[int]):
                 rows, self.step, rule=chosen.priority, floor=chosen.floor, half_life=chosen.half_life
             )
 
-        return self._rows(np.array(draw(self.rng, low, high, self.batch_size, weights))).tolist()
+        rows = self._rows(np.array(draw(self.rng, low, high, self.batch_size, weights))).tolist()
+        return rows if self.ring is None else together(rows, self.ring)
 
     def _rows(self, places: np.ndarray) -> np.ndarray:
         return places if self.order is None else self.order[places]

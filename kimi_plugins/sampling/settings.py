@@ -9,6 +9,7 @@ from openrlhf.utils.logging_utils import init_logger
 
 from kimi_plugins.preflight.readers import READERS
 from kimi_plugins.sampling import curriculum
+from kimi_plugins.sampling.prioritized import mates
 
 logger = init_logger(__name__)
 
@@ -60,9 +61,9 @@ def build_sampler(dataset, args):
     from kimi_plugins.sampling.sampler import PromptSampler
 
     sampling = args.kimi.sampling
-    if sampling.priority == "uniform" and sampling.curriculum == "none":
+    if sampling.priority == "uniform" and sampling.curriculum == "none" and sampling.together_key is None:
         return None
-    if repeated := duplicates(dataset[args.data.input_key]):
+    if repeated := duplicates(_prompts(dataset, args.data)):
         logger.warning(
             f"{repeated} of {len(dataset)} prompts stand in data.prompt_dataset more than once: every row is drawn "
             "for itself and has a success rate of its own; remove duplicates if that is not meant"
@@ -70,9 +71,22 @@ def build_sampler(dataset, args):
     order = None
     if sampling.curriculum != "none":
         order = curriculum.easy_to_hard(_difficulties(dataset, sampling), args.train.seed)
+    ring = None if sampling.together_key is None else mates(_column(dataset, "together_key", sampling.together_key))
     return PromptSampler(
-        len(dataset), batch_size=args.rollout.batch_size, seed=args.train.seed, options=sampling, order=order
+        len(dataset),
+        batch_size=args.rollout.batch_size,
+        seed=args.train.seed,
+        options=sampling,
+        order=order,
+        ring=ring,
+        data_source=dataset,
     )
+
+
+def _prompts(dataset, data) -> Iterable:
+    """The prompts, with their images if they have any: the same question may be asked of many."""
+    texts, key = dataset[data.input_key], data.image_key
+    return zip(texts, dataset[key], strict=True) if key in dataset.column_names else texts
 
 
 def duplicates(prompts: Iterable) -> int:
@@ -83,9 +97,14 @@ def duplicates(prompts: Iterable) -> int:
 
 def _difficulties(dataset, sampling):
     column = sampling.difficulty_key
+    values = _column(dataset, "difficulty_key", column, ", or set kimi.sampling.curriculum to none")
+    return curriculum.difficulties(values, column, harder=sampling.harder)
+
+
+def _column(dataset, option: str, column: str, otherwise: str = ""):
     if column not in dataset.column_names:
         raise ValueError(
-            f"kimi.sampling.difficulty_key: the data set has no column {column!r}, only "
-            f"{', '.join(dataset.column_names)}; name one of them, or set kimi.sampling.curriculum to none"
+            f"kimi.sampling.{option}: the data set has no column {column!r}, only {', '.join(dataset.column_names)}; "
+            f"name one of them{otherwise}"
         )
-    return curriculum.difficulties(dataset[column], column, harder=sampling.harder)
+    return dataset[column]

@@ -138,4 +138,4 @@ def _image(path: str) -> dict:
             buffer, kind = io.BytesIO(), "jpeg"
             small.save(buffer, "JPEG", quality=88)
             data = buffer.getvalue()
-    return {"uri": f"data:image/{kind};base64,{base64.b64encode(data).decode()}", "size": "%d × %d" % size}
+    return {"uri": f"data:image/{kind};base64,{base64.b64encode(data).decode()}", "size": f"{size[0]} × {size[1]}"}

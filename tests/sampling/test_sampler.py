@@ -107,7 +107,7 @@ def test_curriculum_and_priorities_together():
 def settings(**changed):
     return SimpleNamespace(
         kimi=SimpleNamespace(sampling=replace(options.Sampling(), **changed)),
-        data=SimpleNamespace(dataloader_num_workers=0, input_key="input"),
+        data=SimpleNamespace(dataloader_num_workers=0, input_key="input", image_key="images"),
         rollout=SimpleNamespace(batch_size=4),
         train=SimpleNamespace(seed=1),
     )
@@ -192,3 +192,32 @@ def test_workers_that_draw_ahead():
 def test_no_prompts():
     with pytest.raises(ValueError, match="no prompts"):
         make(n=0)
+
+
+def test_one_question_asked_of_many_images_is_no_duplicate(caplog):
+    rows = [{"input": "What?", "images": [f"{n}.png"]} for n in (1, 2, 3, 1)]
+    build_sampler(Dataset.from_list(rows), settings())
+    assert "1 of 4 prompts" in caplog.text
+
+
+def test_rows_with_the_same_value_come_in_one_batch():
+    pairs = [{"input": str(n), "pair": f"p{n // 2}" if n < 40 else None} for n in range(60)]
+    sampler = build_sampler(Dataset.from_list(pairs), settings(together_key="pair", priority="failure"))
+    seen, whole = set(), 0
+    drawn = [row for _ in range(4) for row in sampler]  # episodes
+    for batch in zip(*[iter(drawn)] * 4, strict=True):
+        assert len(set(batch)) == 4
+        twins = [row for row in batch if row < 40]
+        assert all((row ^ 1) in batch for row in twins) or sum((row ^ 1) not in batch for row in twins) == 1
+        whole += sum((row ^ 1) in batch for row in twins)
+        seen |= set(batch)
+    assert whole > 60 and len(seen) > 50
+
+
+def test_uniform_sampling_can_keep_rows_together_too():
+    rows = [{"input": str(n), "pair": n // 2} for n in range(16)]
+    sampler = build_sampler(Dataset.from_list(rows), settings(together_key="pair", priority="uniform"))
+    for batch in zip(*[iter(list(sampler))] * 4, strict=True):
+        assert {row ^ 1 for row in batch} == set(batch)
+    with pytest.raises(ValueError, match="kimi.sampling.together_key: the data set has no column 'twin', only input"):
+        build_sampler(Dataset.from_list(rows), settings(together_key="twin"))

@@ -103,6 +103,8 @@ def line(rng: Random, difficulty: float, size: int) -> Scene:
         values = [low + abs(slope) * n for n in range(count)]
         values = values if slope > 0 else values[::-1]
         ahead = rng.randint(1, between(1, 4, difficulty))
+        if values[-1] + slope * ahead < 0:
+            slope, values = -slope, values[::-1]
         answer = values[-1] + slope * ahead
         question = f"If the line goes on as it is, what is the value in {years[-1] + ahead}?"
         facts = (

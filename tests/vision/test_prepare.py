@@ -1,0 +1,269 @@
+"""Mixtures from YAML to a prompt set that OpenRLHF loads."""
+
+import argparse
+import json
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from made_images import encoded, noise
+from PIL import Image
+
+from kimi_plugins.vision.adapter import Store
+from kimi_plugins.vision.mixture import INSTRUCTION, Mixture, Source, read_mixture
+from kimi_plugins.vision.prepare import add_vision_prepare
+from kimi_plugins.vision.rows import READ_IT, Rejects, TooManyRejects, mixed, ranks
+
+
+def command(*words):
+    parser = argparse.ArgumentParser()
+    add_vision_prepare(parser.add_subparsers())
+    args = parser.parse_args(["vision-prepare", *map(str, words)])
+    return args.func(args)
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read_jsonl(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Eight rows with images, and twelve of text."""
+    for n in range(8):
+        (tmp_path / f"{n}.png").write_bytes(encoded(noise(seed=n)))
+    rows = [
+        {"input": f"Which {n}?", "label": n, "images": f"{n}.png", "difficulty": f"Level {n % 4}"} for n in range(8)
+    ]
+    write_jsonl(tmp_path / "photos.jsonl", rows)
+    texts = [{"question": f"What is {n} + 1?", "answer": n + 1, "rate": n / 12} for n in range(12)]
+    write_jsonl(tmp_path / "sums.jsonl", texts)
+    return tmp_path
+
+
+MIXTURE = {
+    "rows": 24,
+    "seed": 3,
+    "sources": [
+        {"name": "scenes", "synthetic": ["counting", "maze"], "weight": 2, "difficulty": [0.1, 0.4], "size": 128},
+        {"name": "photos", "files": "photos.jsonl", "instruction": "Answer!"},
+        {
+            "name": "sums",
+            "files": ["sums.jsonl"],
+            "columns": {"input": "question", "label": "answer", "difficulty": "rate"},
+            "harder": "lower",
+        },
+    ],
+}
+
+
+def write_mixture(files, **changed):
+    path = files / "mix.yaml"
+    path.write_text(yaml.safe_dump(MIXTURE | changed))
+    return path
+
+
+def test_a_mixture_becomes_a_prompt_set(files, capsys):
+    assert command(write_mixture(files), "--out", files / "out") == 0
+    rows = read_jsonl(files / "out/prompts.jsonl")
+    names = [row["datasource"] for row in rows]
+    assert [names.count(name) for name in ("scenes", "photos", "sums")] == [12, 6, 6]
+    # The weights hold from the start.
+    assert all(abs(names[:n].count("scenes") - n / 2) <= 1 for n in range(1, 25))
+    for row in rows:
+        [message] = row["input"]
+        assert message["content"].count("<image>") == len(row["images"]) == (row["datasource"] != "sums")
+        assert all(Image.open(path).mode == "RGB" for path in row["images"])
+        assert bool(row["facts"]) == (row["datasource"] == "scenes") and row["pair"] is None
+    contents = {name: rows[names.index(name)]["input"][0]["content"] for name in set(names)}
+    assert contents["scenes"].endswith(" " + INSTRUCTION) and contents["photos"] == "<image>Which 0? Answer!"
+    assert contents["sums"] == "What is 0 + 1?"
+    assert "12 × scenes" in capsys.readouterr().out
+
+
+def test_difficulties_become_places_within_a_source(files):
+    command(write_mixture(files), "--out", files / "out")
+    rows = read_jsonl(files / "out/prompts.jsonl")
+    for name in ("scenes", "photos", "sums"):
+        places = [row["difficulty"] for row in rows if row["datasource"] == name]
+        assert sum(places) / len(places) == pytest.approx(0.5) and 0 <= min(places) < max(places) <= 1
+    photos = {row["label"]: row["difficulty"] for row in rows if row["datasource"] == "photos"}
+    assert photos["0"] == photos["4"] < photos["1"] < photos["3"]
+    sums = [row["difficulty"] for row in rows if row["datasource"] == "sums"]
+    assert sums == sorted(sums, reverse=True)  # a low success rate is hard
+
+
+def test_ranks():
+    assert ranks([5, 1, 1, 9]) == [0.625, 0.25, 0.25, 0.875]
+    assert ranks([1.0, float("nan")]) == [0.5, 0.5]
+
+
+def test_the_same_mixture_gives_the_same_rows(files):
+    for out in ("a", "b"):
+        command(write_mixture(files), "--out", files / out)
+    a, b = (read_jsonl(files / out / "prompts.jsonl") for out in ("a", "b"))
+    shorten = [
+        [row | {"images": [path.rpartition("/")[2] for path in row["images"]]} for row in rows] for rows in (a, b)
+    ]
+    assert shorten[0] == shorten[1]
+    command(write_mixture(files, seed=4), "--out", files / "c")
+    assert [row["label"] for row in read_jsonl(files / "c/prompts.jsonl")] != [row["label"] for row in a]
+
+
+def test_openrlhf_loads_what_was_written(files):
+    pytest.importorskip("datasets")
+    from openrlhf.datasets.prompts_dataset import PromptDataset
+    from openrlhf.datasets.utils import blending_datasets
+
+    command(write_mixture(files), "--out", files / "out")
+    data = SimpleNamespace(input_key="input", label_key="label", image_key="images", apply_chat_template=True)
+    args = SimpleNamespace(data=data, use_ms=False)
+    strategy = SimpleNamespace(args=args, is_rank_0=lambda: True, print=lambda *_: None)
+    rows = blending_datasets(str(files / "out/prompts.jsonl"), None, strategy, dataset_split="train")
+
+    def template(chat, **_):
+        parts = chat[0]["content"]
+        return parts if isinstance(parts, str) else "".join(part.get("text", "[IMG]") for part in parts)
+
+    prompts = PromptDataset(rows, SimpleNamespace(apply_chat_template=template), strategy)
+    assert len(prompts) == 24
+    for source, prompt, label, images, _ in prompts:
+        assert prompt.count("[IMG]") == len(images) and label and source in ("scenes", "photos", "sums")
+
+
+def test_rendered_text_comes_with_its_twin(files):
+    pytest.importorskip("matplotlib")
+    source = MIXTURE["sources"][2] | {"render": True, "twins": True, "width": 300}
+    command(write_mixture(files, rows=10, sources=[source]), "--out", files / "out")
+    rows = read_jsonl(files / "out/prompts.jsonl")
+    assert len(rows) == 10
+    for text, image in zip(rows[::2], rows[1::2], strict=True):
+        assert text["pair"] == image["pair"] and text["label"] == image["label"]
+        assert text["difficulty"] == image["difficulty"]
+        assert (text["datasource"], image["datasource"]) == ("sums-text", "sums-image")
+        assert text["input"][0]["content"].startswith("What is ") and text["images"] == []
+        assert image["input"][0]["content"] == f"<image>{READ_IT} {INSTRUCTION}" and len(image["images"]) == 1
+    assert len({row["pair"] for row in rows}) == 5
+
+
+def test_bad_rows_are_rejected_with_their_number_and_the_rest_goes_on(files, capsys):
+    rows = read_jsonl(files / "photos.jsonl")
+    rows[2]["images"] = "gone.png"
+    rows[5]["input"] = "<image><image>?"
+    path = write_jsonl(files / "photos.jsonl", rows)
+    path.write_text(path.read_text() + "{no json\n")
+    assert command(path, "--out", files / "out") == 0
+    assert [row["label"] for row in read_jsonl(files / "out/prompts.jsonl")] == ["0", "1", "3", "4", "6", "7"]
+    rejects = read_jsonl(files / "out/rejects.jsonl")
+    assert [reject["row"] for reject in rejects] == [3, 6, 9]
+    assert "there is no such file" in rejects[0]["reason"] and "2 × <image> and 1 images" in rejects[1]["reason"]
+    assert "not valid JSON" in rejects[2]["reason"]
+    assert "3 rejected of 9 rows" in capsys.readouterr().out
+
+
+def test_above_the_limit_it_stops_and_writes_no_prompts(files, capsys):
+    rows = read_jsonl(files / "photos.jsonl") * 20
+    for row in rows[::4]:
+        row["images"] = "gone.png"
+    assert command(write_jsonl(files / "many.jsonl", rows), "--out", files / "out") == 1
+    assert not (files / "out/prompts.jsonl").exists()
+    assert "above the limit of 0.05 of them" in capsys.readouterr().err
+
+
+def test_the_limit_by_the_rule():
+    rejects = Rejects(0.1)
+    for rejected in range(10):  # of the first 100
+        rejects.rows = 30
+        rejects.add("s", "f", rejected, "bad")
+    with pytest.raises(TooManyRejects, match="11 of 30 rows are rejected, above the limit of 0.1 of them: 11 × bad"):
+        rejects.add("s", "f", 11, "bad")
+
+
+def test_urls_are_rejected_unless_allowed(files):
+    path = write_jsonl(files / "urls.jsonl", [{"input": "a", "label": "b", "images": "http://127.0.0.1:9/x.png"}] * 2)
+    write_jsonl(files / "photos.jsonl", read_jsonl(files / "photos.jsonl"))
+    assert command(path, files / "photos.jsonl", "--out", files / "out") == 2  # a source without any row
+    [reject, _] = read_jsonl(files / "out/rejects.jsonl")
+    assert "--allow-urls is not set" in reject["reason"]
+
+
+def test_a_source_that_is_too_short_is_an_error(files, capsys):
+    assert command(write_mixture(files, rows=100), "--out", files / "out") == 2
+    assert "source 'photos' has 8 usable rows, and its share of 100 is 25" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "changed, told",
+    [
+        ({"sources": []}, "sources: none"),
+        ({"sources": {}}, "sources: missing"),
+        ({"rows": None}, "rows is None: give a number"),
+        ({"rows": 0}, "rows is 0"),
+        ({"row": 3}, "unknown key 'row'; did you mean 'rows'?"),
+        ({"reject_limit": 2}, "reject_limit is 2.0"),
+        ({"pixels": {"most": 10}}, "pixels: it must be"),
+        ({"pixels": {"max": 10}}, "pixels: unknown key 'max'"),
+        ({"sources": [{"files": "a"}]}, "has no name"),
+        ({"sources": [{"name": "a"}]}, "source 'a': give either files or synthetic"),
+        ({"sources": [{"name": "a", "files": "a", "synthetic": "maze"}]}, "give either files or synthetic"),
+        ({"sources": [{"name": "a/b", "files": "a"}]}, "a name is of letters"),
+        ({"sources": [{"name": "a", "files": "a"}] * 2}, "stands twice"),
+        ({"sources": [{"name": "a", "synthetic": "mazes"}]}, "'mazes' is unknown; choose of counting"),
+        ({"sources": [{"name": "a", "synthetic": "maze", "weight": 0}]}, "weight is 0"),
+        ({"sources": [{"name": "a", "synthetic": "maze", "weight": "x"}]}, "weight is 'x': give a number"),
+        ({"sources": [{"name": "a", "synthetic": "maze", "size": 20}]}, "size is 20"),
+        ({"sources": [{"name": "a", "synthetic": "maze", "difficulty": [1, 0]}]}, "the lower one first"),
+        ({"sources": [{"name": "a", "synthetic": "maze", "difficulty": 1}]}, "give two numbers"),
+        ({"sources": [{"name": "a", "files": "a", "twins": True}]}, "set render: true"),
+        ({"sources": [{"name": "a", "files": "a", "harder": "up"}]}, "harder is 'up'"),
+        ({"sources": [{"name": "a", "files": "a", "columns": {"image": "x"}}]}, "did you mean 'images'?"),
+        ({"sources": [{"name": "a", "files": "a", "render": True, "width": 9}]}, "width is 9"),
+        ({"sources": [{"name": "a", "files": "a", "font": [9, 3]}]}, "font is [9, 3]"),
+    ],
+)
+def test_wrong_mixtures_are_refused(files, capsys, changed, told):
+    assert command(write_mixture(files, **changed), "--out", files / "out") == 2
+    assert told in capsys.readouterr().err
+    assert not (files / "out").exists()
+
+
+def test_endless_sources_need_rows(files, capsys):
+    path = write_mixture(files)
+    path.write_text(yaml.safe_dump({"sources": MIXTURE["sources"]}))
+    assert command(path, "--out", files / "out") == 2
+    assert "'scenes' is endless" in capsys.readouterr().err
+    (files / "mix.yaml").write_text("a: [")
+    assert command(path, "--out", files / "out") == 2
+    assert command(path, files / "photos.jsonl", "--out", files / "out") == 2
+    assert "a mixture stands by itself" in capsys.readouterr().err
+
+
+def test_all_scenes(tmp_path):
+    (tmp_path / "m.yaml").write_text("rows: 60\nsources: [{name: all, synthetic: all}]\n")
+    mixture = read_mixture(tmp_path / "m.yaml")
+    assert len(mixture.sources[0].synthetic) == 14
+    rows = list(mixed(mixture, Store(tmp_path / "images"), Rejects(0)))
+    assert len({row["images"][0] for row in rows}) == 60
+
+
+def test_without_rows_every_file_is_used_up(files):
+    mixture = Mixture(
+        sources=(Source("a", files=("photos.jsonl",)), Source("b", files=("photos.jsonl",), weight=3)), folder=files
+    )
+    rows = list(mixed(mixture, Store(files / "images"), Rejects(0)))
+    assert [row["datasource"] for row in rows].count("a") == [row["datasource"] for row in rows].count("b") == 8
+
+
+def test_images_are_stored_in_the_budget(files):
+    path = files / "pixels.yaml"
+    path.write_text(
+        yaml.safe_dump({"pixels": {"least": 16, "most": 900}, "sources": [{"name": "a", "files": "photos.jsonl"}]})
+    )
+    assert command(path, "--out", files / "out") == 0
+    for row in read_jsonl(files / "out/prompts.jsonl"):
+        image = Image.open(row["images"][0])
+        assert image.width * image.height <= 900
