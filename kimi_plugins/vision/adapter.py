@@ -5,6 +5,7 @@ A prompt is {"input": [messages], "label", "images": [paths]}, with one `<image>
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from kimi_plugins.preflight.readers import READERS
 from kimi_plugins.vision.images import BadImage, Limits, prepare, read_bytes
 
 PLACEHOLDER = "<image>"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class BadRow(ValueError):
@@ -99,6 +101,9 @@ def adapt(row: object, columns: Columns, folder: Path, store: Store, limits: Lim
     if isinstance(row[columns.label], dict | list):
         raise BadRow(f"its {columns.label!r} is a {type(row[columns.label]).__name__}, neither text nor a number")
     messages, inline = _messages(row[columns.input])
+    for text in (str(row[columns.label]), *(message["content"] for message in messages)):
+        if not text.isascii() and _SURROGATE.search(text):
+            raise BadRow("holds half a character (a lone surrogate), which is no text")
     references = row.get(columns.images)
     references = [] if references is None else references if isinstance(references, list) else [references]
     if inline and references:

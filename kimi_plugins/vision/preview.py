@@ -66,7 +66,7 @@ def _rows(args, folder: Path) -> tuple[list[dict], list[dict]]:
 
 
 def _prepared(path: Path, per_source: int) -> Iterator[dict]:
-    """The first rows of every source; twins count once, and come together."""
+    """The first rows of every source, in the order of the file."""
     taken: dict[str, int] = {}
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):

@@ -71,6 +71,8 @@ def test_images_go_into_the_users_first_message(take):
     "row, reason",
     [
         ("text", "is a str, not an object"),
+        ({"input": "a \ud800", "label": "1"}, "half a character"),
+        ({"input": "a", "label": "\udfff"}, "half a character"),
         ({"label": "1"}, "has no 'input'; columns are label"),
         ({"input": "a", "label": ""}, "has no 'label'"),
         ({"input": "a", "label": ["1"]}, "its 'label' is a list"),

@@ -12,7 +12,7 @@ from kimi_plugins.vision.prepare import add_vision_prepare
 from kimi_plugins.vision.preview import add_vision_preview
 
 CHROMIUM = shutil.which("chromium")
-HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>{{ 7 * 7 }} &amp; \u202e\ud800"
+HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>{{ 7 * 7 }} &amp; \u202e"
 
 
 def command(*words):
