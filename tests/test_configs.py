@@ -84,11 +84,6 @@ def test_the_vision_recipe_sets_what_images_need():
     assert tokens < int(recipe["data.max_len"])
 
 
-def test_images_need_the_chat_template():
-    result = dry_run(ANNOTATED[1], "--no-data.apply_chat_template")
-    assert result.returncode == 2 and "kimi-vision: data.apply_chat_template" in result.stderr
-
-
 @pytest.mark.parametrize("recipe", ANNOTATED, ids=str)
 def test_every_key_of_the_annotated_recipes_says_why(recipe):
     lines = (ROOT / recipe).read_text().splitlines()
