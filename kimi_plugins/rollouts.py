@@ -8,15 +8,15 @@ from kimi_plugins.groups import by_prompt, correctness_by_prompt, verdict
 def record(experiences: list, step: int, tokenizer, *, samples_per_prompt: int, groups: int) -> dict:
     """{"step", "groups": [[prompt id, mean score], …] of all prompts, "samples": the first `groups` of them in full}.
 
-    experiences: OpenRLHF Experiences with advantages. The id is a checksum of prompt and label: the same prompt has
-    the same id in every step.
+    experiences: OpenRLHF Experiences with advantages. The id is a checksum of prompt, label and images: the same
+    prompt has the same id in every step.
     """
     scores = correctness_by_prompt(experiences, samples_per_prompt).mean(dim=-1).tolist()  # [P]
     places = {
         place: (experience, row) for experience in experiences for row, place in enumerate(experience.index)
     }  # place in the rollout order → where it is
     firsts = [places[place] for place in range(0, len(places), samples_per_prompt)]
-    ids = [zlib.crc32(f"{e.prompts[row]}\0{e.labels[row]}".encode(errors="surrogatepass")) for e, row in firsts]
+    ids = [_id(*first) for first in firsts]
     advantages = by_prompt(experiences, samples_per_prompt, _mean_advantages).tolist()  # [P, k]
     samples = []
     for group, (experience, row) in enumerate(firsts[:groups]):
@@ -27,6 +27,12 @@ def record(experiences: list, step: int, tokenizer, *, samples_per_prompt: int, 
         ]
         samples.append({"prompt": experience.prompts[row], "label": experience.labels[row], "responses": responses})
     return {"step": step, "groups": [list(pair) for pair in zip(ids, scores, strict=True)], "samples": samples}
+
+
+def _id(experience, row: int) -> int:
+    images = experience.images[row] if experience.images else None
+    parts = [experience.prompts[row], experience.labels[row], *(images or ())]
+    return zlib.crc32("\0".join(map(str, parts)).encode(errors="surrogatepass"))
 
 
 def _mean_advantages(experience):

@@ -82,3 +82,13 @@ def test_an_empty_response():
     empty = [experience("p:", "", place=n, score=0.0) for n in range(K)]
     [sample] = record(empty, 1, Letters(), samples_per_prompt=K, groups=1)["samples"]
     assert [response["text"] for response in sample["responses"]] == ["", ""]
+
+
+def test_the_same_question_about_another_image_is_another_prompt():
+    ids = []
+    for images in (["a.png"], ["b.png"], ["a.png", "b.png"], [], None):
+        group = [experience("how many?", "1", place=place, score=1.0) for place in range(K)]
+        for one in group:
+            one.images = [images]
+        ids.append(record(group, 1, Letters(), samples_per_prompt=K, groups=0)["groups"][0][0])
+    assert len(set(ids)) == 4 and ids[-1] == ids[-2]

@@ -14,12 +14,12 @@ SYMBOLS = [*"0123456789+=", "\n", CHECK_OK, CHECK_WRONG, ANSWER_OPEN, ANSWER_CLO
 CONTEXT = 256  # tokens
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a symbol; text made of SYMBOLS and the special tokens comes back from decode unchanged."""
-    vocabulary = {token: i for i, token in enumerate([PAD, BOS, EOS, UNK, *SYMBOLS])}
+def build_tokenizer(symbols: list[str] = SYMBOLS) -> PreTrainedTokenizerFast:
+    """One token a symbol; text made of `symbols` and the special tokens comes back from decode unchanged."""
+    vocabulary = {token: i for i, token in enumerate([PAD, BOS, EOS, UNK, *symbols])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
     # Longest first: " check: ok\n" must win over the "\n" in it.
-    alternatives = "|".join(re.escape(symbol) for symbol in sorted(SYMBOLS, key=len, reverse=True))
+    alternatives = "|".join(re.escape(symbol) for symbol in sorted(symbols, key=len, reverse=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(alternatives), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
