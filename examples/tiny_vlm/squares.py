@@ -33,7 +33,7 @@ def count(scene: Scene) -> int:
 
 
 def drawn(scene: Scene, rng: random.Random) -> Image.Image:
-    """64 x 64 pixels: bright squares of all colours and of 6 to 12 pixels on a dark ground, moved about in their cells."""
+    """64 x 64 pixels: bright squares of 6 to 12 pixels on a dark ground, moved about in their cells."""
     image = Image.new("RGB", (SIDE * CELL, SIDE * CELL), tuple(rng.randint(0, 80) for _ in range(3)))
     draw = ImageDraw.Draw(image)
     for row, cells in enumerate(scene):

@@ -7,11 +7,10 @@ Half of the solutions count row by row, half say a number at once; half of the s
 
 import argparse
 import random
-import time
 from pathlib import Path
 
 import torch
-from squares import SYMBOLS, chat, count, drawn, scene, worked, written
+from squares import SYMBOLS, chat, count, drawn, scene, worked
 from tqdm import tqdm
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
 

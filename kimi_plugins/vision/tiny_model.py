@@ -1,4 +1,4 @@
-"""A Qwen3-VL of 1.6 million parameters, which vLLM's CPU engine and the actor both run, with tokenizer and processor."""
+"""A Qwen3-VL of 1.6 million parameters that vLLM's CPU engine and the actor both run, with its processor."""
 
 from pathlib import Path
 
