@@ -10,6 +10,7 @@ import random
 from pathlib import Path
 
 import torch
+from openrlhf.datasets.prompts_dataset import preprocess_data
 from squares import SYMBOLS, chat, count, drawn, scene, worked
 from tqdm import tqdm
 from transformers import AutoProcessor, Qwen3VLForConditionalGeneration
@@ -28,14 +29,10 @@ def batch(processor, rng: random.Random, image: bool) -> dict[str, torch.Tensor]
     prompts, solutions, images = [], [], []
     for _ in range(BATCH):
         one = scene(rng)
-        [message] = chat(one, image)
+        row = {"input": chat(one, image)}
+        prompts.append(preprocess_data(row, apply_chat_template=processor.apply_chat_template)[0])
         if image:
-            message["content"] = [
-                {"type": "image"},
-                {"type": "text", "text": message["content"].removeprefix("<image>")},
-            ]
             images.append([drawn(one, rng)])
-        prompts.append(processor.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
         solutions.append((str(count(one)) if rng.random() < DIRECT_SHARE else worked(one)) + EOS)
     texts = [prompt + solution for prompt, solution in zip(prompts, solutions, strict=True)]
     inputs = processor(text=texts, images=images or None, padding=True, padding_side="right", return_tensors="pt")
