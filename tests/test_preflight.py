@@ -62,6 +62,7 @@ RL = SHARED | {
     "critic.num_gpus_per_node": 8,
     "data.input_key": "input",
     "data.label_key": "label",
+    "data.max_images_per_prompt": 0,
     "data.prompt_dataset": "prompts.jsonl",
     "data.prompt_probs": None,
     "data.prompt_split": "train",
@@ -297,6 +298,16 @@ class TestModels:
             critic__model_name_or_path="/nowhere", algo__advantage__estimator="gae", critic__num_gpus_per_node=1
         )
         assert line.startswith("critic.model_name_or_path: /nowhere")
+
+    def test_images(self, place, monkeypatch):
+        assert "no vision_config" in only(data__max_images_per_prompt=1)
+        (place / "model/config.json").write_text('{"vision_config": {}}')
+        assert "has no processor_config.json or preprocessor" in only(data__max_images_per_prompt=1)
+        (place / "model/preprocessor_config.json").touch()
+        assert found(data__max_images_per_prompt=1) == []
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        assert "torchvision" in only(data__max_images_per_prompt=1)
+        assert found() == []
 
     def test_reference_of_dpo_needs_no_tokenizer(self, place):
         make_model(place / "reference", without=["tokenizer.json"])

@@ -24,6 +24,7 @@ _SHARED = (machine.check_attention, machine.check_builds, outputs.check_resume, 
 MACHINE_CHECKS = {
     "train": (
         models.check_policy_models,
+        models.check_vision,
         data.check_prompts,
         data.check_eval_prompts,
         rewards.check_reward,

@@ -1,5 +1,6 @@
 """Model directories and hub names that would fail, or load without a vocabulary, in a worker."""
 
+import importlib.util
 import json
 import os
 import re
@@ -9,6 +10,8 @@ from pathlib import Path
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 # With none of these transformers builds a tokenizer of one token, and says nothing.
 TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken.json")
+
+IMAGE_PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 
 
 def is_hub_name(name: str) -> bool:
@@ -110,6 +113,33 @@ def check_policy_models(args) -> Iterator[str]:
         yield from _check("critic.model_name_or_path", critic, args, tokenizer=False)
     if not (args.reward.remote_url or args.train.agent_func_path) and args.reward.model_name_or_path:
         yield from _check("reward.model_name_or_path", args.reward.model_name_or_path, args, tokenizer=False)
+
+
+def check_vision(args) -> Iterator[str]:
+    """What a run with images needs beside the weights."""
+    wanted = args.data.max_images_per_prompt
+    if wanted == 0:
+        return
+    if importlib.util.find_spec("torchvision") is None:
+        yield (
+            f"data.max_images_per_prompt: {wanted}, and image processors need torchvision, which is not installed; "
+            "install the version that belongs to your torch"
+        )
+    directory = Path(args.actor.model_name_or_path or "")
+    try:
+        has_vision = "vision_config" in json.loads((directory / "config.json").read_text())
+    except (OSError, ValueError):  # on the hub, or reported already
+        return
+    if not has_vision:
+        yield (
+            f"data.max_images_per_prompt: {wanted}, and {directory}, the policy's model, has no vision_config in its "
+            "config.json; give a vision model, or set it to 0"
+        )
+    elif not any((directory / name).exists() for name in IMAGE_PROCESSORS):
+        yield (
+            f"actor.model_name_or_path: {directory} has no {' or '.join(IMAGE_PROCESSORS)}; save the original model's "
+            "AutoProcessor there"
+        )
 
 
 def check_model(args) -> Iterator[str]:
