@@ -1,0 +1,77 @@
+"""Images and text in one run on the real stack; the model is untrained, so it would write placeholders of images."""
+
+import json
+
+import pytest
+from PIL import Image
+from real_runs import flags
+from transformers import AutoProcessor
+
+from kimi_plugins import run_log
+from kimi_plugins.vision.tiny_model import IMAGE, VIDEO, build_model
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(500)]
+
+START_UP = 180
+BATCH = 16
+
+
+def write_prompts(directory) -> None:
+    """Two batches; every other row has an image, of several sizes. Their labels are digits, as the reward wants."""
+    with (directory / "prompts.jsonl").open("w") as file:
+        for n in range(2 * BATCH):
+            row = {"input": [{"role": "user", "content": f"{n}+{n}="}], "label": str(n % 10), "images": []}
+            if n % 2:
+                path = directory / f"{n}.png"
+                Image.new("RGB", (16 * (1 + n % 4), 48), (8 * n, 255 - 8 * n, 128)).save(path)
+                row["input"][0]["content"] = f"<image>{n % 10}"
+                row["images"] = [str(path)]
+            file.write(json.dumps(row) + "\n")
+
+
+def settings(tmp_path, **changed):
+    return flags(
+        tmp_path,
+        tmp_path / "model",
+        data__apply_chat_template=True,
+        data__image_key="images",
+        data__max_images_per_prompt=1,
+        rollout__max_new_tokens=12,
+        train__num_episodes=3,  # images come again after the weights have changed
+        actor__adam__lr=1e-2,
+        ckpt__disable_ds=None,
+        ckpt__save_steps=1,
+        kimi__length__warm_up_steps=0,
+        kimi__sampling__priority="uniform",
+        kimi__log__groups=BATCH,
+        **changed,
+    )
+
+
+def kinds_of_prompts(record: dict) -> set[bool]:
+    return {IMAGE in sample["prompt"] for sample in record["samples"]}
+
+
+def test_images_and_text_with_resume_partial_rollouts_and_length_reward(tmp_path, start):
+    build_model(tmp_path / "model", [*"0123456789+="], seed=0)
+    write_prompts(tmp_path)
+    run = start(settings(tmp_path), plugins="kimi")
+    run.wait_for(lambda: len(run.steps()) >= 4, START_UP)
+    run.kill()
+
+    resumed = start([*settings(tmp_path, kimi__rollout__segment_tokens=4), "--resume"], plugins="kimi")
+    assert resumed.process.wait(timeout=START_UP) == 0, resumed.tail()
+    steps = resumed.steps()  # those before the checkpoint included
+    assert [step["step"] for step in steps] == [*range(1, len(steps) + 1)] and len(steps) == 6
+    first = next(n for n, step in enumerate(steps) if "kimi/segments_mean" in step)
+    assert first >= 3  # whole rollouts before, and what follows goes on
+    assert steps[first]["kimi/segments_mean"] > 1  # all of one policy: later, some have begun with an older one
+    assert max(step["kimi/logprob_gap_abs"] for step in steps[: first + 1]) < 0.01, steps
+    assert any(step["kimi/length_reward_mean"] for step in steps)
+
+    rollouts = list(run_log.read_rollouts(resumed.checkpoints))
+    assert all(kinds_of_prompts(record) == {True, False} for record in rollouts)
+    texts = [response["text"] for one in rollouts for sample in one["samples"] for response in sample["responses"]]
+    assert len(texts) == 6 * BATCH * 4 and not any(IMAGE in text or VIDEO in text for text in texts)
+    assert AutoProcessor.from_pretrained(tmp_path / "out").image_processor.patch_size == 8
+    assert resumed.orphans() == []
