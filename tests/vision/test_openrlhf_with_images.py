@@ -10,8 +10,8 @@ from openrlhf.models import Actor
 from openrlhf.trainer.ppo_trainer import compute_eval_metrics
 from openrlhf.trainer.ray import vllm_engine
 from openrlhf.utils.agent import SingleTurnAgentExecutor
-from openrlhf.utils.utils import get_tokenizer
-from openrlhf.utils.vlm_utils import media_token_ids
+from openrlhf.utils.utils import get_tokenizer, zero_pad_sequences
+from openrlhf.utils.vlm_utils import media_token_ids, merge_mm_train_inputs
 from PIL import Image
 from transformers import AutoConfig, AutoProcessor, Qwen3VLForConditionalGeneration
 
@@ -64,6 +64,27 @@ def test_the_actors_policy_is_the_softmax_over_all_other_tokens(model_directory,
     assert output.entropy[0, -2:].tolist() == pytest.approx((-policy.exp() * policy).sum(-1).tolist(), abs=1e-4)
     gradients = [parameter.grad for parameter in actor.model.model.visual.parameters()]
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+
+
+def test_images_and_text_in_one_batch_do_not_change_each_other(model_directory, processor):
+    actor = Actor(str(model_directory), attn_implementation="sdpa").float()
+    prompt = processor.apply_chat_template(MESSAGES, add_generation_prompt=True)
+    alone = [
+        processor(text=[prompt + "3<eos>"], images=[Image.new("RGB", (64, 32), "red")], return_tensors="pt"),
+        processor(text=["<user>how many?<assistant>0123<eos>"], return_tensors="pt"),
+        processor(text=[prompt + "12<eos>"], images=[Image.new("RGB", (16, 48), "blue")], return_tensors="pt"),
+    ]
+    images = [{k: one[k] for k in ("pixel_values", "image_grid_thw") if k in one} or None for one in alone]
+
+    def log_probs(tokens, images):
+        mask = tokens != processor.tokenizer.pad_token_id
+        with torch.no_grad():
+            return actor(tokens, mask[:, 1:].long(), mask.long(), **merge_mm_train_inputs([images], "cpu"))
+
+    together = log_probs(zero_pad_sequences([one["input_ids"] for one in alone], "right"), images)
+    for row, one, image in zip(together, alone, images, strict=True):
+        [single] = log_probs(one["input_ids"], [image])
+        assert row[: len(single)].tolist() == pytest.approx(single.tolist(), abs=1e-4)
 
 
 @pytest.fixture
