@@ -2,7 +2,7 @@
 
 Median of the seeds, and their range.
 
-pip install --no-deps -r requirements/examples.txt && python benchmarks/plot_ablations.py
+python benchmarks/plot_ablations.py
 """
 
 import argparse
