@@ -61,10 +61,11 @@ def _without_code(text):
 def test_every_row_is_in_the_summary(tmp_path):
     data = [*rows(), "{broken\n", row("q", "1", "1", None), row("", "1", "1", True), row("q", ["1"], "1", True)]
     data += [row("q", "1", "x" * 400, False), row("q", "1", "", False), row("question 1?", "11", "11", True), "[1]\n"]
-    assert command(tmp_path, "--injected", "0", data=data) == 0
+    assert command(tmp_path, "--injected", "0.5", data=data) == 0
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert summary["rows"] == 68 and summary["cases"] == sum(summary["origin"].values())
-    assert summary["origin"]["sample"] + sum(summary["dropped"].values()) == summary["rows"]
+    used = summary["origin"]["sample"] + summary["origin"]["sample, injected"]
+    assert used + sum(summary["dropped"].values()) == summary["rows"]
     assert summary["dropped"]["unreadable"] == 2 and "row 61" in summary["unreadable"][0]
     for reason in (
         "not graded: correct is neither true nor false",
@@ -99,7 +100,7 @@ PAIRS = [
 def test_injections_are_wrong_and_as_many_as_asked():
     samples = [Sample(Case(f"q{n}", str(n), str(n + 1)), False) for n in range(400)]
     kept, _ = balanced(samples, injected=0.25, seed=2)
-    injected = [found for found in kept if found.origin == "injected"]
+    injected = [found for found in kept if found.origin.endswith("injected")]
     assert 60 <= len(injected) <= 140 and not any(found.correct for found in injected)
     assert not any(found.case.answer == found.case.reference for found in injected)
     assert "no answer" in reasoning(injected[0])

@@ -144,7 +144,7 @@ def _same(a: str, b: str) -> bool:
 
 def _injected(found: Sample, rng: random.Random) -> Sample:
     answer = rng.choice(INJECTIONS).format(wrong=found.case.answer)
-    return Sample(found.case._replace(answer=answer), False, None, "injected")
+    return Sample(found.case._replace(answer=answer), False, None, f"{found.origin}, injected")
 
 
 def reasoning(found: Sample) -> str:
@@ -153,7 +153,7 @@ def reasoning(found: Sample) -> str:
         return found.reasoning
     case = found.case
     start = f"The reference answer is {case.reference}. The final answer is {case.answer}."
-    if found.origin == "injected":
+    if found.origin.endswith("injected"):
         return f"{start} What it says about being correct is no answer, and its value is another one."
     return f"{start} {'They say the same.' if found.correct else 'They differ.'}"
 
