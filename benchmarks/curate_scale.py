@@ -6,6 +6,9 @@ A row is a question of 20 to 60 words of 20,000 with a number. One row in twenty
 an earlier one of 40 words or more with a word changed (Jaccard similarity of trigrams 0.86 to 0.91). Memory is the
 proportional set size of the command and all its processes, looked at every 0.5 s; from two sizes follows what a row
 adds. Speed is by the clock and by CPU time, which other work on the machine does not change much.
+
+The removal of duplicates is the only stage that holds something of every row, so its index is also filled with made
+keys of --keys rows, one in twenty a copy of another's, and its peak resident set is what the kernel says.
 """
 
 import argparse
@@ -16,10 +19,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from array import array
+from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import psutil
 from common import RESULTS, machine, progress, write_json
+
+from kimi_plugins.prompts.duplicates import BANDS, PERMUTATIONS, Index, Keys
 
 STAGES = "dedup,decontaminate,exclude,tag,balance"
 EVALS = 5000
@@ -27,9 +35,10 @@ EVALS = 5000
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[250_000, 1_000_000])
+    parser.add_argument("--rows", type=int, nargs="*", default=[250_000, 1_000_000])
     parser.add_argument("--stages", default=STAGES)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--keys", type=int, default=10_000_000, help="0: without")
     parser.add_argument("--dir", type=Path, default=None, help="for the files, some 4 GB a million rows")
     parser.add_argument("--out", type=Path, default=RESULTS / "curate_scale.json")
     args = parser.parse_args()
@@ -43,6 +52,10 @@ def main() -> int:
         added = (large["peak_mib"] - small["peak_mib"]) * 2**20 / (large["rows"] - small["rows"])
         result["bytes_a_row"] = round(added, 1)
         result["extrapolated_mib_of_10_M_rows"] = round(large["peak_mib"] + added * (1e7 - large["rows"]) / 2**20)
+    if args.keys:
+        with tempfile.TemporaryDirectory(dir=args.dir) as name, get_context("spawn").Pool(1) as pool:
+            result["index"] = pool.apply(index_of_keys, (Path(name), args.keys))
+        progress(json.dumps(result["index"]))
     result["machine"]["load_average_at_the_end"] = machine()["load_average"]
     write_json(args.out, result)
     return 0
@@ -110,6 +123,48 @@ def measure(directory: Path, rows: int, stages: str, processes: int) -> dict:
             for one in report["stages"]
         },
         "disk_mib": round(sum(path.stat().st_size for path in (directory / "out").rglob("*")) / 2**20),
+    }
+
+
+def index_of_keys(directory: Path, rows: int) -> dict:
+    """Runs in a process of its own."""
+    generator, step = np.random.default_rng(1), 100_000
+    planted = 0
+
+    def chunks():
+        nonlocal planted
+        for start in range(0, rows, step):
+            size = min(step, rows - start)
+            exact = generator.integers(1 << 63, size=size, dtype=np.uint64)
+            bands = generator.integers(1 << 32, size=(BANDS, size), dtype=np.uint32)
+            signature = generator.integers(256, size=(size, PERMUTATIONS), dtype=np.uint8)
+            copies = generator.choice(np.arange(size // 2, size), size // 20, replace=False)
+            sources = generator.integers(size // 2, size=len(copies))
+            bands[:, copies], signature[copies] = bands[:, sources], signature[sources]
+            planted += len(copies)
+            yield Keys(exact, exact, bands, signature)
+
+    def peak() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    before, began, used = peak(), time.monotonic(), time.process_time()
+    starts = array("q", bytes(8 * rows))  # as repeats.removed() keeps them beside the index
+    with Index(directory / "index") as index:
+        index.fill(chunks())
+        disk = sum(path.stat().st_size for path in index.directory.iterdir())
+        filled = time.process_time()
+        found = sum(twin is not None for twin in index.twins(0.8))
+    return {
+        "rows": len(starts),
+        "peak_mib": round(peak()),
+        "peak_mib_before": round(before),
+        "bytes_a_row": round((peak() - before) * 2**20 / rows, 1),
+        "disk_bytes_a_row": round(disk / rows, 1),
+        "seconds": round(time.monotonic() - began, 1),
+        "cpu_seconds_to_find_twins": round(time.process_time() - filled, 1),
+        "cpu_seconds_to_fill": round(filled - used, 1),
+        "planted": planted,
+        "found": found,
     }
 
 
