@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kimi_plugins.prompts.curate import add_curate
 from kimi_plugins.prompts.warm_up_command import add_warm_up
+from kimi_plugins.long2short import cli as long2short
 from kimi_plugins.rewards.grade_code import add_grade_code
 from kimi_plugins.rewards.grade_math import add_grade_math
 from kimi_plugins.rewards.judge.make_data import add_judge_data
@@ -47,6 +48,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     simulate.add_command(commands)
     add_warm_up(commands)
     add_curate(commands)
+    long2short.add_commands(commands)
 
     grade = commands.add_parser("grade", help="grade a file of responses", description="Grade a file of responses.")
     kinds = grade.add_subparsers(metavar="KIND", required=True)
