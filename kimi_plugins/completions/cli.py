@@ -10,14 +10,21 @@ from kimi_plugins.completions.types import Sampling
 
 
 def add_engine_arguments(
-    parser: argparse.ArgumentParser, *, max_new_tokens: int, temperature: float, n: int, required: bool = True
+    parser: argparse.ArgumentParser,
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    n: int,
+    required: bool = True,
+    model: bool = True,
 ) -> None:
     """Add --model and the rest, with the command's own defaults.
 
-    required: whether the command can do nothing without a model.
+    required: whether the command can do nothing without a model. model: whether there is that flag.
     """
     group = parser.add_argument_group("sampling", "from vLLM engines, as a run has them")
-    group.add_argument("--model", required=required, help="directory of the model, or its name on the hub")
+    if model:
+        group.add_argument("--model", required=required, help="directory of the model, or its name on the hub")
     group.add_argument("--engines", type=int, default=1, help="vLLM engines; default: 1")
     group.add_argument("--tensor-parallel-size", type=int, default=1, help="GPUs of each engine; default: 1")
     group.add_argument(
@@ -38,9 +45,12 @@ def add_engine_arguments(
     group.add_argument("--seed", type=int, default=0, help="of the sampling; default: 0")
 
 
-def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the file of prompts with their answers, and the names of its columns."""
-    parser.add_argument("data", type=Path, metavar="DATA", help="prompts with answers: JSONL, Parquet, CSV or Arrow")
+def add_prompt_arguments(parser: argparse.ArgumentParser, *, flag: str | None = None) -> None:
+    """Add the file of prompts with their answers, and the names of its columns; flag: of the file, if it needs one."""
+    name, required = (flag, {"required": True}) if flag else ("data", {})
+    parser.add_argument(
+        name, type=Path, metavar="DATA", help="prompts with answers: JSONL, Parquet, CSV or Arrow", **required
+    )
     parser.add_argument("--input-key", default="input", help="column of the prompts, text or messages; default: input")
     parser.add_argument("--label-key", default="label", help="column of the right answers; default: label")
     parser.add_argument("--image-key", default="images", help="column of paths of images; default: images")

@@ -1,0 +1,144 @@
+"""`openrlhf kimi frontier`: pass@1 over mean tokens of several models on the same prompts, with intervals."""
+
+import argparse
+import copy
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kimi_plugins.completions.grading import Graded
+from kimi_plugins.files import replacing
+from kimi_plugins.long2short import samples
+from kimi_plugins.long2short.balance import Point, on_front
+from kimi_plugins.long2short.data_sets import math_pool
+
+RESAMPLES = 2000
+LEVEL = 95  # per cent of the intervals
+
+
+@dataclass
+class Scores:
+    """Of one model, by prompt, each [P]; NaN where nothing was graded."""
+
+    name: str
+    model: str
+    right: np.ndarray  # share of right responses
+    tokens: np.ndarray  # mean of a response
+    cut: float  # share of responses cut by length
+    failed: int  # grades
+
+
+def scores(name: str, model: str, answers: Iterable[list[Graded]]) -> Scores:
+    right, tokens, cut, total, failed = [], [], 0, 0, 0
+    for group in answers:
+        graded = [answer.right for answer in group if answer.verdict.correct is not None]
+        right.append(np.mean(graded) if graded else np.nan)
+        tokens.append(np.mean([answer.completion.tokens for answer in group]) if group else np.nan)
+        cut += sum(answer.completion.finish != "stop" for answer in group)
+        failed += len(group) - len(graded)
+        total += len(group)
+    return Scores(name, model, np.array(right), np.array(tokens), cut / max(total, 1), failed)
+
+
+def summarize(models: list[Scores], seed: int) -> list[dict]:
+    """A row for each model: pass@1 and tokens with intervals, and its differences to the first model.
+
+    Intervals are those of a bootstrap over prompts, with the same resamples for all models, so that differences are
+    between answers to the same prompts.
+    """
+    count = len(models[0].right)
+    chosen = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))  # [R, P]
+    means = [tuple(np.nanmean(values[chosen], axis=1) for values in (m.right, m.tokens)) for m in models]  # [R] each
+    points = [Point(m.name, float(np.nanmean(m.right)), float(np.nanmean(m.tokens))) for m in models]
+    rows = []
+    for model, point, front, (right, tokens) in zip(models, points, on_front(points), means, strict=True):
+        first, (first_right, first_tokens) = points[0], means[0]
+        rows.append(
+            {
+                "name": model.name,
+                "model": model.model,
+                "pass_at_1": point.accuracy,
+                "pass_at_1_interval": _interval(right),
+                "tokens": point.tokens,
+                "tokens_interval": _interval(tokens),
+                "pareto_front": front,
+                "points_over_first": 100 * (point.accuracy - first.accuracy),
+                "points_over_first_interval": _interval(100 * (right - first_right)),
+                "tokens_over_first": point.tokens / first.tokens,
+                "tokens_over_first_interval": _interval(tokens / first_tokens),
+                "cut_share": model.cut,
+                "grades_failed": model.failed,
+                "prompts_left_out": int(np.isnan(model.right).sum()),
+            }
+        )
+    return rows
+
+
+def _interval(resampled: np.ndarray) -> list[float]:
+    low = (100 - LEVEL) / 2
+    return [float(value) for value in np.percentile(resampled, [low, 100 - low])]
+
+
+def table(rows: list[dict]) -> str:
+    width = max(len("model"), *(len(row["name"]) for row in rows))
+    lines = [f"{'model':<{width}}  {'pass@1':>7} {'95 %':>15}  {'tokens':>8} {'95 %':>19}  front  to the first"]
+    for row in rows:
+        accuracy = "{:.1%} – {:.1%}".format(*row["pass_at_1_interval"])
+        tokens = "{:.1f} – {:.1f}".format(*row["tokens_interval"])
+        lines.append(
+            f"{row['name']:<{width}}  {row['pass_at_1']:>7.1%} {accuracy:>15}  {row['tokens']:>8.1f} {tokens:>19}  "
+            f"{'yes' if row['pareto_front'] else '':<5}  {row['points_over_first']:+.1f} points, "
+            f"{row['tokens_over_first']:.0%} of the tokens"
+        )
+    return "\n".join(lines)
+
+
+def named(models: list[str]) -> list[tuple[str, str]]:
+    """(name, model) of what is given as NAME=MODEL or MODEL, whose name is then its last part."""
+    pairs = []
+    for text in models:
+        name, separator, model = text.partition("=")
+        pairs.append((name, model) if separator else (Path(text).name or text, text))
+    names = [name for name, _ in pairs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two models are called {twice[0]}; give them names, as long={pairs[0][1]}")
+    if any(not name or "/" in name for name in names):
+        raise ValueError(f"{models}: a name before = must not be empty nor have a / in it")
+    return pairs
+
+
+def run(args: argparse.Namespace) -> None:
+    """Sample and grade every model, then write frontier.json, frontier.png and frontier.html into args.out."""
+    from tqdm import tqdm
+
+    from kimi_plugins.long2short import charts
+
+    models = named(args.models)
+    charts.check_matplotlib()  # before hours of sampling
+    args.out.mkdir(parents=True, exist_ok=True)
+    found = []
+    with math_pool(args.answer_pattern) as pool:
+        for name, model in models:
+            own = copy.copy(args)
+            own.model = model
+
+            def show(prompts: Iterable, total: int, name: str = name) -> Iterator:
+                return tqdm(prompts, total=total, unit="prompt", desc=name, disable=None)
+
+            graded = samples.graded_samples(own, args.out / f"{name}.completions.jsonl", pool, show)
+            found.append(scores(name, model, (answers for _, answers in graded)))
+    write(summarize(found, args.seed), args.out, n=args.n, temperature=args.temperature, prompts=len(found[0].right))
+
+
+def write(rows: list[dict], out: Path, **settings) -> None:
+    from kimi_plugins.long2short import charts
+
+    with replacing(out / "frontier.json") as partial:
+        partial.write_text(json.dumps(settings | {"models": rows}, indent=2) + "\n")
+    charts.write_png(out / "frontier.png", rows)
+    charts.write_html(out / "frontier.html", rows)
+    print(f"{table(rows)}\n{out / 'frontier.json'}, {out / 'frontier.png'}, {out / 'frontier.html'}")
