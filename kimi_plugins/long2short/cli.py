@@ -47,7 +47,8 @@ def _add_shortest(commands) -> None:
         help="shortest rejection sampling: rows for `openrlhf sft` (§2.4)",
         description="Sample n responses to each prompt, grade their answers, and write the shortest right one as a "
         "row for `openrlhf sft` (--data.input_key input --data.output_key output). The responses are kept and "
-        "shared with `openrlhf kimi pairs`; an interrupted command goes on where it stood. OUT appears when it is whole.",
+        "shared with `openrlhf kimi pairs`. An interrupted command goes on where it stood; OUT appears when it is "
+        "whole.",
     )
     _add_sampling(parser)
     add = parser.add_argument
