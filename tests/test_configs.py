@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow  # each dry run is a process of its own
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("configs/*.yaml"), *ROOT.glob("examples/*/*.yaml")])
-ANNOTATED = [Path("configs/k15_7b_8gpu.yaml"), Path("configs/k15_vl_8gpu.yaml")]
+TEXT, VISION, LONG2SHORT = (Path(f"configs/{name}.yaml") for name in ("k15_7b_8gpu", "k15_vl_8gpu", "long2short_rl"))
+ANNOTATED = [TEXT, VISION]
 
 
 def trainer_of(recipe):
@@ -76,12 +77,29 @@ def test_the_annotated_recipes_set_what_the_policy_needs(path):
 
 
 def test_the_vision_recipe_sets_what_images_need():
-    recipe = settings(ANNOTATED[1])
+    recipe = settings(VISION)
     assert int(recipe["data.max_images_per_prompt"]) >= 1 and recipe["data.apply_chat_template"] == "true"
     assert recipe["ds.packing_samples"] == "false" and recipe["kimi.sampling.together_key"] == "pair"
     # A prompt of the most images that vision-prepare makes fits.
     tokens = int(recipe["data.max_images_per_prompt"]) * 1280 + int(recipe["rollout.max_new_tokens"])
     assert tokens < int(recipe["data.max_len"])
+
+
+def test_the_second_phase_of_long2short_is_the_first_with_shorter_rollouts():
+    first, second = settings(TEXT), settings(LONG2SHORT)
+    assert int(second["kimi.length.warm_up_steps"]) == 0 and float(second["kimi.length.weight"]) > 0
+    assert int(second["rollout.max_new_tokens"]) <= int(first["rollout.max_new_tokens"]) / 4
+    assert second["eval.steps"] == second["ckpt.save_steps"] and second["ckpt.save_hf"] == "true"
+    changed = {key for key in second if second[key] != first[key]}
+    assert changed <= {
+        "kimi.length.warm_up_steps",
+        "actor.model_name_or_path",
+        "data.max_len",
+        "rollout.max_new_tokens",
+        "ckpt.path",
+        "ckpt.output_dir",
+        "ckpt.save_steps",
+    }
 
 
 @pytest.mark.parametrize("recipe", ANNOTATED, ids=str)

@@ -1,7 +1,7 @@
 """A long thinker's additions, a short one's, and prompts to sample from.
 
 Both work column by column as the quickstart's (kimi_plugins/quickstart/arithmetic.py). The long thinker then goes over
-all columns again, and perhaps again, before it answers; the short one mostly answers at once.
+all columns again, up to three times, before it answers; the short one mostly answers at once.
 """
 
 import json
@@ -20,7 +20,7 @@ from kimi_plugins.quickstart.arithmetic import (
     prompt,
 )
 
-AGAIN = 0.5  # chance that the long thinker goes over the columns once more, and then again
+PASSES = (1, 2, 3, 4)  # of the long thinker over the columns, as likely each
 AT_ONCE = 0.6  # share of the short one's answers that have no working
 
 WARM_UP, SAMPLED, TRAIN, VALID, HELD_OUT = 4000, 256, 768, 100, 200  # problems
@@ -43,10 +43,7 @@ def answer(a: int, b: int) -> str:
 
 
 def long(a: int, b: int, rng: random.Random) -> str:
-    passes = [worked(a, b, rng)]
-    while rng.random() < AGAIN:
-        passes.append(worked(a, b, rng))
-    return "".join(passes) + answer(a, b)
+    return "".join(worked(a, b, rng) for _ in range(rng.choice(PASSES))) + answer(a, b)
 
 
 def short(a: int, b: int, rng: random.Random) -> str:
