@@ -47,12 +47,17 @@ def summarize(models: list[Scores], seed: int) -> list[dict]:
     """A row for each model: pass@1 and tokens with intervals, and its differences to the first model.
 
     Intervals are those of a bootstrap over prompts, with the same resamples for all models, so that differences are
-    between answers to the same prompts.
+    between answers to the same prompts. A prompt without a grade for one model is left out for all.
+
+    Raises:
+        ValueError: no prompt has a grade for every model.
     """
-    count = len(models[0].right)
-    chosen = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))  # [R, P]
-    means = [tuple(np.nanmean(values[chosen], axis=1) for values in (m.right, m.tokens)) for m in models]  # [R] each
-    points = [Point(m.name, float(np.nanmean(m.right)), float(np.nanmean(m.tokens))) for m in models]
+    known = np.flatnonzero(~np.any([np.isnan(model.right) for model in models], axis=0))
+    if not len(known):
+        raise ValueError("no prompt has a graded response of every model; see --max-len and --answer-pattern")
+    chosen = known[np.random.default_rng(seed).integers(len(known), size=(RESAMPLES, len(known)))]  # [R, P]
+    means = [tuple(values[chosen].mean(axis=1) for values in (m.right, m.tokens)) for m in models]  # [R] each
+    points = [Point(m.name, float(m.right[known].mean()), float(m.tokens[known].mean())) for m in models]
     rows = []
     for model, point, front, (right, tokens) in zip(models, points, on_front(points), means, strict=True):
         first, (first_right, first_tokens) = points[0], means[0]
@@ -71,7 +76,7 @@ def summarize(models: list[Scores], seed: int) -> list[dict]:
                 "tokens_over_first_interval": _interval(tokens / first_tokens),
                 "cut_share": model.cut,
                 "grades_failed": model.failed,
-                "prompts_left_out": int(np.isnan(model.right).sum()),
+                "prompts_left_out": len(model.right) - len(known),
             }
         )
     return rows

@@ -31,7 +31,7 @@ def shortest(answers: list[Graded], *, ties: str, min_tokens: int, rng: random.R
     """
     right = [answer.completion for answer in answers if answer.right and answer.completion.tokens >= min_tokens]
     least = min((completion.tokens for completion in right), default=0)
-    tied = list({c.text: c for c in reversed(right) if c.tokens == least}.values())[::-1]
+    tied = list({c.text: c for c in right if c.tokens == least}.values())
     if ties == "random" and tied:
         return [rng.choice(tied)]
     return tied if ties == "all" else tied[:1]

@@ -241,11 +241,15 @@ def test_intervals_hold_what_the_formula_says_and_differences_are_paired():
     assert frontier.summarize([long, half], seed=0)[0] == first
 
 
-def test_prompts_without_a_grade_are_left_out_and_counted():
+def test_prompts_without_a_grade_are_left_out_for_all_models_and_counted():
     answers = [*made([1, 0], [4, 6]), [], [Graded(Completion("x", 9, "length"), Verdict(None, "died"))]]
-    [row] = frontier.summarize([frontier.scores("m", "m", answers)], seed=0)
+    whole = made([1, 1, 1, 1], [1, 3, 50, 50])
+    row, other = frontier.summarize([frontier.scores("m", "m", answers), frontier.scores("n", "n", whole)], seed=0)
+    assert (other["pass_at_1"], other["tokens"], other["prompts_left_out"]) == (1, 2, 2)
     assert row["pass_at_1"] == 0.5 and row["grades_failed"] == 1 and row["prompts_left_out"] == 2
-    assert row["cut_share"] == pytest.approx(1 / 3) and row["tokens"] == pytest.approx(19 / 3)
+    assert row["cut_share"] == pytest.approx(1 / 3) and row["tokens"] == 5
+    with pytest.raises(ValueError, match="no prompt has a graded response of every model"):
+        frontier.summarize([frontier.scores("m", "m", [[]])], seed=0)
 
 
 def test_the_frontier_of_two_models(run, data, model, tmp_path):
