@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from kimi_plugins.long2short import cli as long2short
 from kimi_plugins.prompts.curate import add_curate
 from kimi_plugins.prompts.warm_up_command import add_warm_up
-from kimi_plugins.long2short import cli as long2short
 from kimi_plugins.rewards.grade_code import add_grade_code
 from kimi_plugins.rewards.grade_math import add_grade_math
 from kimi_plugins.rewards.judge.make_data import add_judge_data
