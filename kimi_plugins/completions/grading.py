@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import NamedTuple, TypeVar
 
 from kimi_plugins.completions.types import Completion
@@ -45,3 +46,12 @@ def graded(answered: Iterable[tuple[T, str, list[Completion]]], pool) -> Iterato
         verdicts.append(verdict)
         yield from whole()
     yield from whole()
+
+
+def math_pool(answer_pattern: str | None):
+    """Grader processes with the default settings."""
+    from kimi_plugins.options import MathGrader
+    from kimi_plugins.rewards.workers import Pool
+
+    settings = asdict(MathGrader(answer_pattern=answer_pattern))
+    return Pool(pattern=settings.pop("answer_pattern"), **settings)

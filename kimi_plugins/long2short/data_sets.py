@@ -4,14 +4,15 @@ import argparse
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import fmean
 
-from kimi_plugins.completions.grading import Graded
+from kimi_plugins.completions import samples
+from kimi_plugins.completions.grading import Graded, math_pool
 from kimi_plugins.completions.prompts import Prompt
 from kimi_plugins.files import replacing
-from kimi_plugins.long2short import samples, selection
+from kimi_plugins.long2short import selection
 
 
 def shortest_rows(
@@ -136,33 +137,17 @@ def write(
 
 def run(args: argparse.Namespace, rows_of: Callable[..., list[dict]], **selecting) -> None:
     """The command; rows_of: shortest_rows or pair_rows, selecting: its options."""
-    from tqdm import tqdm
-
     from kimi_plugins.completions.engines import eos_token
 
     file = args.completions or args.out.parent / "completions.jsonl"
     args.out.parent.mkdir(parents=True, exist_ok=True)
 
-    def show(prompts: Iterable, total: int) -> Iterator:
-        return tqdm(prompts, total=total, unit="prompt", disable=None)
-
     with math_pool(args.answer_pattern) as pool:
         end = eos_token(args.model)
         summary = write(
-            samples.graded_samples(args, file, pool, show),
+            samples.graded_samples(args, file, pool),
             args.out,
             lambda prompt, answers: rows_of(prompt, answers, chat=args.apply_chat_template, end=end, **selecting),
             min_tokens=args.min_tokens,
         )
     print(f"{summary}\n{args.out}; the responses are in {file}")
-
-
-def math_pool(answer_pattern: str | None):
-    """Grader processes with the default settings."""
-    from dataclasses import asdict
-
-    from kimi_plugins.options import MathGrader
-    from kimi_plugins.rewards.workers import Pool
-
-    settings = asdict(MathGrader(answer_pattern=answer_pattern))
-    return Pool(pattern=settings.pop("answer_pattern"), **settings)

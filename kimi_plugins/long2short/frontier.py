@@ -3,17 +3,16 @@
 import argparse
 import copy
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from kimi_plugins.completions.grading import Graded
+from kimi_plugins.completions.grading import Graded, math_pool
+from kimi_plugins.completions.samples import graded_samples
 from kimi_plugins.files import replacing
-from kimi_plugins.long2short import samples
 from kimi_plugins.long2short.balance import Point, on_front
-from kimi_plugins.long2short.data_sets import math_pool
 
 RESAMPLES = 2000
 LEVEL = 95  # per cent of the intervals
@@ -118,8 +117,6 @@ def named(models: list[str]) -> list[tuple[str, str]]:
 
 def run(args: argparse.Namespace) -> None:
     """Sample and grade every model, then write frontier.json, frontier.png and frontier.html into args.out."""
-    from tqdm import tqdm
-
     from kimi_plugins.long2short import charts
 
     models = named(args.models)
@@ -130,11 +127,7 @@ def run(args: argparse.Namespace) -> None:
         for name, model in models:
             own = copy.copy(args)
             own.model = model
-
-            def show(prompts: Iterable, total: int, name: str = name) -> Iterator:
-                return tqdm(prompts, total=total, unit="prompt", desc=name, disable=None)
-
-            graded = samples.graded_samples(own, args.out / f"{name}.completions.jsonl", pool, show)
+            graded = graded_samples(own, args.out / f"{name}.completions.jsonl", pool, title=name)
             found.append(scores(name, model, (answers for _, answers in graded)))
     write(summarize(found, args.seed), args.out, n=args.n, temperature=args.temperature, prompts=len(found[0].right))
 

@@ -12,7 +12,7 @@ import yaml
 
 from kimi_plugins.completions.grading import Graded
 from kimi_plugins.completions.prompts import Prompt
-from kimi_plugins.completions.types import Request
+from kimi_plugins.completions.samples import Asked, as_asked, messages, response
 
 QUESTION = "{question}"  # in a template; str.format would trip over LaTeX's braces
 SHINGLE = 3  # words
@@ -44,20 +44,18 @@ def read_templates(path: Path) -> dict[str, str]:
     return templates
 
 
-def requests(
-    prompts: Iterable[Prompt], templates: dict[str, str], chat: bool
-) -> Iterator[tuple[Prompt, str, Request]]:
-    """(prompt, name of the template, request) for every prompt and template; chat: texts become a user's message."""
+def ask(prompts: Iterable[Prompt], templates: dict[str, str], chat: bool) -> Iterator[Asked]:
+    """((prompt, name of the template), its answer, request) for every prompt and template; chat: see as_asked."""
     for prompt in prompts:
         for name, template in templates.items():
-            asked = _asked(prompt.request.prompt, template, chat)
-            yield prompt, name, prompt.request._replace(key=f"{prompt.request.key}:{name}", prompt=asked)
+            filled = _filled(template, prompt.request.prompt)
+            request = prompt.request._replace(key=f"{prompt.request.key}:{name}", prompt=filled)
+            yield (prompt, name), prompt.answer, as_asked(request, chat)
 
 
-def _asked(prompt: str | list[dict], template: str, chat: bool) -> str | list[dict]:
+def _filled(template: str, prompt: str | list[dict]) -> str | list[dict]:
     if isinstance(prompt, str):
-        text = template.replace(QUESTION, prompt)
-        return [{"role": "user", "content": text}] if chat else text
+        return template.replace(QUESTION, prompt)
     *before, last = prompt
     return [*before, last | {"content": template.replace(QUESTION, last["content"])}]
 
@@ -99,14 +97,20 @@ def _shingles(text: str) -> set[tuple[str, ...]]:
 
 
 def write(
-    graded: Iterator[tuple[tuple[Prompt, str], list[Graded]]], accepted, rejected, *, end: str, selection: dict
+    graded: Iterator[tuple[tuple[Prompt, str], list[Graded]]],
+    accepted,
+    rejected,
+    *,
+    chat: bool,
+    end: str,
+    selection: dict,
 ) -> Counter:
     """Write an SFT row for every response that is selected, and a row with a reason for every prompt without one.
 
     Args:
         graded: ((prompt, template), its responses), the templates of a prompt one after the other.
         accepted, rejected: open files, JSON lines.
-        end: what a response ends in, the model's end-of-text token or nothing.
+        chat, end: see completions.samples.response.
         selection: arguments of select.
 
     Returns:
@@ -121,8 +125,10 @@ def write(
             if answer.right
         ]
         chosen = select(right, **selection)
+        asked = as_asked(prompt.request, chat).prompt
         for candidate in chosen:
-            row = {"input": prompt.request.prompt, "output": candidate.text + end, "label": prompt.answer}
+            output = response(candidate.text, chat=messages(asked, chat), end=end)
+            row = {"input": asked, "output": output, "label": prompt.answer}
             row |= {"template": candidate.template, "tokens": candidate.tokens}
             row |= {"images": prompt.request.images} if prompt.request.images else {}
             accepted.write(json.dumps(row) + "\n")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 from kimi_plugins.completions import cli
@@ -43,54 +44,28 @@ def add_warm_up(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
-    from kimi_plugins import options
     from kimi_plugins.completions.engines import eos_token
-    from kimi_plugins.completions.grading import graded
-    from kimi_plugins.completions.resume import resumed
+    from kimi_plugins.completions.grading import math_pool
+    from kimi_plugins.completions.samples import graded_samples
     from kimi_plugins.files import replacing
     from kimi_plugins.prompts import warm_up
-    from kimi_plugins.rewards.workers import Pool
 
     templates = {"as_is": warm_up.QUESTION} if args.as_is else warm_up.read_templates(args.templates)
-    chat, sampling = args.apply_chat_template, cli.sampling(args)
-    count, messages = 0, False
-    for prompt in cli.prompts(args):  # everything is checked before an engine starts
-        count += 1
-        messages = messages or not isinstance(prompt.request.prompt, str)
-    images = max(len(prompt.request.images) for prompt in cli.prompts(args))
-    grader = options.MathGrader(answer_pattern=args.answer_pattern)
     args.out.mkdir(parents=True, exist_ok=True)
-    settings = cli.settings(args) | {"templates": templates, "chat": chat}
     with (
-        Pool(
-            grader.slots, timeout=grader.timeout, memory_mib=grader.memory_mib, pattern=grader.answer_pattern
-        ) as pool,
-        cli.engines(args, images=images) as engines,
+        math_pool(args.answer_pattern) as pool,
         replacing(args.out / "warm_up.jsonl") as rows,
         replacing(args.out / "rejects.jsonl") as rejects,
         rows.open("w") as accepted,
         rejects.open("w") as rejected,
     ):
-        answered = resumed(
-            args.out / "completions.jsonl",
-            (request for _, _, request in warm_up.requests(cli.prompts(args), templates, chat)),
-            settings,
-            lambda requests: engines.complete(requests, sampling),
-        )
-        shown = tqdm(answered, total=count * len(templates), unit="prompt", disable=None)
-        named = (
-            ((prompt, name), prompt.answer, completions)
-            for (prompt, name, _), (_, completions) in zip(
-                warm_up.requests(cli.prompts(args), templates, chat), shown, strict=True
-            )
-        )
+        ask = partial(warm_up.ask, templates=templates, chat=args.apply_chat_template)
         counts = warm_up.write(
-            graded(named, pool),
+            graded_samples(args, args.out / "completions.jsonl", pool, ask, templates=templates),
             accepted,
             rejected,
-            end="" if chat or messages else eos_token(args.model),
+            chat=args.apply_chat_template,
+            end=eos_token(args.model),
             selection={
                 "keep": args.keep,
                 "min_tokens": args.min_tokens,
@@ -104,8 +79,9 @@ def run(args: argparse.Namespace) -> None:
         f"({counts['failed']} grades failed); {counts['rows']} rows of {counts['kept']} prompts in "
         f"{args.out / 'warm_up.jsonl'}, the reasons of the others in {args.out / 'rejects.jsonl'}"
     )
-    template = " --data.apply_chat_template" if chat or messages else ' --data.input_template "{}"'
+    template = "--data.apply_chat_template" if args.apply_chat_template else '--data.input_template "{}"'
     print(
-        f"Train on them: openrlhf sft --model.model_name_or_path {args.model} --data.dataset "
-        f"{args.out / 'warm_up.jsonl'} --data.input_key input --data.output_key output{template} --ckpt.output_dir DIR"
+        f"Train on them: openrlhf sft --model.model_name_or_path {args.model} "
+        f"--data.dataset {args.out / 'warm_up.jsonl'} --data.input_key input --data.output_key output {template} "
+        "--ckpt.output_dir DIR"
     )

@@ -32,7 +32,8 @@ def test_every_prompt_is_asked_with_every_template():
     templates = warm_up.read_templates(TEMPLATES)
     assert list(templates) == ["planning", "evaluation", "reflection", "exploration"]
     chat = prompt("2", [{"role": "system", "content": "s"}, {"role": "user", "content": r"$\frac{1}{2}$?"}])
-    asked = list(warm_up.requests([prompt("1"), chat], templates, chat=True))
+    asked = list(warm_up.ask([prompt("1"), chat], templates, chat=True))
+    assert [(item[0].request.key, answer) for item, answer, _ in asked] == [("1", "2")] * 4 + [("2", "2")] * 4
     assert [request.key for _, _, request in asked] == [f"{n}:{name}" for n in (1, 2) for name in templates]
     assert asked[0][2].prompt == [{"role": "user", "content": templates["planning"].replace("{question}", "1+1=")}]
     assert asked[4][2].prompt[0] == {"role": "system", "content": "s"}
@@ -83,7 +84,7 @@ def test_rows_reasons_and_counts():
         ((image, "a"), [answer("seen", tokens=1)]),
     ]
     accepted, rejected = io.StringIO(), io.StringIO()
-    counts = warm_up.write(iter(graded), accepted, rejected, end="<eos>", selection=SELECTION)
+    counts = warm_up.write(iter(graded), accepted, rejected, chat=False, end="<eos>", selection=SELECTION)
     rows = [json.loads(line) for line in accepted.getvalue().splitlines()]
     assert [(row["input"], row["output"], row["template"]) for row in rows] == [
         ("1+1=", "x y z right<eos>", "a"),
@@ -102,5 +103,5 @@ def test_rows_reasons_and_counts():
 def test_a_prompt_whose_right_responses_are_too_short_says_so():
     rejected = io.StringIO()
     graded = [((prompt("1"), "a"), [answer("short", tokens=2)])]
-    warm_up.write(iter(graded), io.StringIO(), rejected, end="", selection=SELECTION | {"min_tokens": 3})
+    warm_up.write(iter(graded), io.StringIO(), rejected, chat=True, end="", selection=SELECTION | {"min_tokens": 3})
     assert json.loads(rejected.getvalue())["reason"] == "none of 1 right responses has a length that was asked for"

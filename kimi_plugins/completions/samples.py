@@ -1,20 +1,31 @@
-"""The sampling that `shortest`, `pairs` and `frontier` share: n graded responses to each prompt, kept in a file."""
+"""The sampling that commands share: n graded responses to each prompt, kept in a file."""
 
 import argparse
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeVar
 
 from kimi_plugins.completions import cli
-from kimi_plugins.completions.grading import graded
+from kimi_plugins.completions.grading import Graded, graded
 from kimi_plugins.completions.prompts import Prompt
 from kimi_plugins.completions.resume import resumed
 from kimi_plugins.completions.types import Completion, Request
 
+T = TypeVar("T")
+Asked = tuple[T, str, Request]  # an item, its right answer, and what is asked for it
 
-def graded_samples(args: argparse.Namespace, file: Path, pool, show=lambda prompts, total: prompts):
-    """Iterator of (Prompt, its n responses with their verdicts), in the order of the data.
+
+def graded_samples(
+    args: argparse.Namespace,
+    file: Path,
+    pool,
+    ask: Callable[[Iterable[Prompt]], Iterator[Asked]] | None = None,
+    title: str | None = None,
+    **settings,
+) -> Iterator[tuple[T, list[Graded]]]:
+    """Every prompt of the data with its n responses and their verdicts, in their order, with a progress bar.
 
     Engines start only if `file` lacks responses.
 
@@ -22,26 +33,33 @@ def graded_samples(args: argparse.Namespace, file: Path, pool, show=lambda promp
         args: of completions.cli's flags, and apply_chat_template.
         file: JSON lines of the responses; what is there is not sampled again.
         pool: rewards.workers.Pool.
-        show: passes the prompts on, for a progress bar; total: their number.
+        ask: what is asked for the prompts and given back with the responses; default: the prompts as they are.
+        title: of the progress bar.
+        settings: what the responses depend on beside args.
 
     Raises:
         ValueError: a row of the data is not as it should be, or the file was made from others.
     """
+    from tqdm import tqdm
+
+    ask = ask or (lambda prompts: as_they_are(prompts, args.apply_chat_template))
     total = images = 0
-    for prompt in cli.prompts(args):  # everything is checked before an engine starts
+    for _, _, request in ask(cli.prompts(args)):  # everything is checked before an engine starts
         total += 1
-        images = max(images, len(prompt.request.images))
-    sampling = cli.sampling(args)
+        images = max(images, len(request.images))
     answered = resumed(
         file,
-        (as_asked(prompt.request, args.apply_chat_template) for prompt in cli.prompts(args)),
-        cli.settings(args) | {"chat": args.apply_chat_template},
-        when_needed(lambda: cli.engines(args, images=images), sampling),
+        (request for _, _, request in ask(cli.prompts(args))),
+        cli.settings(args) | {"chat": args.apply_chat_template} | settings,
+        when_needed(lambda: cli.engines(args, images=images), cli.sampling(args)),
     )
-    prompts: Iterator[Prompt] = cli.prompts(args)
-    both = zip(prompts, answered, strict=True)
-    named = ((prompt, prompt.answer, completions) for prompt, (_, completions) in show(both, total))
-    yield from graded(named, pool)
+    both = zip(ask(cli.prompts(args)), answered, strict=True)
+    shown = tqdm(both, total=total, unit="prompt", desc=title, disable=None)
+    yield from graded(((item, answer, completions) for (item, answer, _), (_, completions) in shown), pool)
+
+
+def as_they_are(prompts: Iterable[Prompt], chat: bool) -> Iterator[Asked]:
+    return ((prompt, prompt.answer, as_asked(prompt.request, chat)) for prompt in prompts)
 
 
 def as_asked(request: Request, chat: bool) -> Request:
