@@ -53,7 +53,8 @@ VARIANTS = {
         "kimi.rollout.repetition_tokens": 0,  # the tail is made of repetitions
     },
 }
-CONCURRENT = (1, 4, 16, 64, 128, 256)  # requests at which the engine's decode speed is measured
+# Requests at which the engine's decode speed is measured, and tokens of each: only long ones are left among few.
+CONCURRENT = {1: 512, 4: 512, 16: 256, 64: 64, 128: 64, 256: 64}
 REPEATS = 3
 SETTLED = 6  # steps until the buffer is full
 
@@ -269,8 +270,8 @@ def _measure_engine(model: Path) -> dict:
     )
     try:
         decode = [
-            (n, median(ray.get(engine.run.remote(decode_rate, n=n, tokens=64)) for _ in range(REPEATS + 1)))
-            for n in CONCURRENT
+            (n, median(ray.get(engine.run.remote(decode_rate, n=n, tokens=tokens)) for _ in range(REPEATS + 1)))
+            for n, tokens in CONCURRENT.items()
         ]
         prefill = median(ray.get(engine.run.remote(prefill_rate, n=16, tokens=512)) for _ in range(REPEATS + 1))
     finally:
