@@ -50,7 +50,8 @@ def decoded(lines: Iterable[bytes]) -> list[dict]:
 
 
 def encoded(row: dict) -> bytes:
-    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    # Lone surrogates, which JSON can spell, are no UTF-8.
+    return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 def chunked(lines: Iterable, size: int = CHUNK) -> Iterator[list]:

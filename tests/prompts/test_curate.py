@@ -54,7 +54,7 @@ ROWS = [
     {"problem": "trivial: four?", "answer": "4"},
     {"problem": "Prove that four is even.", "answer": "4"},
     {"problem": "Is four even?", "answer": "yes"},
-    {"problem": "Which is four?\nA) 3\nB) 4\nC) 5", "answer": "B"},
+    {"problem": "Which is four?\nA) 3\nB) 4\nC) 5", "answer": "B", "options": ["\ud800"]},
     {"problem": "What is asked in the test set of ten words or more than that?", "answer": "4"},
     {"problem": "Sum of what?", "answer": "\\sum_{n=1}^\\infty"},
     {"problem": HOSTILE, "answer": "4"},
