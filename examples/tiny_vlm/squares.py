@@ -79,7 +79,7 @@ def rows(n: int, seed: int, directory: Path) -> Iterator[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/tiny_vlm"), help="default: %(default)s")
-    parser.add_argument("--train", type=int, default=1024, help="scenes to train on; default: %(default)s")
+    parser.add_argument("--train", type=int, default=3072, help="scenes to train on; default: %(default)s")
     parser.add_argument("--held-out", type=int, default=400, help="scenes to test on; default: %(default)s")
     args = parser.parse_args()
 
