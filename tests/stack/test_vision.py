@@ -13,7 +13,7 @@ from kimi_plugins.vision.tiny_model import IMAGE, VIDEO, build_model
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(500)]
 
 START_UP = 180
-BATCH = 16
+BATCH, SEGMENT = 16, 4
 
 
 def write_prompts(directory) -> None:
@@ -59,14 +59,16 @@ def test_images_and_text_with_resume_partial_rollouts_and_length_reward(tmp_path
     run.wait_for(lambda: len(run.steps()) >= 4, START_UP)
     run.kill()
 
-    resumed = start([*settings(tmp_path, kimi__rollout__segment_tokens=4), "--resume"], plugins="kimi")
+    resumed = start([*settings(tmp_path, kimi__rollout__segment_tokens=SEGMENT), "--resume"], plugins="kimi")
     assert resumed.process.wait(timeout=START_UP) == 0, resumed.tail()
     steps = resumed.steps()  # those before the checkpoint included
     assert [step["step"] for step in steps] == [*range(1, len(steps) + 1)] and len(steps) == 6
     first = next(n for n, step in enumerate(steps) if "kimi/segments_mean" in step)
     assert first >= 3  # whole rollouts before, and what follows goes on
-    assert steps[first]["kimi/segments_mean"] > 1  # all of one policy: later, some have begun with an older one
+    # Here all go on within the iteration, with one policy; later, some have begun with an older one.
+    assert steps[first]["response_length"] > SEGMENT and steps[first]["kimi/segments_mean"] == 1
     assert max(step["kimi/logprob_gap_abs"] for step in steps[: first + 1]) < 0.01, steps
+    assert steps[-1]["kimi/segments_mean"] > 1
     assert any(step["kimi/length_reward_mean"] for step in steps)
 
     rollouts = list(run_log.read_rollouts(resumed.checkpoints))
