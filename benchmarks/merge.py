@@ -4,7 +4,7 @@
 
 Makes two bfloat16 checkpoints in shards in a temporary directory, which is removed after. A repeat copies the first,
 copies the second, and merges both; copies and merges end when the files are on the disk (fsync). Peak memory is that
-of a process that only merges, over one that only imports the same modules.
+of a process that only merges, beyond what it held before.
 """
 
 import argparse
@@ -28,14 +28,20 @@ from kimi_plugins.quickstart.model import build_tokenizer
 HIDDEN, VOCABULARY, SHARD = 1024, 32_000, "200MB"
 LAYER_MEGABYTES = 25.2  # of a layer below in bfloat16
 PEAK = """
-import resource, sys
+import sys
 from functools import partial
 from pathlib import Path
 from kimi_plugins.long2short import merge
-if len(sys.argv) > 1:
-    average = partial(merge.average, weight=0.5)
-    merge.merge_checkpoints([Path(sys.argv[1]), Path(sys.argv[2])], Path(sys.argv[3]), average, in_blocks=True)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+def status(key):
+    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key)]
+    return int(line.split()[1]) * 1024
+
+Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
+before = status("VmRSS")
+average = partial(merge.average, weight=0.5)
+merge.merge_checkpoints([Path(sys.argv[1]), Path(sys.argv[2])], Path(sys.argv[3]), average, in_blocks=True)
+print(status("VmHWM") - before)
 """
 
 
@@ -59,7 +65,7 @@ def main() -> int:
         "seconds": {key: spread([row[key] for row in rows]) for key in rows[0]},
         "merge_over_copying_both": spread([row["merge"] / (row["copy_a"] + row["copy_b"]) for row in rows]),
         "merge_over_copying_one": spread([row["merge"] / row["copy_a"] for row in rows]),
-        "peak_bytes_beyond_imports": memory,
+        "peak_bytes": memory,
     }
     write_json(args.out, {"machine": found} | result)
     progress(json.dumps({key: result[key]["median"] for key in result if key.startswith("merge")}))
@@ -109,13 +115,10 @@ def copy(source: Path, out: Path) -> None:
 
 
 def peak(directory: Path) -> int:
-    """Bytes resident at most in a merge, beyond those of its imports."""
+    """Bytes resident at most in a merge, beyond those before it."""
     words = [str(directory / name) for name in ("a", "b", "out")]
-    idle, merging = (
-        int(subprocess.run([sys.executable, "-c", PEAK, *more], check=True, capture_output=True, text=True).stdout)
-        for more in ([], words)
-    )
-    return (merging - idle) * 1024
+    done = subprocess.run([sys.executable, "-c", PEAK, *words], check=True, capture_output=True, text=True)
+    return int(done.stdout)
 
 
 if __name__ == "__main__":
