@@ -18,6 +18,8 @@ from kimi_plugins.long2short import frontier
 from kimi_plugins.quickstart.model import EOS, build_model, build_tokenizer
 from kimi_plugins.rewards.verdict import Verdict
 
+pytestmark = pytest.mark.slow  # every command starts graders, which import sympy
+
 LINE = "1+1=2 check: ok\n"
 
 
