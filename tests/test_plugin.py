@@ -136,6 +136,7 @@ def test_rollouts_are_kept_as_text_by_group(tmp_path):
             rewards=torch.tensor([score + 1]),
             scores=torch.tensor([score]),
             truncated=torch.tensor([length == 3]),
+            images=None,
             info={},
         )
 
