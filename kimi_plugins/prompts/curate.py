@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from kimi_plugins import options
-from kimi_plugins.completions.cli import add_engine_arguments
+from kimi_plugins.completions.cli import add_engine_arguments, exit_code
 
 STAGES = ("normalise", "dedup", "decontaminate", "exclude", "gradable", "difficulty", "guess", "tag", "balance")
 SAMPLED = ("difficulty", "guess")
@@ -110,15 +110,7 @@ def _help(name: str) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """0 when the set is written, 2 for bad input or options, 130 for Ctrl-C."""
-    try:
-        curate(args)
-    except (ValueError, OSError) as error:
-        print(f"openrlhf kimi curate: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("openrlhf kimi curate: interrupted; the same command goes on where it was", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code("curate", partial(curate, args))
 
 
 def curate(args: argparse.Namespace, engines=None) -> dict:
