@@ -251,7 +251,7 @@ def test_ctrl_c_ends_with_130_and_leaves_no_process(write_rows, tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "interrupted; the same command goes on where it was" in error
+    assert "interrupted; the same command goes on from here" in error
     assert "Traceback" not in error
     assert not partial.exists() and (tmp_path / "out/stages/dedup.json").exists()
     assert not (tmp_path / "out/stages/dedup.index").exists()
