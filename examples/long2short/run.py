@@ -146,9 +146,10 @@ def dpo(step: Steps) -> None:
         "data.max_len": 256,
         "train.batch_size": 32,
         "train.micro_batch_size": 32,
-        "train.max_epochs": 2,
+        "train.max_epochs": 1,
         "train.seed": step.seed,
-        "adam.lr": 1e-4,
+        # With 1e-4 and two epochs a trial's accuracy fell from 13 % to 1 %: it got short and wrong.
+        "adam.lr": 2e-5,
         "ds.zero_stage": 0,
         "ds.attn_implementation": "sdpa",
     }
