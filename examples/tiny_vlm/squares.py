@@ -1,7 +1,7 @@
 """The task of the example: how many squares are there? Asked about an image, or about the same scene in text.
 
-A scene is a grid of 4 x 4 cells with 1 to 9 squares. A solution counts each row and adds up, ``2+0+1+3=6``, or says
-``6`` at once. Making the files takes the directory to make them in:
+A scene is a grid of 4 x 4 cells with 1 to 9 squares. A response counts each row and adds up, ``2+0+1+3=6``, or guesses
+``6`` at a glance. Making the files takes the directory to make them in:
 
     python squares.py --out runs/tiny_vlm
 """
