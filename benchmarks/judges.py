@@ -9,7 +9,6 @@ between training and test. The second set is made here: pairs that are the same 
 
 import argparse
 import json
-import math
 import random
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 import yaml
 from common import RESULTS, machine, openrlhf, progress, write_json
 
+from kimi_plugins.prompts.sampled import wilson
 from kimi_plugins.rewards.judge.prompt import Case, NoVerdict, prompt, read_reply
 from kimi_plugins.rewards.workers import Pool
 
@@ -297,18 +297,12 @@ def accuracy(pairs: list[tuple[Case, bool]], verdicts: list[bool | None]) -> dic
     }
 
 
-def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    share = hits / count
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / (1 + z * z / count)
-    return middle - half, middle + half
-
-
 def make_base(work: Path, seed: int) -> str:
     """A random decoder with a tokenizer made of the training data: pieces of words, single digits."""
-    import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+    from transformers import PreTrainedTokenizerFast
+
+    from kimi_plugins.quickstart.model import build_model
 
     texts = [row[key] for row in map(json.loads, (work / "data" / "cot.jsonl").open()) for key in ("input", "output")]
     tokenizer = Tokenizer(models.BPE())
@@ -320,27 +314,10 @@ def make_base(work: Path, seed: int) -> str:
     tokenizer.train_from_iterator(
         texts, trainers.BpeTrainer(vocab_size=2048, special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet)
     )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
-    ids = {"pad_token_id": fast.pad_token_id, "eos_token_id": fast.eos_token_id, "bos_token_id": fast.eos_token_id}
-    config = Qwen3Config(
-        vocab_size=len(fast),
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=64,
-        max_position_embeddings=1024,
-        tie_word_embeddings=True,
-        **ids,
-    )
-    torch.manual_seed(seed)
-    model = Qwen3ForCausalLM(config)
-    model.generation_config = GenerationConfig(**ids)
-    model.to(torch.bfloat16).save_pretrained(work / "base")
-    fast.save_pretrained(work / "base")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<eos>", eos_token="<eos>")
+    build_model(work / "base", seed, context=1024, tokenizer=fast)
     lengths = [len(ids) for ids in fast(texts[::2])["input_ids"]]
-    progress(f"base: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M; prompts up to {max(lengths)} tokens")
+    progress(f"base: prompts up to {max(lengths)} tokens")
     return str(work / "base")
 
 

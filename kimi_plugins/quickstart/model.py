@@ -33,12 +33,18 @@ def build_tokenizer(symbols: list[str] = SYMBOLS) -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(directory: Path, seed: int, tie: bool = True, context: int = CONTEXT) -> None:
+def build_model(
+    directory: Path,
+    seed: int,
+    tie: bool = True,
+    context: int = CONTEXT,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+) -> None:
     """Save a randomly initialised decoder in bfloat16 with its tokenizer and generation config, ready for vLLM.
 
-    tie: whether the output head is the embedding matrix. context: tokens.
+    tie: whether the output head is the embedding matrix. context: tokens. tokenizer: default: build_tokenizer's.
     """
-    tokenizer = build_tokenizer()
+    tokenizer = tokenizer or build_tokenizer()
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     config = Qwen3Config(
         vocab_size=len(tokenizer),
