@@ -83,10 +83,16 @@ class Engines:
             if not waiting:
                 return
             if running:
-                running = set(ray.wait(list(running), num_returns=1, timeout=watch.POLL_SECONDS)[1])
-                watch.fail_on_dead_actor()
+                answered, rest = ray.wait(list(running), num_returns=1, timeout=watch.POLL_SECONDS)
+                running = set(rest)
+                if not answered:
+                    watch.fail_on_dead_actor()
             while waiting and waiting[0] not in running:
-                yield watch.get([waiting.popleft()])[0]
+                done = waiting.popleft()
+                try:
+                    yield ray.get(done)
+                except ray.exceptions.RayError:
+                    watch.get([done])  # raises what says who died
 
     def _start(self) -> None:
         import ray
