@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache, partial
 from pathlib import Path
 
@@ -309,13 +309,14 @@ class _Work:
         from dataclasses import asdict
 
         from kimi_plugins.completions.resume import resumed
+        from kimi_plugins.completions.samples import when_needed
         from kimi_plugins.prompts import pipeline
 
         settings = {"model": self.args.model, "sampling": asdict(sampling), "template": template}
         settings |= {"chat": self.args.chat, "max_len": self.args.max_len}
 
         def complete_into(path: Path, requests):
-            answered = resumed(path, requests, settings, lambda some: self._complete(some, sampling))
+            answered = resumed(path, requests, settings, when_needed(self._shared_engines, sampling))
             return (completions for _, completions in answered)
 
         def stage(previous: Path, fingerprint: str):
@@ -324,20 +325,15 @@ class _Work:
 
         return pipeline.Stage(name, settings | rest, stage)
 
-    def _complete(self, requests: Iterator, sampling) -> Iterator:
-        """Starts the engines at the first request: none is left where a run was stopped late."""
-        first = next(requests, None)
-        if first is None:
-            return
+    def _shared_engines(self):
+        """Those of all stages, started for the first that asks something."""
         if self._engines is None:
             from kimi_plugins.completions import cli
             from kimi_plugins.prompts.pipeline import rows_of
 
             images = max(len(row.get("image", ())) for row in rows_of(self.stages.rows("normalise")))
             self._engines = self.resources.enter_context(cli.engines(self.args, images=images))
-        from itertools import chain
-
-        yield from self._engines.complete(chain([first], requests), sampling)
+        return nullcontext(self._engines)
 
     def _template(self, name: str, default: str) -> str:
         from kimi_plugins.prompts.sampled import QUESTION

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from kimi_plugins.completions.samples import as_asked
+from kimi_plugins.completions.types import Request
 from kimi_plugins.prompts.pipeline import rows_of
 from kimi_plugins.rewards.extraction import BOX, after_thinking
 from kimi_plugins.rewards.notation import number, tidy
@@ -26,14 +28,11 @@ Complete = Callable[[Iterable], Iterator[list]]
 Outcomes = Iterator[tuple[dict, str | None]]
 
 
-def requests(rows: Iterable[dict], template: str, chat: bool) -> Iterator:
+def requests(rows: Iterable[dict], template: str, chat: bool) -> Iterator[Request]:
     """A request a row. chat: the template is a user's message, else the prompt as it stands."""
-    from kimi_plugins.completions.types import Request
-
     for row in rows:
         text = template.replace(QUESTION, row["question"])
-        prompt = [{"role": "user", "content": text}] if chat else text
-        yield Request(f"{row['file']}:{row['row']}", prompt, tuple(row.get("image", ())))
+        yield as_asked(Request(f"{row['file']}:{row['row']}", text, tuple(row.get("image", ()))), chat)
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:

@@ -13,8 +13,8 @@ import yaml
 from kimi_plugins.completions.grading import Graded
 from kimi_plugins.completions.prompts import Prompt
 from kimi_plugins.completions.samples import Asked, as_asked, messages, response
+from kimi_plugins.prompts.sampled import QUESTION
 
-QUESTION = "{question}"  # in a template; str.format would trip over LaTeX's braces
 SHINGLE = 3  # words
 
 
