@@ -171,6 +171,17 @@ def gradient_case(stage, dynamic):
     return relative_error(moment.view_as(expected) / (1 - 0.9), expected)
 
 
+def unfilled_gathers(repeats=300):
+    """How many of `repeats` gatherings of all parameters at once hold memory that no rank has filled."""
+    engine, _ = make_engine(make_model(torch.bfloat16), stage=3)
+    parameters = list(engine.module.parameters())
+    unfilled = 0
+    for _ in range(repeats):
+        with deepspeed.zero.GatheredParameters(parameters):
+            unfilled += any(parameter.isnan().any().item() for parameter in parameters)
+    return unfilled
+
+
 def main(directory):
     torch.set_num_threads(1)
     # torch.empty then holds NaN: whatever reads memory before a collective has filled it is seen every time.
@@ -181,6 +192,7 @@ def main(directory):
         results["reset"][name] = reset_case(case, reset_optimizer)
     results["moments only"] = reset_case(RESET_CASES["zero 2"], reset_moments_only)
     results["no reset"] = reset_case(RESET_CASES["zero 2"], lambda optimizer: None)
+    results["unfilled gathers"] = unfilled_gathers()
     for stage in (0, 2, 3):
         for dynamic in (False, True):
             name = f"zero {stage}, " + ("dynamic batches" if dynamic else "gradient accumulation")

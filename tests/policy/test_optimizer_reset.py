@@ -150,3 +150,8 @@ def test_deepspeed_sees_the_gradient_of_the_whole_batch(deepspeed_results, stage
     """Two ranks, three uneven micro-batches each, through DeepSpeed's own scaling and averaging."""
     for results in deepspeed_results:
         assert results["gradient"][f"zero {stage}, {how}"] < 1e-5
+
+
+@pytest.mark.stack
+def test_zero_3_hands_out_only_what_gloo_has_gathered(deepspeed_results):
+    assert [results["unfilled gathers"] for results in deepspeed_results] == [0] * WORLD
