@@ -6,6 +6,9 @@ export TORCH_INDEX_URL
 # DeepSpeed looks for ninja on PATH.
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
+# Two modules at a time: a run waits for itself half of the time, and two fit into 12 GiB.
+PYTEST = python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
 .PHONY: help setup quickstart test test-fast lint format patches-check clean
 
 help:  ## list the targets
@@ -21,10 +24,10 @@ quickstart: setup  ## train the small model on this machine and print its scores
 	@$(IN_VENV) openrlhf kimi quickstart
 
 test: setup lint patches-check  ## all checks and all tests
-	$(IN_VENV) python -m pytest
+	$(IN_VENV) $(PYTEST)
 
 test-fast: setup  ## the tests that take seconds and start nothing
-	$(IN_VENV) python -m pytest -m "not stack and not slow"
+	$(IN_VENV) $(PYTEST) -m "not stack and not slow"
 
 lint: setup  ## check style
 	$(IN_VENV) ruff check .

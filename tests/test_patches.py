@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[1] / "patches" / "patches.py"
 WHEEL = "openrlhf-0.0.1-cp311-cp311-manylinux1_x86_64.whl"
 SOURCE = "".join(f"line_{number} = {number}\n" for number in range(20))

@@ -121,6 +121,7 @@ def test_only_what_changed_or_failed_is_done_again(script, tmp_path, monkeypatch
     assert done == ["base", "project", "project", "base", "project"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "operations", ["", "lib.define('nms(Tensor a) -> Tensor'); lib.define('qnms(Tensor a) -> Tensor')"]
 )

@@ -1,8 +1,12 @@
 """Every completion gets its own verdict, however many its prompt has."""
 
+import pytest
+
 from kimi_plugins.completions.grading import graded
 from kimi_plugins.completions.types import Completion
 from kimi_plugins.rewards.workers import Pool
+
+pytestmark = pytest.mark.slow  # starts graders, which import sympy
 
 
 def completion(answer: int, finish: str = "stop") -> Completion:

@@ -16,6 +16,8 @@ from toy_policy import Bigram, make_rollouts, naive_gradient, relative_error
 
 from kimi_plugins.policy.mirror_descent import MirrorDescentLoss
 
+pytestmark = pytest.mark.slow  # the ranks import DeepSpeed
+
 TAU = 0.3
 WORLD = 2
 FORMS = [("sequence", True), ("token", True), ("token", False)]

@@ -186,6 +186,7 @@ def test_only_the_newest_segment_is_trained_on_if_asked():
     assert len(found) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_flight", [1.0, 2.0, 4.0])
 def test_a_prompt_waits_for_as_many_iterations_as_batches_are_held(in_flight):
     """Little's law: what is held after a batch was taken, over what is taken, is how old it gets on average."""
@@ -293,11 +294,12 @@ def test_how_many_prompts_are_drawn(surplus, held, due):
     assert to_draw(batch=64, surplus=surplus, first=128, held=held, limit=256) == due
 
 
+@pytest.mark.slow
 def test_the_surplus_settles_at_two_standard_deviations():
     """Then an iteration seldom falls short, which would cost few groups a second budget on idle engines."""
-    generator = Generator(rows=4000, in_flight=1.0)
+    generator = Generator(rows=2000, in_flight=1.0)
     surplus = []
-    for _ in range(300):
+    for _ in range(150):
         generator.batch()
         surplus.append(generator.surplus)
     assert surplus[0] < 0
