@@ -25,6 +25,7 @@ ACCEPTED = {
     "openrlhf_check_machine": [],
     "openrlhf_engine_args": {"max_num_seqs": 8},
     "openrlhf_prompt_sampler": [2, 0, 1],
+    "openrlhf_prompt_columns": ["pair"],
     "openrlhf_samples_generator": SimpleNamespace(generate_samples=print),
     "openrlhf_group_advantages": torch.tensor([[0.5, -0.5], [0.0, 0.0]]),
     "openrlhf_policy_loss": torch.nn.Identity(),
@@ -34,6 +35,7 @@ REFUSED = {
     "openrlhf_validate_config": [("a problem", "list of strings or None, not str"), ([1], "list of strings")],
     "openrlhf_check_machine": [(("a problem",), "list of strings or None, not tuple")],
     "openrlhf_prompt_sampler": [(iter([0]), "a sampler with __iter__ and __len__ or None, not list_iterator")],
+    "openrlhf_prompt_columns": [("pair", "list of strings or None, not str")],
     "openrlhf_engine_args": [(["max_num_seqs"], "a dict or None, not list")],
     "openrlhf_samples_generator": [(print, "an openrlhf SamplesGenerator or None, not builtin_function_or_method")],
     "openrlhf_group_advantages": [
@@ -101,6 +103,13 @@ def test_a_wrong_answer_is_refused_by_name(install, name, answer, text):
         getattr(plugins.hook, name)(**values(name))
     assert str(caught.value).startswith(f"plugin 'recorder': {name} must return ")
     assert text in str(caught.value)
+
+
+def test_a_hook_may_take_fewer_arguments(install):
+    install("short", "@hookimpl\ndef openrlhf_group_advantages(rewards, args):\n    return -rewards", {"short": ""})
+    plugins.load(["short"])
+    given = values("openrlhf_group_advantages")
+    assert torch.equal(plugins.hook.openrlhf_group_advantages(**given), -given["rewards"])
 
 
 def hook_calls():

@@ -34,7 +34,7 @@ def class_plugin(body):
 def test_without_plugins_the_hooks_return_nothing():
     assert plugins.loaded() == []
     assert plugins.hook.openrlhf_policy_loss(args=None) is None
-    assert plugins.hook.openrlhf_group_advantages(rewards=None, args=None) is None
+    assert plugins.hook.openrlhf_group_advantages(rewards=None, experiences=None, args=None) is None
     assert plugins.hook.openrlhf_before_policy_update(actor=1, optimizer=2, scheduler=3, args=4) == []
     assert plugins.problems("openrlhf_validate_config", None, "train") == []
     assert plugins.metrics([], 1, None) == {}
