@@ -1,5 +1,6 @@
 """What the samplers need of the configuration, and the sampler it asks for (k1.5 §2.3.4)."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -71,7 +72,7 @@ def build_sampler(dataset, args):
     order = None
     if sampling.curriculum != "none":
         order = curriculum.easy_to_hard(_difficulties(dataset, sampling), args.train.seed)
-    ring = None if sampling.together_key is None else mates(_column(dataset, "together_key", sampling.together_key))
+    ring = None if sampling.together_key is None else mates(_together(dataset, sampling, args.rollout.batch_size))
     return PromptSampler(
         len(dataset),
         batch_size=args.rollout.batch_size,
@@ -99,6 +100,18 @@ def _difficulties(dataset, sampling):
     column = sampling.difficulty_key
     values = _column(dataset, "difficulty_key", column, ", or set kimi.sampling.curriculum to none")
     return curriculum.difficulties(values, column, harder=sampling.harder)
+
+
+def _together(dataset, sampling, batch_size: int) -> list:
+    column = sampling.together_key
+    values = list(_column(dataset, "together_key", column))
+    for value, count in Counter(value for value in values if value is not None).most_common(1):
+        if count > batch_size:
+            raise ValueError(
+                f"kimi.sampling.together_key: {count} rows have the {column} {value!r}, more than come in one batch "
+                f"(rollout.batch_size {batch_size}); name a column with fewer equal values, or raise that"
+            )
+    return values
 
 
 def _column(dataset, option: str, column: str, otherwise: str = ""):

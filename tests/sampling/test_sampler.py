@@ -221,3 +221,10 @@ def test_uniform_sampling_can_keep_rows_together_too():
         assert {row ^ 1 for row in batch} == set(batch)
     with pytest.raises(ValueError, match="kimi.sampling.together_key: the data set has no column 'twin', only input"):
         build_sampler(Dataset.from_list(rows), settings(together_key="twin"))
+
+
+def test_more_equal_values_than_a_batch_holds_are_refused():
+    rows = [{"input": str(n), "source": "photos" if n < 5 else None} for n in range(16)]
+    with pytest.raises(ValueError, match="together_key: 5 rows have the source 'photos', more than .*batch_size 4"):
+        build_sampler(Dataset.from_list(rows), settings(together_key="source"))
+    build_sampler(Dataset.from_list(rows[1:]), settings(together_key="source"))
