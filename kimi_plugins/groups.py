@@ -17,6 +17,30 @@ def by_prompt(experiences: list, samples_per_prompt: int, value) -> Tensor:
     return torch.empty_like(values).index_copy_(0, order, values).reshape(-1, samples_per_prompt)
 
 
+def group_key(args) -> str | None:
+    """kimi.policy.group_key; None without kimi-policy too."""
+    policy = getattr(args.kimi, "policy", None)
+    return policy and policy.group_key
+
+
+def families(experiences: list, args) -> list[list[int]]:
+    """The prompts 0 … P − 1 of a batch, in lists of those that share a baseline.
+
+    These have the same value in the column kimi.policy.group_key. A prompt without a value, or whose mates are not in
+    the batch, is alone; so is every prompt if there is no such key.
+    """
+    k, key = args.rollout.n_samples_per_prompt, group_key(args)
+    places = _order(experiences)
+    if key is None:
+        return [[prompt] for prompt in range(len(places) // k)]
+    rows = dict(zip(places, (row for experience in experiences for row in experience.rows), strict=True))
+    found: dict = {}
+    for prompt in range(len(places) // k):
+        value = rows[prompt * k][key]
+        found.setdefault(("alone", prompt) if value is None else ("value", value), []).append(prompt)
+    return list(found.values())
+
+
 def correctness_by_prompt(experiences: list, samples_per_prompt: int) -> Tensor:
     """Every sample's verdict, 0 to 1, as [P, k]."""
     return by_prompt(experiences, samples_per_prompt, verdict)
@@ -36,7 +60,7 @@ def grader_failed(experience) -> Tensor:
 
 
 def solved_shares(correct: Tensor) -> dict[str, float]:
-    """Share of the groups [P, k] that are wholly right, and wholly wrong: neither gives a policy gradient."""
+    """Share of the prompts [P, k] that are wholly right, and wholly wrong: neither gives one a policy gradient."""
     return {
         "kimi/solved_group_share": (correct == 1).all(dim=-1).float().mean().item(),
         "kimi/unsolved_group_share": (correct == 0).all(dim=-1).float().mean().item(),

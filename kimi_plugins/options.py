@@ -32,6 +32,11 @@ class Policy:
         "a response counts min(cap, π_i / the policies that wrote it) times: truncated importance weights for partial "
         "rollouts (§2.6.2); 0: once, the surrogate being valid off-policy (§2.3.2)",
     )
+    group_key: str = option(
+        None,
+        "column of the prompts whose equal values share one baseline over all their responses, such as pair for a "
+        "text and its image (ours, for §2.3.5). Needs kimi.sampling.together_key to be the same",
+    )
     optimizer_reset: bool = option(True, "clear the optimizer's moments and steps before each iteration (§2.3.2)")
 
 

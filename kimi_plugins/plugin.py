@@ -27,10 +27,17 @@ class Policy:
 
     @staticmethod
     @hookimpl
-    def openrlhf_group_advantages(rewards, args):
-        from kimi_plugins.policy.mirror_descent import group_advantages
+    def openrlhf_prompt_columns(args):
+        return [] if args.kimi.policy.group_key is None else [args.kimi.policy.group_key]
 
-        return group_advantages(rewards, baseline=args.kimi.policy.baseline, tau=args.kimi.policy.tau)
+    @staticmethod
+    @hookimpl
+    def openrlhf_group_advantages(rewards, experiences, args):
+        from kimi_plugins.groups import families
+        from kimi_plugins.policy.mirror_descent import family_advantages
+
+        policy = args.kimi.policy
+        return family_advantages(rewards, families(experiences, args), baseline=policy.baseline, tau=policy.tau)
 
     @staticmethod
     @hookimpl
@@ -57,11 +64,11 @@ class Policy:
     @staticmethod
     @hookimpl
     def openrlhf_metrics(experiences, args):
-        from kimi_plugins.groups import by_prompt
+        from kimi_plugins.groups import by_prompt, families
         from kimi_plugins.policy.mirror_descent import zero_advantage_share
 
         rewards = by_prompt(experiences, args.rollout.n_samples_per_prompt, lambda experience: experience.rewards)
-        return {"kimi/zero_advantage_share": zero_advantage_share(rewards)}
+        return {"kimi/zero_advantage_share": zero_advantage_share(rewards, families(experiences, args))}
 
 
 class Length:

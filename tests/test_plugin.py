@@ -73,6 +73,25 @@ def test_importance_weights_need_the_engines_log_probs():
     assert "set algo.advantage.is_correction_level to token" in problem
 
 
+def grouped(key, *, together=None, filtering=False):
+    kimi = SimpleNamespace(policy=options.Policy(group_key=key), sampling=options.Sampling(together_key=together))
+    return settings(kimi=kimi, algo__dynamic_filtering_enable=filtering)
+
+
+def test_prompts_that_share_a_baseline_must_come_together():
+    assert problems(grouped("pair", together="pair")) == []
+    assert problems(grouped(None, together="pair", filtering=True)) == []
+    for together in (None, "twin"):
+        [problem] = problems(grouped("pair", together=together))
+        assert "kimi.sampling.together_key" in problem and str(together) in problem and "to pair" in problem
+    [problem] = problems(
+        settings(kimi=SimpleNamespace(policy=options.Policy(group_key="pair")), algo__dynamic_filtering_enable=False)
+    )
+    assert "load kimi-sampling" in problem
+    [problem] = problems(grouped("pair", together="pair", filtering=True))
+    assert "algo.dynamic_filtering_enable" in problem
+
+
 def test_a_kl_in_the_loss_is_allowed():
     assert problems(settings(algo__kl__init_coef=0.01, algo__kl__use_loss=True)) == []
 

@@ -49,9 +49,27 @@ def group_advantages(rewards: Tensor, *, baseline: str, tau: float) -> Tensor:
     raise ValueError(f"kimi.policy.baseline is {baseline!r}; choose mean, log_z or none")
 
 
-def zero_advantage_share(advantages: Tensor) -> float:
-    """Share of the groups [P, k] whose rewards are all equal: they carry no signal beyond the pull to π_i."""
-    return (advantages.amax(dim=-1) == advantages.amin(dim=-1)).float().mean().item()
+def family_advantages(rewards: Tensor, families: list[list[int]], *, baseline: str, tau: float) -> Tensor:
+    """group_advantages with one baseline for all m · k responses to the m prompts of a family (ours, for §2.3.5).
+
+    Args:
+        rewards: [P, k].
+        families: numbers of prompts, each of the P in exactly one list.
+
+    Returns:
+        [P, k], as group_advantages.
+    """
+    advantages = torch.empty_like(rewards, dtype=torch.promote_types(rewards.dtype, torch.float32))
+    for prompts in families:
+        joined = group_advantages(rewards[prompts].reshape(1, -1), baseline=baseline, tau=tau)  # [1, m · k]
+        advantages[prompts] = joined.reshape(len(prompts), -1)
+    return advantages
+
+
+def zero_advantage_share(rewards: Tensor, families: list[list[int]]) -> float:
+    """Share of the families of prompts whose rewards, of [P, k], are all equal: no signal beyond the pull to π_i."""
+    equal = [(rewards[prompts] == rewards[prompts[0], 0]).all().item() for prompts in families]
+    return sum(equal) / len(equal)
 
 
 class MirrorDescentLoss(nn.Module):

@@ -22,6 +22,18 @@ def _problems(args) -> Iterator[str]:
             "kimi.policy.importance_cap needs the log-probs of the policies that wrote the tokens: set "
             "algo.advantage.is_correction_level to token"
         )
+    if (key := policy.group_key) is not None:
+        together = getattr(getattr(args.kimi, "sampling", None), "together_key", None)
+        if together != key:
+            yield (
+                f"kimi.policy.group_key is {key} and kimi.sampling.together_key {together}: prompts that share a "
+                f"baseline must be in one batch; load kimi-sampling and set kimi.sampling.together_key to {key}"
+            )
+        if algo.dynamic_filtering_enable:
+            yield (
+                f"kimi.policy.group_key is {key} with algo.dynamic_filtering_enable: the filter drops a prompt by its "
+                "own responses and would leave its mates behind; turn one of the two off"
+            )
     if algo.advantage.estimator != "dr_grpo":
         yield (
             f"algo.advantage.estimator is {algo.advantage.estimator}: set it to dr_grpo, the only one that leaves the "

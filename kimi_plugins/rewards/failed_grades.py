@@ -41,10 +41,12 @@ def neutralise(experiences: list, args) -> None:
     failed = groups.by_prompt(experiences, k, groups.grader_failed)  # [P, k]
     rewards = groups.by_prompt(experiences, k, lambda experience: experience.rewards)  # [P, k]
     change = torch.zeros_like(rewards)
-    for prompt in failed.any(dim=-1).nonzero().flatten().tolist():
-        graded = rewards[prompt][~failed[prompt]]
-        neutral = _baseline(graded, args) if len(graded) else 0.0
-        change[prompt] = torch.where(failed[prompt], neutral - rewards[prompt], 0.0)
+    for prompts in groups.families(experiences, args):
+        lost = failed[prompts]  # [m, k]
+        if lost.any():
+            graded = rewards[prompts][~lost]
+            neutral = _baseline(graded, args) if len(graded) else 0.0
+            change[prompts] = torch.where(lost, neutral - rewards[prompts], 0.0)
     groups.add_to_rewards(experiences, change)
 
 
@@ -54,7 +56,7 @@ def _failed(experiences: list) -> Tensor:
 
 
 def _baseline(rewards: Tensor, args) -> float:
-    """Of the rewards [n] of one prompt's responses; the mean if kimi-policy is not loaded."""
+    """Of the rewards [n] of one group's responses; the mean if kimi-policy is not loaded."""
     policy = getattr(args.kimi, "policy", None)
     if policy is None:
         return rewards.mean().item()

@@ -52,7 +52,10 @@ class Trajectory:
 
 @dataclass
 class Group:
-    """A prompt with its k trajectories. index: its row in the data set; version: of the policy when it was drawn."""
+    """A prompt with its k trajectories. index: its row in the data set; version: of the policy when it was drawn.
+
+    family: equal for the groups that are to enter training together; None: it is alone.
+    """
 
     index: int
     prompt: str
@@ -60,6 +63,7 @@ class Group:
     images: list | None
     version: int
     trajectories: list[Trajectory]
+    family: tuple | None = None
 
     @property
     def finished(self) -> bool:
@@ -87,9 +91,25 @@ class Buffer:
     def finished(self) -> list[Group]:
         return [group for group in self.groups if group.finished]
 
+    def ready(self) -> list[list[Group]]:
+        """The families of which all groups are finished; not the newest, of which more may be drawn."""
+        families: dict = {}
+        for group in self.groups:
+            families.setdefault(group.family or id(group), []).append(group)
+        newest = self.groups[-1].family if self.groups else None
+        return [
+            family for key, family in families.items() if key != newest and all(group.finished for group in family)
+        ]
+
     def take(self, count: int) -> list[Group]:
-        """Remove and return the first `count` finished groups, or all if they are fewer: the longest waiting first."""
-        taken = self.finished()[:count]
+        """Remove and return `count` finished groups, or all if they are fewer: whole families, the longest waiting
+        first; where those do not fill the last places, part of one."""
+        taken: list[Group] = []
+        for family in self.ready():
+            if len(taken) + len(family) <= count:
+                taken += family
+        chosen = set(map(id, taken))
+        taken += [group for group in self.finished() if id(group) not in chosen][: count - len(taken)]
         for group in taken:
             self.discard(group)
         return taken

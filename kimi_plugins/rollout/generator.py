@@ -11,6 +11,7 @@ from openrlhf.utils.logging_utils import init_logger
 from ray.exceptions import RayError
 from tqdm import tqdm
 
+from kimi_plugins.groups import group_key
 from kimi_plugins.rollout import engines
 from kimi_plugins.rollout.buffer import EXPIRED, Buffer, Group, Trajectory
 from kimi_plugins.rollout.draw import to_draw
@@ -90,11 +91,14 @@ class PartialSamplesGenerator(SamplesGenerator):
             pending = {self._dispatch(group, generate_kwargs): group for group in self.buffer.unfinished()}
             self._draw(pending, self._due(), generate_kwargs)
             self._collect_all(pending, bar, generate_kwargs)
-            self.surplus = len(self.buffer.finished()) - batch
+            self.surplus = self._ready() - batch
             # Was the budget too small for what is held, those drawn first go on; the policy is the same.
-            while growing := self.buffer.unfinished()[: max(0, batch - len(self.buffer.finished()))]:
+            while growing := self.buffer.unfinished()[: max(0, batch - self._ready())]:
                 pending = {self._dispatch(group, generate_kwargs): group for group in growing}
                 self._collect_all(pending, bar, generate_kwargs)
+
+    def _ready(self) -> int:
+        return sum(map(len, self.buffer.ready()))
 
     def _collect_all(self, pending: dict, bar: tqdm, generate_kwargs) -> None:
         while pending:
@@ -115,12 +119,21 @@ class PartialSamplesGenerator(SamplesGenerator):
         prompts, labels, images, indices, self.drained = _collect_prompt_batch(self._dataloader_iter, count)
         for prompt, label, image, index in zip(prompts, labels, images, indices, strict=True):
             trajectories = [Trajectory(seed=seed) for seed in self._seeds()]
-            group = Group(index, prompt, label, image, self.version, trajectories)
+            group = Group(index, prompt, label, image, self.version, trajectories, self._family(index))
             self.buffer.add(group)
             self.drawn += 1
             pending[self._dispatch(group, generate_kwargs)] = group
         if self.drained:
             self._dataloader_iter = None
+
+    def _family(self, index: int) -> tuple | None:
+        """Of the prompt drawn next: that of the one before it, if they are equal in kimi.policy.group_key."""
+        key = group_key(self.args)
+        value = None if key is None else self._row(index)[key]
+        if value is None:
+            return None
+        before = self.buffer.groups[-1].family if len(self.buffer) else None
+        return before if before is not None and before[0] == value else (value, self.drawn)
 
     def _seeds(self) -> list[int | None]:
         """Of the next prompt's responses: by its place in the run, so that they do not depend on the budget."""
@@ -208,7 +221,11 @@ class PartialSamplesGenerator(SamplesGenerator):
             self._filtered += 1
 
     def _experiences(self, group: Group, generate_kwargs) -> list:
-        return [self._experience(group, trajectory, generate_kwargs) for trajectory in group.trajectories]
+        experiences = [self._experience(group, trajectory, generate_kwargs) for trajectory in group.trajectories]
+        row = self._row(group.index)
+        for experience in experiences:
+            experience.rows = [row]
+        return experiences
 
     def _experience(self, group: Group, trajectory: Trajectory, generate_kwargs):
         """As OpenRLHF makes it of a response that was generated in one go."""

@@ -63,7 +63,7 @@ def test_a_group_of_equal_rewards_has_advantages_of_exactly_zero(baseline):
     advantages = group_advantages(rewards, baseline=baseline, tau=TAU)
     assert advantages[0].tolist() == [0.0, 0.0, 0.0]
     assert advantages[1, 1] > 0 > advantages[1, 0]
-    assert zero_advantage_share(advantages) == 0.5
+    assert zero_advantage_share(advantages, [[0], [1]]) == 0.5
 
 
 def test_integer_and_bf16_rewards_are_computed_in_float32():

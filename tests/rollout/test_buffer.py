@@ -44,6 +44,37 @@ def test_finished_groups_leave_in_the_order_they_were_drawn():
     assert [g.index for g in buffer.take(5)] == [4]
 
 
+def families(*described):
+    """A buffer of groups (family, whether it is finished), numbered from 0."""
+    buffer = Buffer()
+    for index, (family, finished) in enumerate(described):
+        one = group(index, "stop" if finished else None)
+        one.family = None if family is None else (family, 0)
+        buffer.add(one)
+    return buffer
+
+
+@pytest.mark.parametrize(
+    "described, count, expected",
+    [
+        ([("a", True), ("a", True), (None, True)], 2, [0, 1]),
+        ([("a", True), ("a", False), (None, True), (None, True)], 2, [2, 3]),  # a waits for its other half
+        ([(None, True), ("a", True), ("a", True), (None, True)], 2, [0, 3]),  # a does not fit any more
+        ([("a", True), ("a", True), ("b", True), ("b", True), (None, False)], 3, [0, 1, 2]),  # nothing else fits
+        ([("a", True), (None, True), (None, True), ("b", True)], 3, [0, 1, 2]),
+        ([(None, True), ("a", True)], 1, [0]),  # more of a may come
+        ([(None, True), ("a", True)], 2, [0, 1]),
+        ([("a", True), ("a", False)], 2, [0]),
+        ([("a", True), ("b", True), ("a", True), (None, False)], 2, [0, 2]),
+        ([], 2, []),
+    ],
+)
+def test_families_leave_whole_if_they_can(described, count, expected):
+    buffer = families(*described)
+    assert [g.index for g in buffer.take(count)] == expected
+    assert [g.index for g in buffer.groups] == [n for n in range(len(described)) if n not in expected]
+
+
 def test_a_token_takes_eight_bytes_also_in_the_checkpoint():
     """10,000 responses of 32k tokens: 2.6 GB."""
     buffer = Buffer()

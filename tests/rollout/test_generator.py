@@ -29,8 +29,9 @@ class Loader:
 
     sampler = None
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, pair=None) -> None:
         self.rows, self.drawn = rows, 0
+        self.dataset = SimpleNamespace(row=lambda row: {"pair": pair(row)} if pair else {})
 
     def __iter__(self):
         while self.drawn < self.rows:
@@ -45,13 +46,16 @@ class Call:
 
 
 class Generator(PartialSamplesGenerator):
-    """Engines of random speed; a response's length depends on its prompt and number alone, its score on the prompt."""
+    """Engines of random speed; a response's length depends on its prompt and number alone, its score on the prompt.
 
-    def __init__(self, *, rows=64, speed=0, filtering=False, deaths=0.0, **changed) -> None:
+    pair: function from a row to what names the rows that share a baseline.
+    """
+
+    def __init__(self, *, rows=64, speed=0, filtering=False, deaths=0.0, pair=None, **changed) -> None:
         rollout = replace(options.Rollout(), **{"segment_tokens": SEGMENT, "max_age": 1000} | changed)
         advantage = SimpleNamespace(is_correction_level="token")
         args = SimpleNamespace(
-            kimi=SimpleNamespace(rollout=rollout),
+            kimi=SimpleNamespace(rollout=rollout, policy=options.Policy(group_key="pair" if pair else None)),
             rollout=SimpleNamespace(batch_size=BATCH, n_samples_per_prompt=K),
             train=SimpleNamespace(full_determinism_enable=True, seed=1),
             vllm=SimpleNamespace(enable_sleep=False, max_restarts=0),
@@ -61,7 +65,7 @@ class Generator(PartialSamplesGenerator):
         )
         super().__init__(
             strategy=SimpleNamespace(args=args),
-            prompts_dataloader=Loader(rows),
+            prompts_dataloader=Loader(rows, pair),
             eval_dataloader=None,
             tokenizer=None,
             vllm_engines=["engine"],
@@ -241,6 +245,48 @@ def test_a_resumed_run_goes_on_with_the_very_same_responses():
     resumed.load_state_dict(state)
     resumed.prompts_dataloader.drawn = drawn
     assert resumed.version == 3 and resumed.buffer.tokens() == first.buffer.tokens() > 0
+    assert [trained([batch]) for batch in run(resumed)] == whole[3:]
+
+
+def rows_of(batch) -> list[int]:
+    return [int(e.prompts[0].split()[1]) for e in batch[::K]]
+
+
+@pytest.mark.parametrize("speed", [1, 2])
+@pytest.mark.parametrize("in_flight", [1.0, 2.0, 5.0])
+def test_a_pair_is_trained_on_when_both_prompts_are_finished(in_flight, speed):
+    batches = run(Generator(in_flight=in_flight, speed=speed, pair=lambda row: row // 2))
+    assert trained(batches) == EVERY_RESPONSE and len(batches) == 64 // BATCH
+    for batch in batches:
+        assert all((row ^ 1) in rows_of(batch) for row in rows_of(batch))
+        assert [e.rows for e in batch] == [[{"pair": row // 2}] for row in rows_of(batch) for _ in range(K)]
+
+
+def test_without_a_key_the_same_prompts_come_apart():
+    assert any((row ^ 1) not in rows_of(batch) for batch in run(Generator()) for row in rows_of(batch))
+
+
+def test_families_of_any_size_come_whole_but_where_places_are_left():
+    """Rows by fours, a pair and two without a value: at most half a pair fills up a batch, the rest comes later."""
+    batches = run(Generator(pair=lambda row: row // 4 if row % 4 < 2 else None))
+    assert trained(batches) == EVERY_RESPONSE and [len(batch) for batch in batches] == [BATCH * K] * 8
+    apart = [row for batch in batches for row in rows_of(batch) if row % 4 < 2 and (row ^ 1) not in rows_of(batch)]
+    assert len(apart) <= 4 and len({row // 4 for row in apart}) == len(apart) / 2
+
+
+def test_a_pair_of_which_one_is_held_goes_on_after_a_resume():
+    def generator():
+        return Generator(in_flight=1.0, pair=lambda row: row // 2)
+
+    whole = [trained([batch]) for batch in run(generator())]
+    first = generator()
+    for _ in range(3):
+        first.batch()
+    held = [group.index for group in first.buffer.groups]
+    assert any(group.finished for group in first.buffer.groups) and held
+    resumed = generator()
+    resumed.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
+    resumed.prompts_dataloader.drawn = first.prompts_dataloader.drawn
     assert [trained([batch]) for batch in run(resumed)] == whole[3:]
 
 

@@ -1,6 +1,9 @@
 """Images and text in one run on the real stack; the model is untrained, so it would write placeholders of images."""
 
 import json
+import re
+from collections import defaultdict
+from statistics import mean
 
 import pytest
 from PIL import Image
@@ -17,14 +20,15 @@ BATCH, SEGMENT = 16, 4
 
 
 def write_prompts(directory) -> None:
-    """Two batches; every other row has an image, of several sizes. Their labels are digits, as the reward wants."""
+    """Two batches of pairs: a text, and the same with an image, of several sizes. Labels are digits for the reward."""
     with (directory / "prompts.jsonl").open("w") as file:
         for n in range(2 * BATCH):
-            row = {"input": [{"role": "user", "content": f"{n}+{n}="}], "label": str(n % 10), "images": []}
+            text = f"{n // 2}+{n // 2}="
+            row = {"input": [{"role": "user", "content": text}], "label": str(n // 2 % 10), "images": [], "pair": text}
             if n % 2:
                 path = directory / f"{n}.png"
                 Image.new("RGB", (16 * (1 + n % 4), 48), (8 * n, 255 - 8 * n, 128)).save(path)
-                row["input"][0]["content"] = f"<image>{n % 10}"
+                row["input"][0]["content"] = f"<image>{text}"
                 row["images"] = [str(path)]
             file.write(json.dumps(row) + "\n")
 
@@ -43,9 +47,34 @@ def settings(tmp_path, **changed):
         ckpt__save_steps=1,
         kimi__length__warm_up_steps=0,
         kimi__sampling__priority="uniform",
+        kimi__sampling__together_key="pair",
+        kimi__policy__group_key="pair",
         kimi__log__groups=BATCH,
         **changed,
     )
+
+
+def pairs_of(record: dict) -> dict[str, list[dict]]:
+    """Of each pair in a step, the samples of its texts and images: (prompt, responses)."""
+    pairs = defaultdict(list)
+    for sample in record["samples"]:
+        pairs[re.search(r"\d+\+\d+=", sample["prompt"])[0]].append(sample)
+    return pairs
+
+
+def check_baselines(record: dict) -> float:
+    """Every advantage is the reward less the mean over text and image; how far apart from it the mean of either is."""
+    apart = 0.0
+    for samples in pairs_of(record).values():
+        assert 2 * sum(IMAGE in sample["prompt"] for sample in samples) == len(samples)
+        rewards = [[response["reward"] for response in sample["responses"]] for sample in samples]
+        baseline = mean(mean(k) for k in rewards)
+        for sample, k in zip(samples, rewards, strict=True):
+            assert [response["advantage"] for response in sample["responses"]] == pytest.approx(
+                [reward - baseline for reward in k], abs=1e-5
+            )
+            apart = max(apart, abs(mean(k) - baseline))
+    return apart
 
 
 def kinds_of_prompts(record: dict) -> set[bool]:
@@ -73,6 +102,8 @@ def test_images_and_text_with_resume_partial_rollouts_and_length_reward(tmp_path
 
     rollouts = list(run_log.read_rollouts(resumed.checkpoints))
     assert all(kinds_of_prompts(record) == {True, False} for record in rollouts)
+    assert max(check_baselines(record) for record in rollouts) > 0.05  # whole and partial rollouts
+    assert steps[0]["kimi/consistency_pairs"] == BATCH / 2
     texts = [response["text"] for one in rollouts for sample in one["samples"] for response in sample["responses"]]
     assert len(texts) == 6 * BATCH * 4 and not any(IMAGE in text or VIDEO in text for text in texts)
     assert AutoProcessor.from_pretrained(tmp_path / "out").image_processor.patch_size == 8
