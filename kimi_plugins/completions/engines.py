@@ -94,6 +94,19 @@ class Engines:
                 except ray.exceptions.RayError:
                     watch.get([done])  # raises what says who died
 
+    def load(self, model: str) -> None:
+        """Serve `model` from now on: another directory, of which only the weights may differ.
+
+        Nothing may be in flight: complete() was read to its end.
+
+        Raises:
+            SystemExit: an engine could not load it; the message says why.
+        """
+        from openrlhf.trainer.ray import watch
+
+        watch.get([engine.run.remote(reload, model=model) for engine in self._engines])
+        self.model = model
+
     def _start(self) -> None:
         import ray
         import torch
@@ -139,6 +152,19 @@ async def answer(engine, *, request: Request, sampling: Sampling) -> list[Comple
         return []
     output = await engine.generate(tokens, _params(request, sampling, room), multi_modal_data=images)
     return [Completion(each.text, len(each.token_ids), each.finish_reason) for each in output.outputs]
+
+
+async def reload(engine, *, model: str) -> None:
+    """Runs in the engine's process."""
+    from vllm.platforms import current_platform
+
+    await engine.llm.collective_rpc("reload_weights", kwargs={"weights_path": model})
+    if current_platform.is_cpu():
+        await engine.llm.collective_rpc("_repack_output_head")  # or it goes on with the old one, see patches/0005
+    if not await engine.llm.reset_prefix_cache():
+        raise RuntimeError("the prefix cache could not be reset: prompts are still being answered")
+    await engine.llm.reset_encoder_cache()
+    engine.kwargs["model"] = model  # whose tokenizer and chat template are used
 
 
 def _params(request: Request, sampling: Sampling, room: int):

@@ -23,6 +23,7 @@ def graded_samples(
     pool,
     ask: Callable[[Iterable[Prompt]], Iterator[Asked]] | None = None,
     title: str | None = None,
+    engines: Callable[..., AbstractContextManager] | None = None,
     **settings,
 ) -> Iterator[tuple[T, list[Graded]]]:
     """Every prompt of the data with its n responses and their verdicts, in their order, with a progress bar.
@@ -35,6 +36,7 @@ def graded_samples(
         pool: rewards.workers.Pool.
         ask: what is asked for the prompts and given back with the responses; default: the prompts as they are.
         title: of the progress bar.
+        engines: makes the engines; default: completions.cli.engines.
         settings: what the responses depend on beside args.
 
     Raises:
@@ -51,7 +53,7 @@ def graded_samples(
         file,
         (request for _, _, request in ask(cli.prompts(args))),
         cli.settings(args) | {"chat": args.apply_chat_template} | settings,
-        when_needed(lambda: cli.engines(args, images=images), cli.sampling(args)),
+        when_needed(lambda: (engines or cli.engines)(args, images=images), cli.sampling(args)),
     )
     both = zip(ask(cli.prompts(args)), answered, strict=True)
     shown = tqdm(both, total=total, unit="prompt", desc=title, disable=None)

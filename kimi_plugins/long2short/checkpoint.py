@@ -18,6 +18,7 @@ HEAD = "lm_head.weight"  # some checkpoints hold it although it is tied to the e
 FIXED = ("architectures", "model_type", "vocab_size", "tie_word_embeddings")  # of config.json: weights depend on them
 SILENT = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
 TOKENIZER_PARTS = ("model", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder")
+SERVED = ("generation_config.json", "preprocessor_config.json", "processor_config.json")  # by an engine, beside these
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "tekken.json")
 
 
@@ -141,6 +142,25 @@ def check_alike(first: Checkpoint, other: Checkpoint) -> list[str]:
         one, another = first.tensors[changed[0]].dtype, other.tensors[changed[0]].dtype
         notes.append(f"{len(changed)} tensors are stored as {one} and {another}, as {changed[0]}")
     return notes
+
+
+def only_weights_differ(first: Path, other: Path) -> bool:
+    """Whether an engine that serves `first` serves `other` once it has its weights; False if either is not whole."""
+    try:
+        notes = check_alike(open_checkpoint(first), open_checkpoint(other))
+    except CheckpointError:
+        return False
+    return not notes and _served(first) == _served(other)
+
+
+def _served(directory: Path) -> list:
+    files = [_optional(directory / name) for name in SERVED]
+    ends = _optional(directory / "tokenizer_config.json").get("eos_token")  # the rest is as the last use left it
+    return [ends, *({key: value for key, value in file.items() if key not in SILENT} for file in files)]
+
+
+def _optional(file: Path) -> dict:
+    return _json(file, file.parent) if file.exists() else {}
 
 
 def tokenizer_differences(first: Path, other: Path) -> list[str]:

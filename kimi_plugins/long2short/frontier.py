@@ -1,18 +1,21 @@
 """`openrlhf kimi frontier`: pass@1 over mean tokens of several models on the same prompts, with intervals."""
 
 import argparse
+import contextlib
 import copy
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from kimi_plugins.completions import cli
 from kimi_plugins.completions.grading import Graded, math_pool
 from kimi_plugins.completions.samples import graded_samples
 from kimi_plugins.files import replacing
 from kimi_plugins.long2short.balance import Point, on_front
+from kimi_plugins.long2short.checkpoint import only_weights_differ
 
 RESAMPLES = 2000
 LEVEL = 95  # per cent of the intervals
@@ -115,6 +118,24 @@ def named(models: list[str]) -> list[tuple[str, str]]:
     return pairs
 
 
+@contextlib.contextmanager
+def shared_engines() -> Iterator[Callable]:
+    """completions.cli.engines for one model after the other: the engines go on if only the weights differ."""
+    running = None
+    with contextlib.ExitStack() as stack:
+
+        def engines(args: argparse.Namespace, *, images: int) -> contextlib.AbstractContextManager:
+            nonlocal running
+            if running and only_weights_differ(Path(running.model), Path(args.model)):
+                running.load(args.model)
+            else:
+                stack.close()
+                running = stack.enter_context(cli.engines(args, images=images))
+            return contextlib.nullcontext(running)
+
+        yield engines
+
+
 def run(args: argparse.Namespace) -> None:
     """Sample and grade every model, then write frontier.json, frontier.png and frontier.html into args.out."""
     from kimi_plugins.long2short import charts
@@ -123,11 +144,12 @@ def run(args: argparse.Namespace) -> None:
     charts.check_matplotlib()  # before hours of sampling
     args.out.mkdir(parents=True, exist_ok=True)
     found = []
-    with math_pool(args.answer_pattern) as pool:
+    with math_pool(args.answer_pattern) as pool, shared_engines() as engines:
         for name, model in models:
             own = copy.copy(args)
             own.model = model
-            graded = graded_samples(own, args.out / f"{name}.completions.jsonl", pool, title=name)
+            file = args.out / f"{name}.completions.jsonl"
+            graded = graded_samples(own, file, pool, title=name, engines=engines)
             found.append(scores(name, model, (answers for _, answers in graded)))
     write(summarize(found, args.seed), args.out, n=args.n, temperature=args.temperature, prompts=len(found[0].right))
 

@@ -4,23 +4,27 @@ import argparse
 import contextlib
 import json
 import string
+from pathlib import Path
 
 import pytest
+import ray
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kimi_plugins.completions import cli
 from kimi_plugins.completions.engines import Engines
 from kimi_plugins.completions.types import Request, Sampling
 from kimi_plugins.prompts.warm_up_command import add_warm_up
-from kimi_plugins.quickstart.model import CONTEXT, EOS
+from kimi_plugins.quickstart.model import CONTEXT, EOS, build_model
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
 
 REQUESTS = [Request(str(n), f"{n}+{n}=\n") for n in range(60)]
 
 
-@pytest.fixture(scope="module")
-def engines(models):
-    with Engines(str(models / "tied"), engines=2) as engines:
+@pytest.fixture(scope="module", params=["tied"])
+def engines(request, models):
+    with Engines(str(models / request.param), engines=2) as engines:
         yield engines
 
 
@@ -39,6 +43,34 @@ def test_every_request_gets_its_completions_in_order(engines):
     alone = [completions for request in REQUESTS[1:9] for completions in engines.complete([request], sampling)]
     assert sum(one == other for one, other in zip(alone, found[1:9], strict=True)) >= 6
     assert next(engines.complete(REQUESTS[1:2], Sampling(n=3, max_new_tokens=20, seed=6))) != found[1]
+
+
+def check_served(engines, model):
+    """What the engines say is what transformers computes: the same log-probs, and no more likely token."""
+
+    async def greedy(engine, *, prompts):  # pickled by value: the engine's process has no such module
+        from vllm import SamplingParams
+
+        params = SamplingParams(temperature=0, max_tokens=12, logprobs=0, ignore_eos=True)
+        outputs = [(await engine.generate(prompt, params)).outputs[0] for prompt in prompts]
+        return [
+            [(token, each[token].logprob) for token, each in zip(output.token_ids, output.logprobs, strict=True)]
+            for output in outputs
+        ]
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    reference = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    # Longer than a block of the prefix cache, which forgets them with the weights.
+    prompts = [tokenizer(f"{n}+{n}=\n" * 60)["input_ids"][:200] for n in range(4)]
+    for said in ray.get([engine.run.remote(greedy, prompts=prompts) for engine in engines._engines]):
+        for prompt, found in zip(prompts, said, strict=True):
+            tokens = [token for token, _ in found]
+            with torch.no_grad():
+                logits = reference(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1]
+            expected = logits.log_softmax(-1)
+            chosen = expected[range(len(tokens)), tokens]
+            torch.testing.assert_close(torch.tensor([p for _, p in found]), chosen, atol=0.03, rtol=0)
+            torch.testing.assert_close(chosen, expected.max(-1).values, atol=0.03, rtol=0)
 
 
 def test_choices_are_kept_to_and_prompts_without_room_get_nothing(engines):
@@ -77,3 +109,16 @@ def test_warmup_keeps_what_is_right(engines, models, tmp_path, monkeypatch, caps
     args.temperature = 0.5
     assert args.func(args) == 2
     assert "temperature 1.0 (now 0.5)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("engines", ["tied", "untied"], indirect=True)
+def test_engines_go_on_with_the_weights_of_another_model(engines, tmp_path):
+    first, other = engines.model, str(tmp_path / "other")
+    build_model(tmp_path / "other", seed=1, tie=Path(first).name == "tied")
+    check_served(engines, first)
+    engines.load(other)
+    check_served(engines, other)
+    with pytest.raises(AssertionError):
+        check_served(engines, first)
+    engines.load(first)
+    check_served(engines, first)
