@@ -22,7 +22,7 @@ from kimi_plugins.long2short.pick import pick
 CONFIGS = Path(__file__).parents[2] / "configs"
 REWARD = Path(__file__).parents[2] / "kimi_plugins" / "quickstart" / "reward.py"
 MODELS = ("long", "short", "merge", "shortest", "merge_rs", "dpo", "rl")  # the first is what others are compared with
-SAMPLING = {"max-new-tokens": 160, "n": 8}
+SAMPLING = {"max-new-tokens": 96, "n": 8}
 RL_STEPS, EVERY = 24, 8  # iterations, and those between evaluations
 WITHIN = 1.0  # points of the goal, and of pick-checkpoint
 
@@ -143,7 +143,7 @@ def dpo(step: Steps) -> None:
         "model.beta": 0.1,  # ours, as the learning rate: the report discloses neither
         "data.dataset": step.out / "long_samples/pairs.jsonl",
         "data.prompt_key": "prompt",
-        "data.max_len": 256,
+        "data.max_len": 128,
         "train.batch_size": 32,
         "train.micro_batch_size": 32,
         "train.max_epochs": 1,
@@ -169,7 +169,7 @@ def rl(step: Steps) -> None:
         "reward.remote_url": REWARD,
         "kimi.length.weight": 0.2,
         "kimi.length.warm_up_steps": 0,
-        "rollout.max_new_tokens": 80,
+        "rollout.max_new_tokens": 48,
         "eval.dataset": step.out / "valid.jsonl",
         "eval.steps": EVERY,
         "train.seed": step.seed,
@@ -187,7 +187,7 @@ def rl(step: Steps) -> None:
 
 def frontier(step: Steps) -> None:
     words = [f"{name}={step.out / name}" for name in MODELS]
-    flags = {"data": step.out / "held_out.jsonl", "out": step.out / "frontier", "n": 4, "max-new-tokens": 160}
+    flags = {"data": step.out / "held_out.jsonl", "out": step.out / "frontier", "n": 4, "max-new-tokens": 96}
     kimi(step, "frontier", "frontier", *words, **flags)
 
 

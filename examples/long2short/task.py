@@ -1,7 +1,7 @@
-"""A long thinker's additions, a short one's, and prompts to sample from.
+"""A long thinker's additions of two digits, a short one's, and prompts to sample from.
 
 Both work column by column as the quickstart's (kimi_plugins/quickstart/arithmetic.py). The long thinker then goes over
-all columns again, up to three times, before it answers; the short one mostly answers at once.
+both columns again, up to three times, before it answers; the short one mostly answers at once.
 """
 
 import json
@@ -16,15 +16,14 @@ from kimi_plugins.quickstart.arithmetic import (
     EOS,
     SLIP_RATE,
     columns,
-    generate_problems,
     prompt,
 )
 
-PASSES = (1, 2, 3, 4)  # of the long thinker over the columns, as likely each
+PASSES = (1, 2, 3, 4, 4)  # of the long thinker over the columns, as likely each
 AT_ONCE = 0.6  # share of the short one's answers that have no working
 
-WARM_UP, SAMPLED, TRAIN, VALID, HELD_OUT = 4000, 256, 768, 100, 200  # problems
-LONG_ROWS, SHORT_ROWS = 28_800, 3_200
+WARM_UP, SAMPLED, TRAIN, VALID, HELD_OUT = 2700, 256, 768, 100, 200  # problems, of the 4095 there are
+LONG_ROWS, SHORT_ROWS = 16_000, 1_920
 
 
 def worked(a: int, b: int, rng: random.Random) -> str:
@@ -52,7 +51,10 @@ def short(a: int, b: int, rng: random.Random) -> str:
 
 def write(directory: Path, seed: int) -> None:
     """long.jsonl and short.jsonl for supervised fine-tuning, and prompts of which no two files share one."""
-    problems = generate_problems(WARM_UP + SAMPLED + TRAIN + VALID + HELD_OUT, seed)
+    problems = [(a, b) for a in range(10, 100) for b in range(a, 100)]
+    rng = random.Random(seed)
+    rng.shuffle(problems)
+    problems = [(a, b) if rng.random() < 0.5 else (b, a) for a, b in problems]
     warm_up, rest = problems[:WARM_UP], problems[WARM_UP:]
     for name, solution, count in (("long", long, LONG_ROWS), ("short", short, SHORT_ROWS)):
         rng = random.Random(f"{seed} {name}")

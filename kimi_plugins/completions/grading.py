@@ -48,6 +48,18 @@ def graded(answered: Iterable[tuple[T, str, list[Completion]]], pool) -> Iterato
     yield from whole()
 
 
+def tally(answers: list[Graded], rows: int) -> dict[str, int]:
+    """One prompt's part of a summary, for Counter.update: kept if it gave rows; failed are grades."""
+    return {
+        "prompts": 1,
+        "responses": len(answers),
+        "right": sum(answer.right for answer in answers),
+        "kept": int(rows > 0),
+        "rows": rows,
+        "failed": sum(answer.verdict.correct is None for answer in answers),
+    }
+
+
 def math_pool(answer_pattern: str | None):
     """Grader processes with the default settings."""
     from kimi_plugins.options import MathGrader

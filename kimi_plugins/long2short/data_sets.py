@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from kimi_plugins.completions import samples
-from kimi_plugins.completions.grading import Graded, math_pool
+from kimi_plugins.completions.grading import Graded, math_pool, tally
 from kimi_plugins.completions.prompts import Prompt
 from kimi_plugins.files import replacing
 from kimi_plugins.long2short import selection
@@ -74,22 +74,14 @@ class Summary:
     """What the samples of all prompts gave."""
 
     def __init__(self) -> None:
-        self.counts: Counter = Counter(prompts=0, responses=0, right=0, failed=0, kept=0, rows=0, equal=0)
+        self.counts: Counter = Counter()
         self.reasons: Counter = Counter()
         self.tokens: list[float] = []  # mean of the right responses, of the prompts that were kept
         self.least: list[int] = []
 
     def add(self, answers: list[Graded], rows: list[dict], min_tokens: int) -> None:
         right = [answer.completion.tokens for answer in answers if answer.right]
-        self.counts.update(
-            prompts=1,
-            responses=len(answers),
-            right=len(right),
-            failed=sum(answer.verdict.correct is None for answer in answers),
-            kept=bool(rows),
-            rows=len(rows),
-            equal=selection.equally_long(answers),
-        )
+        self.counts.update(tally(answers, len(rows)), equal=selection.equally_long(answers))
         if rows:
             self.tokens.append(fmean(right))
             self.least.append(min(tokens for tokens in right if tokens >= min_tokens))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import yaml
 
-from kimi_plugins.completions.grading import Graded
+from kimi_plugins.completions.grading import Graded, tally
 from kimi_plugins.completions.prompts import Prompt
 from kimi_plugins.completions.samples import Asked, as_asked, messages, response
 from kimi_plugins.prompts.sampled import QUESTION
@@ -114,9 +114,9 @@ def write(
         selection: arguments of select.
 
     Returns:
-        numbers of prompts, responses, right (responses), kept (prompts), rows, failed (grades).
+        the tally of all prompts, see completions.grading.tally.
     """
-    counts: Counter = Counter(prompts=0, responses=0, right=0, kept=0, rows=0, failed=0)
+    counts: Counter = Counter()
     for prompt, parts in groupby(graded, key=lambda part: part[0][0]):
         answers = [(name, answer) for (_, name), answers in parts for answer in answers]
         right = [
@@ -137,14 +137,7 @@ def write(
             rejected.write(
                 json.dumps({"row": prompt.request.key, "input": prompt.request.prompt, "reason": reason}) + "\n"
             )
-        counts.update(
-            prompts=1,
-            responses=len(answers),
-            right=len(right),
-            kept=bool(chosen),
-            rows=len(chosen),
-            failed=sum(answer.verdict.correct is None for _, answer in answers),
-        )
+        counts.update(tally([answer for _, answer in answers], len(chosen)))
     return counts
 
 
