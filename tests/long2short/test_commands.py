@@ -27,13 +27,17 @@ class Engine:
     """Says what the test lets it; counts what it is asked."""
 
     def __init__(self, says):
-        self.says, self.asked, self.started = says, [], 0
+        self.says, self.asked, self.loaded, self.started = says, [], [], 0
 
     @contextlib.contextmanager
     def start(self, args, *, images):
         self.started += 1
         self.model = args.model
         yield self
+
+    def load(self, model):
+        self.loaded.append(model)
+        self.model = model
 
     def complete(self, requests, sampling):
         for request in requests:
@@ -274,6 +278,19 @@ def test_the_frontier_of_two_models(run, data, model, tmp_path):
     started = run.engine.started
     assert started == 2 and run("frontier", f"long={model}/long", f"short={model}", *words)[0] == 0
     assert run.engine.started == started
+
+
+def test_models_share_engines_if_only_their_weights_differ(run, data, model, tmp_path):
+    pytest.importorskip("matplotlib")
+    for name, tie in (("b", True), ("untied", False), ("c", False)):
+        build_model(tmp_path / name, seed=1, tie=tie)
+    served = []
+    run.engine.says = lambda request, sampling: served.append(run.engine.model) or [completion("\\boxed{2}")]
+    models = [str(directory) for directory in (model, tmp_path / "b", tmp_path / "untied", tmp_path / "c")]
+    code, printed = run("frontier", *models, "--data", data, "--out", tmp_path / "out", "--n", 1)
+    assert code == 0, printed.err
+    assert run.engine.started == 2 and run.engine.loaded == [models[1], models[3]]
+    assert served == [each for each in models for _ in range(4)]
 
 
 def test_models_need_different_names():

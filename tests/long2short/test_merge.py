@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kimi_plugins.long2short import merge
-from kimi_plugins.long2short.checkpoint import CheckpointError, read_header
+from kimi_plugins.long2short.checkpoint import CheckpointError, only_weights_differ, read_header
 from kimi_plugins.quickstart.model import build_model
 
 MERGEKIT = json.loads(Path(__file__).with_name("mergekit.json").read_text())
@@ -243,6 +243,34 @@ def test_differences_without_harm_are_told(two):
         "config.json: max_position_embeddings is 256 and 512; the first is kept",
         f"{len(tensors_of(two / 'a'))} tensors are stored as BF16 and F32, as {EMBEDDING}",
     ]
+
+
+@pytest.mark.parametrize(
+    "file, changes, alike",
+    [
+        ("config.json", {"transformers_version": "0", "use_cache": False, "dtype": "float32"}, True),
+        ("config.json", {"max_position_embeddings": 512}, False),
+        ("config.json", {"rms_norm_eps": 1e-5}, False),
+        ("config.json", {"vocab_size": 22}, False),
+        ("generation_config.json", {"transformers_version": "0"}, True),
+        ("generation_config.json", {"eos_token_id": [2, 3]}, False),
+        ("tokenizer_config.json", {"max_length": 9, "truncation_side": "right"}, True),
+        ("tokenizer_config.json", {"eos_token": "<pad>"}, False),
+        ("tokenizer.json", {"normalizer": {"type": "Lowercase"}}, False),
+        ("preprocessor_config.json", {"size": 9}, False),
+    ],
+)
+def test_models_that_differ_in_more_than_weights(two, file, changes, alike):
+    assert only_weights_differ(two / "a", two / "b")
+    (two / "b" / file).touch()
+    (two / "b" / file).write_text(json.dumps(json.loads((two / "b" / file).read_text() or "{}") | changes))
+    assert only_weights_differ(two / "a", two / "b") == only_weights_differ(two / "b", two / "a") == alike
+
+
+def test_a_model_that_is_not_whole_is_not_like_another(two):
+    next((two / "a").glob("*.safetensors")).unlink()
+    assert not only_weights_differ(two / "b", two / "a")
+    assert not only_weights_differ(two / "b", two / "none")
 
 
 def test_integers_cannot_be_merged(two):
