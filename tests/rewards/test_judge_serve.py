@@ -1,5 +1,6 @@
 """The judge's server as a child process; a small HTTP server takes vLLM's place."""
 
+import argparse
 import os
 import signal
 import subprocess
@@ -50,10 +51,28 @@ def test_a_server_that_ends_is_told(port):
         serve.Server("model", "127.0.0.1", port, [], child=[sys.executable, "-c", "raise SystemExit(3)"])
 
 
-def test_the_command_is_vllms():
-    words = serve.command("dir", "0.0.0.0", 8100, ["--max-model-len", "64"])
-    assert words[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
-    assert words[words.index("--served-model-name") + 1] == "judge" and words[-1] == "64"
+def test_the_command_is_vllms(monkeypatch):
+    parser = argparse.ArgumentParser()
+    serve.add_judge_serve(parser.add_subparsers())
+    args = parser.parse_args("judge-serve dir --host 0.0.0.0 --port 8200 --vllm --max-model-len 64".split())
+    monkeypatch.setattr(serve, "cuda_devices", lambda: 1)
+    words = serve.command(args.model, args.host, args.port, args.vllm)
+    vllm, flags = words[1:3], dict(zip(words[3::2], words[4::2], strict=True))
+    assert vllm == ["-m", "vllm.entrypoints.openai.api_server"]
+    assert flags == {
+        "--model": "dir",
+        "--served-model-name": "judge",
+        "--host": "0.0.0.0",
+        "--port": "8200",
+        "--max-model-len": "64",
+    }
+
+
+def test_on_the_cpu_it_takes_little_memory_unless_told_otherwise(monkeypatch):
+    monkeypatch.setattr(serve, "cuda_devices", lambda: 0)
+    words = serve.command("dir", "0.0.0.0", 8100, ["--gpu-memory-utilization", "0.5"])
+    assert "--enforce-eager" in words
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--gpu-memory-utilization"] == ["0.1", "0.5"]
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

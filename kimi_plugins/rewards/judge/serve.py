@@ -10,7 +10,10 @@ import time
 import urllib.error
 import urllib.request
 
+from kimi_plugins.preflight.machine import cuda_devices
+
 START_SECONDS = 1800.0  # to load a large model
+ON_CPU = ("--enforce-eager", "--gpu-memory-utilization", "0.1")  # of the machine's memory; the model comes on top
 STOP_SECONDS = 20.0  # from Ctrl-C to SIGKILL
 _PR_SET_PDEATHSIG = 1
 
@@ -21,8 +24,7 @@ def add_judge_serve(commands) -> None:
         "judge-serve",
         help="serve a judge that reasons, by vLLM",
         description="Serve MODEL by vLLM's OpenAI-compatible server under the name `judge`, say when it answers, "
-        "and end it with Ctrl-C. Flags after -- go to vLLM, such as `-- --max-model-len 8192`. A classic judge is "
-        "served by OpenRLHF: python -m openrlhf.cli.serve_rm.",
+        "and end it with Ctrl-C. A classic judge is served by OpenRLHF: python -m openrlhf.cli.serve_rm.",
     )
     parser.add_argument("model", metavar="MODEL", help="directory or hub name")
     parser.add_argument("--port", type=int, default=8100, help="default: 8100")
@@ -36,7 +38,13 @@ def add_judge_serve(commands) -> None:
         metavar="N",
         help="start it on a node of the running Ray cluster with N GPUs free, on all its addresses; default: here",
     )
-    parser.add_argument("vllm", nargs="*", metavar="-- FLAG", help="flags of vLLM's server")
+    parser.add_argument(
+        "--vllm",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="FLAG",
+        help="all that follows are flags of vLLM's server: --vllm --max-model-len 8192",
+    )
     parser.set_defaults(func=run)
 
 
@@ -65,8 +73,10 @@ class ServerFailed(RuntimeError):
 
 
 def command(model: str, host: str, port: int, flags: list[str]) -> list[str]:
-    words = ["--model", model, "--served-model-name", "judge", "--host", host, "--port", str(port), *flags]
-    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words]
+    """Later flags win: those of the user."""
+    words = ["--model", model, "--served-model-name", "judge", "--host", host, "--port", str(port)]
+    on_cpu = ON_CPU if cuda_devices() == 0 else ()
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, *on_cpu, *flags]
 
 
 class Server:
@@ -77,12 +87,15 @@ class Server:
     """
 
     def __init__(self, model: str, host: str, port: int, flags: list[str], *, child: list[str] | None = None) -> None:
+        from openrlhf.cli.train_ppo_ray import cpu_env_vars
+
         here = "127.0.0.1" if host in ("0.0.0.0", "::") else host
         self.url = f"http://{here}:{port}/v1"
         # Ctrl-C is handled here; libc's prctl has the child end with this process however that ends.
         self._process = subprocess.Popen(
             child or command(model, host, port, flags),
             stdin=subprocess.DEVNULL,
+            env=os.environ | cpu_env_vars(),
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
