@@ -1,6 +1,6 @@
 """The classic and the CoT judge, trained on the same cases from the same base, on labelled pairs they have not seen.
 
-python benchmarks/judges.py --gsm8k DIR [--base MODEL] [--cases 3000] [--epochs 4] [--out FILE]
+python benchmarks/judges.py --gsm8k DIR [--base MODEL --lr 1e-4] [--cases 3000] [--epochs 4] [--out FILE]
 
 DIR has GSM8K's test.jsonl and model_solutions.jsonl (its model solutions that people checked); questions are split
 between training and test. The second set is made here: pairs that are the same in another form, or nearly. Without
@@ -27,8 +27,7 @@ from kimi_plugins.rewards.workers import Pool
 TEST_QUESTIONS = 5  # one in so many is for the test
 MAX_LEN = 512
 SETTINGS = {
-    "train": {"batch_size": 32, "micro_batch_size": 16},
-    "adam": {"lr": 1.0e-3},
+    "train": {"batch_size": 8, "micro_batch_size": 8},
     "ds": {"zero_stage": 0, "attn_implementation": "sdpa"},
     "data": {"max_len": MAX_LEN},
 }
@@ -37,7 +36,8 @@ SETTINGS = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gsm8k", type=Path, required=True)
-    parser.add_argument("--base", default=None)
+    parser.add_argument("--base", default=None, help="directory of a model with a chat template")
+    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--cases", type=int, default=3000, help="of GSM8K and of the made pairs, each half")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--tests", type=int, default=300, help="of each set")
@@ -60,11 +60,12 @@ def main() -> int:
         began = time.monotonic()
         settings = yaml.safe_load(yaml.safe_dump(SETTINGS))
         settings["train"] |= {"max_epochs": args.epochs, "seed": args.seed}
-        if kind == "cot":
-            settings["data"] |= {"input_key": "input", "output_key": "output", "input_template": "{}"}
+        settings["adam"] = {"lr": args.lr}
+        if kind == "cot":  # as judge-serve asks it: through the chat template
+            settings["data"] |= {"input_key": "input", "output_key": "output", "apply_chat_template": True}
         else:
             settings["model"] = {"loss_type": "pointwise"}
-            settings["train"] |= {"batch_size": 16, "micro_batch_size": 8}  # pairs: as many cases a step
+            settings["train"] |= {"batch_size": 4, "micro_batch_size": 4}  # pairs: as many cases a step
         config = work / f"{kind}.yaml"
         config.write_text(yaml.safe_dump(settings))
         flags = {
@@ -79,9 +80,10 @@ def main() -> int:
 
     result = {
         "machine": machine(),
-        "base": args.base or "a decoder of 1.3 M parameters, random",
+        "base": Path(args.base).name if args.base else "a decoder of 1.3 M parameters, random",
         "training_cases": sum(1 for _ in (work / "data" / "cot.jsonl").open()),
         "epochs": args.epochs,
+        "lr": args.lr,
         "seed": args.seed,
         "training_seconds": seconds,
         "accuracy": {},
@@ -264,9 +266,9 @@ def cot(path: Path):
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).eval()
         tokenizer, verdicts = AutoTokenizer.from_pretrained(path, padding_side="left"), []
         for batch in _batches(cases, 32):
-            inputs = tokenizer(
-                [prompt(case) for case in batch], return_tensors="pt", padding=True, add_special_tokens=False
-            )
+            chats = [[{"role": "user", "content": prompt(case)}] for case in batch]
+            texts = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
+            inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
             inputs.pop("token_type_ids", None)
             with torch.no_grad():
                 tokens = model.generate(**inputs, max_new_tokens=160, do_sample=False)
@@ -315,6 +317,7 @@ def make_base(work: Path, seed: int) -> str:
         texts, trainers.BpeTrainer(vocab_size=2048, special_tokens=["<pad>", "<eos>"], initial_alphabet=alphabet)
     )
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<eos>", eos_token="<eos>")
+    fast.chat_template = "{% for message in messages %}{{ message.content }}{% endfor %}"
     build_model(work / "base", seed, context=1024, tokenizer=fast)
     lengths = [len(ids) for ids in fast(texts[::2])["input_ids"]]
     progress(f"base: prompts up to {max(lengths)} tokens")
