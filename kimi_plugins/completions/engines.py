@@ -128,6 +128,8 @@ class Engines:
             full_determinism=False,
             enable_prefix_caching=True,
             enforce_eager=on_cpu,
+            # vLLM rewinds the seed of a prompt that is prefilled in pieces, which torch's CPU generator cannot.
+            engine_args={"enable_chunked_prefill": False} if on_cpu else None,
             **self._settings,
         )
         watch.get([engine.check_health.remote() for engine in self._engines])

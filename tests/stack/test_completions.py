@@ -81,6 +81,13 @@ def test_choices_are_kept_to_and_prompts_without_room_get_nothing(engines):
     assert texts == {"12", "7"}
 
 
+def test_more_prompts_than_a_step_prefills(engines):
+    """A step takes 2,048 tokens; the prompt at which they end was cut there, and the engine died of it."""
+    long = [Request(str(n), f"{n}+" * (CONTEXT // 2 // len(f"{n}+"))) for n in range(10, 74)]
+    found = list(engines.complete(long, Sampling(n=2, max_new_tokens=4)))
+    assert [len(completions) for completions in found] == [2] * len(long)
+
+
 def test_warmup_keeps_what_is_right(engines, models, tmp_path, monkeypatch, capsys):
     """An untrained model's last symbol is now and then the digit that is asked for."""
     data = tmp_path / "prompts.jsonl"
