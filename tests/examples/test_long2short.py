@@ -48,7 +48,9 @@ def test_demonstrations_are_right_and_the_long_ones_leave_half_of_their_tokens_t
         labels = [str(sum(map(int, prompt.rstrip("=\n").split("+")))) for prompt in prompts]
         assert reward_func(queries, prompts, labels)["rewards"].mean() == 1
         tokens[name] = [len(tokenizer(row["output"])["input_ids"]) for row in some]
-    once = [length for length, row in zip(tokens["long"], rows["long"], strict=False) if row["output"].count("ok") == 2]
+    once = [
+        length for length, row in zip(tokens["long"], rows["long"], strict=False) if row["output"].count("ok") == 2
+    ]
     assert fmean(once) < 0.5 * fmean(tokens["long"])  # §2.4's goal can be reached with one pass
     assert fmean(tokens["short"]) < 0.3 * fmean(tokens["long"])
     room = run.SAMPLING["max-new-tokens"]

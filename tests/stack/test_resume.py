@@ -14,7 +14,7 @@ from kimi_plugins import run_log
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(500)]
 
 START_UP = 180
-STEPS = 6
+STEPS = 8
 NOT_COMPARED = ("time", "timing/")  # all else is equal to the last digit
 
 
@@ -49,31 +49,31 @@ def in_the_middle_of_a_save(actor: Path) -> None:
 
 
 def test_a_killed_run_resumes_exactly_and_never_from_a_broken_checkpoint(tmp_path, models, start):
-    whole = start(settings(tmp_path, models / "tied", "whole"), plugins="kimi")
-    assert whole.process.wait(timeout=START_UP) == 0, whole.tail()
-    expected = whole.steps()
-    assert len(expected) == STEPS
-
-    words = settings(tmp_path, models / "tied", "killed")
+    """What the resumed run does again is what the killed one had logged."""
+    words = settings(tmp_path, models / "tied", "run")
     killed = start(words, plugins="kimi")
-    killed.wait_for(lambda: len(killed.steps()) >= 4, START_UP)
-    actor = tmp_path / "killed" / "_actor"
+    killed.wait_for(lambda: len(killed.steps()) >= 5, START_UP)
+    actor = tmp_path / "run" / "_actor"
     in_the_middle_of_a_save(actor)
     killed.kill()
+    expected, expected_rollouts = killed.steps(), list(run_log.read_rollouts(tmp_path / "run"))
 
-    newest = max((path for path in actor.glob("global_step*[0-9]")), key=lambda path: int(path.name[11:]))
-    os.truncate(newest / "mp_rank_00_model_states.pt", 1000)
+    saved = sorted((path for path in actor.glob("global_step*[0-9]")), key=lambda path: int(path.name[11:]))
+    for path in saved[-2:]:
+        os.truncate(path / "mp_rank_00_model_states.pt", 1000)
     (actor / "global_step99.partial").mkdir()  # what a save that was killed leaves
 
     resumed = start([*words, "--resume"], plugins="kimi")
     assert resumed.process.wait(timeout=START_UP) == 0, resumed.tail()
     log = resumed.log.read_text(errors="replace")
-    assert f"{newest.name} cannot be used: mp_rank_00_model_states.pt has 1000 of" in log
+    assert f"{saved[-1].name} cannot be used: mp_rank_00_model_states.pt has 1000 of" in log
     steps = resumed.steps()
-    assert list(map(comparable, steps)) == list(map(comparable, expected))
+    assert len(steps) == STEPS
+    assert list(map(comparable, steps))[: len(expected)] == list(map(comparable, expected))
+    again = [record for record in steps[: len(expected)] if record not in expected]  # their times are others
+    assert len(again) >= 2
     assert 0 < sum(record["kimi/length_reward_mean"] != 0 for record in steps) < STEPS
-    rollouts = [list(run_log.read_rollouts(tmp_path / name)) for name in ("whole", "killed")]
-    assert rollouts[0] == rollouts[1]
+    assert list(run_log.read_rollouts(tmp_path / "run"))[: len(expected_rollouts)] == expected_rollouts
     assert not list(actor.glob("*.partial"))
 
     for path in actor.glob("global_step*"):
