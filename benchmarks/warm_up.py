@@ -6,7 +6,7 @@ The base is the quickstart's model after its SFT, which works out half of its an
 of 512 problems; the right ones that are worked out, at most two of a problem, are the warm-up set of a light SFT. Both
 models are then trained by RL on other problems. The base gets as many more responses in RL as the warm-up set took
 to sample, so that the curves can be compared at equal responses generated in all, or in RL alone. A finished run is
-not run again.
+not run again. Writes FILE and, beside it, the curves as an SVG.
 """
 
 import argparse
@@ -15,7 +15,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
+import matplotlib
 from ablations import curve, warmed_up
 from common import RESULTS, machine, openrlhf, progress, spread, write_json
 
@@ -45,7 +47,28 @@ def main() -> int:
     settings = {"problems": PROBLEMS, "n": N, "batch": BATCH, "k": K, "steps": STEPS, "more_steps_of_base": MORE}
     results = {"settings": settings, "summary": summarize(list(runs.values())), "runs": runs}
     write_json(args.out, {"machine": found, "seeds": args.seeds} | results)
+    draw(list(runs.values()), args.out.with_suffix(".svg"))
     return 0
+
+
+def draw(runs: list[dict], path: Path) -> None:
+    """Held-out pass@1, median and range of the seeds, over RL iterations and over all responses generated."""
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True)
+    for name, sampled in (("base", 0), ("warmed_up", PROBLEMS * N)):
+        points = list(zip(*(run[name] for run in runs), strict=True))  # by evaluation, of all seeds
+        values = [[point["pass_at_1"] for point in seeds] for seeds in points]
+        steps = [seeds[0]["step"] for seeds in points]
+        for panel, x in zip(axes, (steps, [sampled + step * BATCH * K for step in steps]), strict=True):
+            panel.plot(x, [median(seeds) for seeds in values], marker=".", label=name.replace("_", " "))
+            panel.fill_between(x, [min(seeds) for seeds in values], [max(seeds) for seeds in values], alpha=0.15)
+    axes[0].set(xlabel="RL iterations", ylabel="held-out pass@1", ylim=(0, 1))
+    axes[1].set(xlabel="responses generated in all, warm-up set included")
+    axes[1].legend()
+    figure.tight_layout()
+    figure.savefig(path)
 
 
 def summarize(runs: list[dict]) -> dict:
