@@ -6,7 +6,7 @@ export TORCH_INDEX_URL
 # DeepSpeed looks for ninja on PATH.
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-# Two modules at a time: a run waits for itself half of the time, and two fit into 12 GiB.
+# Two modules at a time: each run on the stack leaves a third of two cores idle.
 PYTEST = python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 .PHONY: help setup quickstart test test-fast lint format patches-check clean
