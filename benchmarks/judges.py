@@ -28,7 +28,7 @@ TEST_QUESTIONS = 5  # one in so many is for the test
 MAX_LEN = 512
 SETTINGS = {
     "train": {"batch_size": 8, "micro_batch_size": 8},
-    "ds": {"zero_stage": 0, "attn_implementation": "sdpa"},
+    "ds": {"zero_stage": 0, "attn_implementation": "sdpa", "param_dtype": "fp32"},
     "data": {"max_len": MAX_LEN},
 }
 
@@ -245,7 +245,7 @@ def classic(path: Path):
         from openrlhf.models import get_llm_for_sequence_regression
         from transformers import AutoTokenizer
 
-        model = get_llm_for_sequence_regression(str(path), "reward", attn_implementation="sdpa", param_dtype="bf16")
+        model = get_llm_for_sequence_regression(str(path), "reward", attn_implementation="sdpa", param_dtype="fp32")
         model.eval()
         tokenizer, verdicts = AutoTokenizer.from_pretrained(path, padding_side="left"), []
         for batch in _batches(cases, 32):
@@ -263,7 +263,7 @@ def cot(path: Path):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16).eval()
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
         tokenizer, verdicts = AutoTokenizer.from_pretrained(path, padding_side="left"), []
         for batch in _batches(cases, 32):
             chats = [[{"role": "user", "content": prompt(case)}] for case in batch]

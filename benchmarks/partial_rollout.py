@@ -262,7 +262,7 @@ def _measure_engine(model: Path) -> dict:
         remote_rm_url=str(REWARD),
         worker_extension_cls="openrlhf.trainer.ray.vllm_worker_wrap.WorkerWrap",
         distributed_executor_backend="uni",
-        dtype="bfloat16",
+        dtype="float32",
         enforce_eager=True,
         max_model_len=CONTEXT,
         gpu_memory_utilization=0.1,

@@ -46,6 +46,17 @@ def correctness_by_prompt(experiences: list, samples_per_prompt: int) -> Tensor:
     return by_prompt(experiences, samples_per_prompt, verdict)
 
 
+def graded_by_prompt(experiences: list, samples_per_prompt: int) -> Tensor:
+    """Whether every sample has a grade, bool, as [P, k]."""
+    return by_prompt(experiences, samples_per_prompt, lambda experience: ~grader_failed(experience))
+
+
+def success_rates(experiences: list, samples_per_prompt: int) -> Tensor:
+    """[P]: the mean verdict on the graded responses of every prompt, from 0 to 1; NaN if none could be graded."""
+    graded = graded_by_prompt(experiences, samples_per_prompt)
+    return (correctness_by_prompt(experiences, samples_per_prompt) * graded).sum(dim=-1) / graded.sum(dim=-1)
+
+
 def success_rate(experiences: list) -> float | None:
     """The mean verdict on the responses of one prompt, from 0 to 1; None if none could be graded."""
     verdicts = torch.cat([verdict(experience) for experience in experiences])  # [k]
@@ -59,11 +70,11 @@ def grader_failed(experience) -> Tensor:
     return torch.zeros_like(verdict(experience), dtype=torch.bool) if failed is None else failed.bool()
 
 
-def solved_shares(correct: Tensor) -> dict[str, float]:
-    """Share of the prompts [P, k] that are wholly right, and wholly wrong: neither gives one a policy gradient."""
+def solved_shares(rates: Tensor) -> dict[str, float]:
+    """Share of the prompts, by their success rates [P], that are wholly right, and wholly wrong."""
     return {
-        "kimi/solved_group_share": (correct == 1).all(dim=-1).float().mean().item(),
-        "kimi/unsolved_group_share": (correct == 0).all(dim=-1).float().mean().item(),
+        "kimi/solved_group_share": (rates == 1).float().mean().item(),
+        "kimi/unsolved_group_share": (rates == 0).float().mean().item(),
     }
 
 

@@ -143,9 +143,9 @@ class Sampling:
     @staticmethod
     @hookimpl
     def openrlhf_metrics(experiences, args):
-        from kimi_plugins.groups import correctness_by_prompt, solved_shares
+        from kimi_plugins.groups import solved_shares, success_rates
 
-        return solved_shares(correctness_by_prompt(experiences, args.rollout.n_samples_per_prompt))
+        return solved_shares(success_rates(experiences, args.rollout.n_samples_per_prompt))
 
 
 class Rewards:

@@ -2,7 +2,7 @@
 
 import zlib
 
-from kimi_plugins.groups import by_prompt, correctness_by_prompt, verdict
+from kimi_plugins.groups import by_prompt, success_rates, verdict
 
 
 def record(experiences: list, step: int, tokenizer, *, samples_per_prompt: int, groups: int) -> dict:
@@ -11,7 +11,7 @@ def record(experiences: list, step: int, tokenizer, *, samples_per_prompt: int, 
     experiences: OpenRLHF Experiences with advantages. The id is a checksum of prompt, label and images: the same
     prompt has the same id in every step.
     """
-    scores = correctness_by_prompt(experiences, samples_per_prompt).mean(dim=-1).tolist()  # [P]
+    scores = success_rates(experiences, samples_per_prompt).tolist()  # [P]
     places = {
         place: (experience, row) for experience in experiences for row, place in enumerate(experience.index)
     }  # place in the rollout order → where it is

@@ -67,6 +67,7 @@ RL = SHARED | {
     "data.prompt_probs": None,
     "data.prompt_split": "train",
     "ds.lora.rank": 0,
+    "ds.param_dtype": "bf16",
     "ds.zero_stage": 2,
     "ref.num_nodes": 1,
     "ref.num_gpus_per_node": 8,
@@ -690,6 +691,8 @@ class TestMachine:
         args = nest(RL)
         processes = 4 * machine.PROCESS_GIB
         assert machine.memory_needed(args) == pytest.approx(1 + 2e9 * (2 + 16) / machine.GIB + processes)
+        args.ds.param_dtype = "fp32"
+        assert machine.memory_needed(args) == pytest.approx(1 + 2e9 * (4 + 16) / machine.GIB + processes)
 
     @pytest.mark.parametrize("space", ["0.5", "0", "-1", "one"])
     def test_kv_cache_space_is_whole(self, monkeypatch, space):

@@ -152,6 +152,7 @@ def dpo(step: Steps) -> None:
         "adam.lr": 2e-5,
         "ds.zero_stage": 0,
         "ds.attn_implementation": "sdpa",
+        "ds.param_dtype": "fp32",
     }
     step.openrlhf("dpo", ["dpo"], flags | _saved(step, "dpo"))
 

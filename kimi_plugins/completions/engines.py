@@ -112,6 +112,7 @@ class Engines:
         import torch
         from openrlhf.cli.train_ppo_ray import cpu_env_vars, local_cluster
         from openrlhf.trainer.ray import create_vllm_engines, watch
+        from openrlhf.utils.device import computes_bf16
 
         if not ray.is_initialized():
             ray.init(runtime_env={"env_vars": cpu_env_vars()}, log_to_driver=False, **local_cluster())
@@ -130,6 +131,7 @@ class Engines:
             enforce_eager=on_cpu,
             # vLLM rewinds the seed of a prompt that is prefilled in pieces, which torch's CPU generator cannot.
             engine_args={"enable_chunked_prefill": False} if on_cpu else None,
+            param_dtype="bf16" if computes_bf16() else "fp32",
             **self._settings,
         )
         watch.get([engine.check_health.remote() for engine in self._engines])

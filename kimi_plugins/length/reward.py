@@ -40,16 +40,16 @@ def weight_at(step: int, *, weight: float, warm_up_steps: int, ramp_steps: int) 
     return weight * min(1.0, max(0, step - warm_up_steps) / max(1, ramp_steps))
 
 
-def length_metrics(lengths: Tensor, correct: Tensor, rewards: Tensor) -> dict[str, float]:
+def length_metrics(lengths: Tensor, correct: Tensor, graded: Tensor, rewards: Tensor) -> dict[str, float]:
     """What the lengths of a batch are and do; a mean over no response is left out. All arguments [P, k].
 
-    rewards: the weighted length rewards, as added.
+    graded: whether the grader did not fail. rewards: the weighted length rewards, as added.
     """
     equal = (lengths.amax(dim=-1) == lengths.amin(dim=-1)).float().mean().item()
     metrics = {"kimi/length_reward_mean": rewards.mean().item(), "kimi/equal_length_share": equal}
     for name, chosen in (
-        ("kimi/correct_length_mean", lengths[correct == 1]),
-        ("kimi/wrong_length_mean", lengths[correct == 0]),
+        ("kimi/correct_length_mean", lengths[graded & (correct == 1)]),
+        ("kimi/wrong_length_mean", lengths[graded & (correct == 0)]),
     ):
         if len(chosen):
             metrics[name] = chosen.float().mean().item()

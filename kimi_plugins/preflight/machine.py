@@ -24,7 +24,7 @@ KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 KV_SPACE_DEFAULT = "1"  # what OpenRLHF on the CPU gives its engines; empty: vLLM takes its share of the memory
 # Private memory of a process that has imported torch and DeepSpeed (0.32 GiB measured) or vLLM (0.42 GiB).
 PROCESS_GIB = 0.3
-# Bytes per trained parameter in bf16: weight and gradient 2 + 2, float32 master and two moments 12.
+# Bytes per trained parameter in 16 bits: weight, gradient 2 + 2, float32 master, two moments 12; in 32 bits: 4 + 4, 8.
 TRAINING_BYTES = 16
 
 
@@ -152,8 +152,9 @@ def check_cores(args) -> Iterator[str]:
 def memory_needed(args) -> float:
     """GiB of a run on the CPU, estimated from below: KV caches, weights, training state, processes."""
     ranks, engines = batches.groups(args), engine_ranks(args)
-    weights = 2 * models.parameters(args.actor.model_name_or_path or "") / GIB  # bf16
-    trained = weights if args.ds.lora.rank else weights * TRAINING_BYTES / 2
+    parameters = models.parameters(args.actor.model_name_or_path or "") / GIB
+    weights = (4 if args.ds.param_dtype == "fp32" else 2) * parameters
+    trained = weights if args.ds.lora.rank else TRAINING_BYTES * parameters
     copies = {name: count if args.ds.zero_stage == 0 else 1 for name, count in ranks.items()}
     models_gib = trained * (copies["actor"] + copies.get("critic", 0)) + weights * copies.get("ref", 0)
     space = os.environ.get(KV_SPACE, KV_SPACE_DEFAULT)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ def run(out: Path, seed: int) -> int:
     """Run the quickstart in `out`; an earlier run's warm-up there is used again. Returns the exit code."""
     out = out.resolve()
     seconds = {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the step in progress is ended, too
     try:
         with _timed(seconds, "data_and_model"):
             make_inputs(out, seed)
@@ -141,7 +143,8 @@ def _train(out: Path, seed: int) -> float:
 def _call(command: list[str], log: Path, show=lambda: None) -> None:
     """Run a command with its output in `log`, calling show() now and then; raises StepFailed."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | os.environ
+    threads = max(1, os.cpu_count() // 2)  # as `openrlhf train` gives its processes
+    environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)} | os.environ
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
         try:
@@ -150,6 +153,10 @@ def _call(command: list[str], log: Path, show=lambda: None) -> None:
                 show()
         except KeyboardInterrupt:
             process.wait()  # it got the signal too, and ends what it started
+            raise
+        except SystemExit:  # a SIGTERM, which it did not get
+            process.terminate()
+            process.wait()
             raise
     if process.returncode != 0:
         raise StepFailed(process.returncode, log)

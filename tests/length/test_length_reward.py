@@ -70,14 +70,17 @@ def test_the_weight_warms_up(warm_up, ramp, expected):
 def test_metrics():
     lengths = torch.tensor([[10, 20], [30, 30]])
     correct = torch.tensor([[1, 0], [0, 0]])
-    found = length_metrics(lengths, correct, torch.tensor([[0.5, -0.5], [0.0, -1.0]]))
+    graded, rewards = torch.ones(2, 2, dtype=torch.bool), torch.tensor([[0.5, -0.5], [0.0, -1.0]])
+    found = length_metrics(lengths, correct, graded, rewards)
     assert found == {
         "kimi/length_reward_mean": -0.25,
         "kimi/equal_length_share": 0.5,
         "kimi/correct_length_mean": 10.0,
         "kimi/wrong_length_mean": pytest.approx(80 / 3),
     }
-    assert "kimi/correct_length_mean" not in length_metrics(lengths, 0 * correct, lengths.float())
+    assert "kimi/correct_length_mean" not in length_metrics(lengths, 0 * correct, graded, rewards)
+    graded[0, 1] = False
+    assert length_metrics(lengths, correct, graded, rewards)["kimi/wrong_length_mean"] == 30.0
 
 
 def settings(k=2, **changed):

@@ -14,6 +14,8 @@ import pytest
 from kimi_plugins.completions.types import Completion
 from kimi_plugins.prompts import curate
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 
 

@@ -5,6 +5,8 @@ import pytest
 from kimi_plugins.prompts.gradable import gradable
 from kimi_plugins.rewards.workers import Pool
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pool():

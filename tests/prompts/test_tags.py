@@ -35,6 +35,7 @@ def test_what_the_source_says_stays():
     assert tagged(row)[0] == row | {"discipline": "other"}
 
 
+@pytest.mark.slow
 def test_most_real_word_problems_are_found(data):
     with (data / "gsm8k/train.jsonl").open(encoding="utf-8") as file:
         tags = [tag(json.loads(line)["question"]) for line in file]

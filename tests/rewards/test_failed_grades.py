@@ -99,6 +99,15 @@ def test_a_failed_grade_does_not_count_in_the_success_rate():
     assert seen == {7: pytest.approx(2 / 3)}
 
 
+def test_a_failed_grade_makes_no_prompt_unsolved():
+    failed = [1, 0, 0, 0, *[0, 0, 0, 1], *[1, 1, 1, 1]]  # the right one of the first, a wrong one of the second
+    batch = experiences([1.0, 0.0, 0.0, 0.0, *[1.0, 1.0, 1.0, 0.0], *[0.0] * 4], failed)
+    assert groups.success_rates(batch, K).tolist() == pytest.approx([0.0, 1.0, float("nan")], nan_ok=True)
+    third = pytest.approx(1 / 3)
+    metrics = Sampling.openrlhf_metrics(batch, settings())
+    assert metrics == {"kimi/solved_group_share": third, "kimi/unsolved_group_share": third}
+
+
 @pytest.mark.parametrize("limit", [-0.1, 1.1, float("nan")])
 def test_a_limit_that_is_no_share_is_refused(limit):
     assert Rewards.openrlhf_validate_config(settings(), "train") == []

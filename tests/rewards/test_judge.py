@@ -180,6 +180,7 @@ def test_a_judge_that_is_down_is_left_alone_for_a_while(monkeypatch):
             assert "Connection refused" in made.grade(QUESTION, *FORM).reason
 
 
+@pytest.mark.slow
 def test_it_is_asked_again_after_the_rest(monkeypatch):
     monkeypatch.setattr(client, "DOWN_SECONDS", 0.1)
     up = []

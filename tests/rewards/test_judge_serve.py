@@ -75,6 +75,15 @@ def test_on_the_cpu_it_takes_little_memory_unless_told_otherwise(monkeypatch):
     assert [words[i + 1] for i, word in enumerate(words) if word == "--gpu-memory-utilization"] == ["0.1", "0.5"]
 
 
+@pytest.mark.parametrize("computes_bf16, dtype", [(True, []), (False, ["float32"])])
+def test_on_a_cpu_without_bf16_it_computes_in_float32(monkeypatch, computes_bf16, dtype):
+    monkeypatch.setattr(serve, "cuda_devices", lambda: 0)
+    monkeypatch.setattr("openrlhf.utils.device.computes_bf16", lambda: computes_bf16)
+    words = serve.command("dir", "0.0.0.0", 8100, [])
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--dtype"] == dtype
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_server_is_left_however_the_command_ends(port, ending):
     script = textwrap.dedent(f"""

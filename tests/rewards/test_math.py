@@ -22,6 +22,7 @@ def response(row: dict) -> str:
     return row["response"] if "response" in row else rf"The answer is $\boxed{{{row['answer']}}}$."
 
 
+@pytest.mark.slow
 def test_no_wrong_answer_is_accepted_and_hardly_a_right_one_refused():
     verdicts = [(row, grade(response(row), row["reference"])) for row in PAIRS]
     assert [row for row, verdict in verdicts if verdict.correct is None] == []

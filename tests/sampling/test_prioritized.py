@@ -24,6 +24,7 @@ def rates(success):
     return known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rule, formula",
     [("uniform", lambda s: 1.0), ("failure", lambda s: 1 - s), ("gradient", lambda s: 4 * s * (1 - s))],

@@ -58,6 +58,7 @@ def flags(directory: Path, model: Path, **changed) -> list[str]:
         "rollout.max_new_tokens": 32,
         "rollout.min_new_tokens": 0,
         "ds.attn_implementation": "sdpa",
+        "ds.param_dtype": "fp32",
         "ds.zero_stage": 0,
         "ckpt.disable_ds": True,
         "ckpt.output_dir": directory / "out",
@@ -78,6 +79,8 @@ class Run:
         self.log = directory / "log.txt"
         command = [sys.executable, "-m", "openrlhf.cli.main", "train", *(["--plugins", plugins] if plugins else [])]
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+        self.compiled = directory / "inductor"  # where torch puts what it compiles
+        environment["TORCHINDUCTOR_CACHE_DIR"] = str(self.compiled)
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [*command, *words], stdout=log, stderr=log, cwd=directory, env=environment, start_new_session=True

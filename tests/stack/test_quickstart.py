@@ -43,6 +43,8 @@ def test_the_quickstart_trains_and_reports(tmp_path, small_configs, capsys):
     records = run_log.read(out / "rl", "train")
     assert [record["step"] for record in records] == list(range(1, STEPS + 1))
     assert all(0 <= record["kimi/zero_advantage_share"] <= 1 for record in records)
+    assert all(record["actor_grad_norm"] > 0 for record in records)
+    assert all(record["kimi/logprob_gap_abs"] < 1e-4 for record in records)  # engine and actor both in float32
     assert (out / "rl_model" / "model.safetensors").exists()
 
 

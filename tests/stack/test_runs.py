@@ -42,7 +42,8 @@ def trained(request, models, tmp_path_factory):
     directory = tmp_path_factory.mktemp(head)
     write_prompts(directory, rows=1200)
     saved = {"ckpt__save_steps": UPDATES, "ckpt__save_hf": True, "train__num_episodes": 1000}
-    run = Run(directory, flags(directory, models / head, actor__adam__lr=1e-2, **SIZES, **saved), plugins="kimi")
+    changed = {"actor__adam__lr": 1e-2, "ds__param_dtype": "bf16"} | SIZES | saved
+    run = Run(directory, flags(directory, models / head, **changed), plugins="kimi")
     run.wait_for(lambda: len(run.steps()) > UPDATES, START_UP + 60)
     seconds = end_after(run, run.process_of(victim).kill)
     yield SimpleNamespace(head=head, run=run, seconds=seconds, model=run.checkpoints / f"global_step{UPDATES}_hf")
@@ -65,6 +66,16 @@ def test_the_engine_samples_from_the_new_weights(trained):
     assert max(map(abs, signed)) < 0.002, signed
     synced = records[-1]["kimi/logprob_gap_abs"]  # after UPDATES updates
     assert synced <= 1.5 * gap_of_a_new_engine(trained.model)
+
+
+def test_nothing_is_compiled_for_an_eager_engine(trained):
+    assert not trained.run.compiled.exists()
+
+
+def test_bf16_on_a_cpu_without_its_instructions_is_named(trained):
+    from openrlhf.utils.device import computes_bf16
+
+    assert ("no instructions for bfloat16" in trained.run.log.read_text()) == (not computes_bf16())
 
 
 def gap_of_a_new_engine(model) -> float:

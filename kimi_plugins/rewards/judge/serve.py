@@ -75,7 +75,11 @@ class ServerFailed(RuntimeError):
 def command(model: str, host: str, port: int, flags: list[str]) -> list[str]:
     """Later flags win: those of the user."""
     words = ["--model", model, "--served-model-name", "judge", "--host", host, "--port", str(port)]
-    on_cpu = ON_CPU if cuda_devices() == 0 else ()
+    on_cpu: tuple[str, ...] = ()
+    if cuda_devices() == 0:
+        from openrlhf.utils.device import computes_bf16
+
+        on_cpu = ON_CPU if computes_bf16() else (*ON_CPU, "--dtype", "float32")
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, *on_cpu, *flags]
 
 
