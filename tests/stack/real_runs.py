@@ -20,6 +20,8 @@ def reward_func(queries, prompts, labels):
     return {"rewards": reward, "scores": reward, "extra_logs": {}}
 """
 
+START_UP = 360  # seconds to the first steps, on a slow machine that is busy with another test
+
 
 def write_prompts(directory: Path, rows: int) -> None:
     with (directory / "prompts.jsonl").open("w") as file:

@@ -17,7 +17,7 @@ from kimi_plugins.completions.types import Request, Sampling
 from kimi_plugins.prompts.warm_up_command import add_warm_up
 from kimi_plugins.quickstart.model import CONTEXT, EOS, build_model
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
 REQUESTS = [Request(str(n), f"{n}+{n}=\n") for n in range(60)]
 

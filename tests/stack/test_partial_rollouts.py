@@ -4,14 +4,13 @@ import shutil
 from collections import Counter
 
 import pytest
-from real_runs import flags
+from real_runs import START_UP, flags
 
 from kimi_plugins import run_log
 from kimi_plugins.quickstart.model import build_model
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
-START_UP = 180
 PROMPTS, BATCH, K = 96, 16, 4
 
 

@@ -8,7 +8,7 @@ import yaml
 from kimi_plugins import run_log
 from kimi_plugins.quickstart import run as quickstart
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
 STEPS = 3
 

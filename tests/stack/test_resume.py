@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 from openrlhf.utils import checkpoint
-from real_runs import flags
+from real_runs import START_UP, flags
 
 from kimi_plugins import run_log
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
-START_UP = 180
 STEPS = 8
 NOT_COMPARED = ("time", "timing/")  # all else is equal to the last digit
 

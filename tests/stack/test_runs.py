@@ -9,11 +9,10 @@ from types import SimpleNamespace
 import pytest
 import ray
 from real_engine import start_engine
-from real_runs import Run, flags, write_prompts
+from real_runs import START_UP, Run, flags, write_prompts
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
-START_UP = 180  # seconds to the first step, on a machine that is busy with other things
 END = 30  # seconds a run may take to end after one of its processes died
 UPDATES = 16
 
@@ -30,8 +29,14 @@ def named_log_exists(text: str) -> bool:
     return bool(list(pattern.parent.glob(pattern.name)))
 
 
-# Enough tokens a step (about 7,000) for the mean gap to be known to a few percent.
-SIZES = {"rollout__batch_size": 64, "rollout__micro_batch_size": 256, "train__batch_size": 256}
+def param_dtype() -> str:
+    from openrlhf.utils.device import computes_bf16
+
+    return "bf16" if computes_bf16() else "fp32"
+
+
+# In bf16 it takes about 7,000 tokens a step to know the mean gap to a few percent.
+SIZES = {"bf16": {"rollout__batch_size": 64, "rollout__micro_batch_size": 256, "train__batch_size": 256}, "fp32": {}}
 VICTIMS = {"tied": ("EngineCore", "EngineDeadError"), "untied": ("PolicyModelActor", "PolicyModelActor")}
 
 
@@ -42,9 +47,10 @@ def trained(request, models, tmp_path_factory):
     directory = tmp_path_factory.mktemp(head)
     write_prompts(directory, rows=1200)
     saved = {"ckpt__save_steps": UPDATES, "ckpt__save_hf": True, "train__num_episodes": 1000}
-    changed = {"actor__adam__lr": 1e-2, "ds__param_dtype": "bf16"} | SIZES | saved
+    dtype = param_dtype()
+    changed = {"actor__adam__lr": 1e-2, "ds__param_dtype": dtype} | SIZES[dtype] | saved
     run = Run(directory, flags(directory, models / head, **changed), plugins="kimi")
-    run.wait_for(lambda: len(run.steps()) > UPDATES, START_UP + 60)
+    run.wait_for(lambda: len(run.steps()) > UPDATES, START_UP)
     seconds = end_after(run, run.process_of(victim).kill)
     yield SimpleNamespace(head=head, run=run, seconds=seconds, model=run.checkpoints / f"global_step{UPDATES}_hf")
     run.end()
@@ -69,28 +75,24 @@ def test_the_engine_samples_from_the_new_weights(trained):
 
 
 def test_nothing_is_compiled_for_an_eager_engine(trained):
-    assert not trained.run.compiled.exists()
-
-
-def test_bf16_on_a_cpu_without_its_instructions_is_named(trained):
-    from openrlhf.utils.device import computes_bf16
-
-    assert ("no instructions for bfloat16" in trained.run.log.read_text()) == (not computes_bf16())
+    assert list(trained.run.compiled.rglob("*")) == []
 
 
 def gap_of_a_new_engine(model) -> float:
     """Mean |log-prob of the engine − log-prob of the actor's model| of sampled tokens, both loaded from `model`."""
     import torch
+    from openrlhf.utils.utils import convert_to_torch_dtype
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    dtype = convert_to_torch_dtype(param_dtype())
     tokenizer = AutoTokenizer.from_pretrained(model)
-    actor = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, attn_implementation="sdpa")
+    actor = AutoModelForCausalLM.from_pretrained(model, dtype=dtype, attn_implementation="sdpa")
     params = {"temperature": 1.0, "max_tokens": 32, "min_tokens": 0, "logprobs": 1, "skip_special_tokens": False}
     try:
-        engine = start_engine(model)
+        engine = start_engine(model, dtype=dtype)
         asked = [
             engine.generate_responses.remote(f"{10 + n}+10=\n", "", params, 96, tokenizer, num_samples=4)
-            for n in range(SIZES["rollout__batch_size"])
+            for n in range(64)
         ]
         responses = [response for group in ray.get(asked) for response in group]
     finally:
@@ -125,6 +127,7 @@ def test_length_and_sampling_in_openrlhfs_own_grpo_and_ctrl_c(tmp_path, models, 
             train__batch_size=32,
             kimi__length__warm_up_steps=2,
             kimi__sampling__priority="gradient",
+            ds__param_dtype="bf16",
         ),
         plugins="kimi-length,kimi-sampling,kimi-log",
     )
@@ -139,3 +142,4 @@ def test_length_and_sampling_in_openrlhfs_own_grpo_and_ctrl_c(tmp_path, models, 
     assert [step["kimi/length_reward_mean"] == 0 for step in steps] == [True, True, False, False]
     assert all(0 <= step["kimi/unsolved_group_share"] <= 1 for step in steps)
     assert not any("kimi/log_ratio_mean" in step for step in steps)  # the policy is OpenRLHF's
+    assert ("no instructions for bfloat16" in run.log.read_text()) == (param_dtype() == "fp32")

@@ -14,7 +14,7 @@ from kimi_plugins.quickstart.model import build_tokenizer
 from kimi_plugins.rollout.buffer import EXPIRED, Trajectory
 from kimi_plugins.rollout.segments import Part, advance
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
 PROMPT, LONGEST, RESPONSES = "12+34=\n", 60, 24
 LOOPS = {"max_period": 16, "min_tokens": 24, "min_count": 3}

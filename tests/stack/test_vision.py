@@ -7,15 +7,14 @@ from statistics import mean
 
 import pytest
 from PIL import Image
-from real_runs import flags
+from real_runs import START_UP, flags
 from transformers import AutoProcessor
 
 from kimi_plugins import run_log
 from kimi_plugins.vision.tiny_model import IMAGE, VIDEO, build_model
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
 
-START_UP = 180
 BATCH, SEGMENT = 16, 4
 
 
