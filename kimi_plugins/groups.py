@@ -46,14 +46,14 @@ def correctness_by_prompt(experiences: list, samples_per_prompt: int) -> Tensor:
     return by_prompt(experiences, samples_per_prompt, verdict)
 
 
-def graded_by_prompt(experiences: list, samples_per_prompt: int) -> Tensor:
-    """Whether every sample has a grade, bool, as [P, k]."""
-    return by_prompt(experiences, samples_per_prompt, lambda experience: ~grader_failed(experience))
+def failed_by_prompt(experiences: list, samples_per_prompt: int) -> Tensor:
+    """Whether every sample's grade failed, bool, as [P, k]."""
+    return by_prompt(experiences, samples_per_prompt, grader_failed)
 
 
 def success_rates(experiences: list, samples_per_prompt: int) -> Tensor:
     """[P]: the mean verdict on the graded responses of every prompt, from 0 to 1; NaN if none could be graded."""
-    graded = graded_by_prompt(experiences, samples_per_prompt)
+    graded = ~failed_by_prompt(experiences, samples_per_prompt)
     return (correctness_by_prompt(experiences, samples_per_prompt) * graded).sum(dim=-1) / graded.sum(dim=-1)
 
 

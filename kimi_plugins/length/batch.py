@@ -17,7 +17,7 @@ def metrics(experiences: list, step: int, args) -> dict[str, float]:
     lengths, correct = _lengths_and_correctness(experiences, args)
     weight = _weight(step, args)
     added = weight * length_rewards(lengths, correct, wrong=args.kimi.length.wrong)
-    graded = groups.graded_by_prompt(experiences, args.rollout.n_samples_per_prompt)
+    graded = ~groups.failed_by_prompt(experiences, args.rollout.n_samples_per_prompt)
     return length_metrics(lengths, correct, graded, added) | {"kimi/length_reward_weight": weight}
 
 

@@ -38,7 +38,7 @@ def check(experiences: list, limit: float) -> None:
 def neutralise(experiences: list, args) -> None:
     """Give every sample whose grade failed the reward with which its advantage is 0."""
     k = args.rollout.n_samples_per_prompt
-    failed = groups.by_prompt(experiences, k, groups.grader_failed)  # [P, k]
+    failed = groups.failed_by_prompt(experiences, k)  # [P, k]
     rewards = groups.by_prompt(experiences, k, lambda experience: experience.rewards)  # [P, k]
     change = torch.zeros_like(rewards)
     for prompts in groups.families(experiences, args):
