@@ -27,7 +27,7 @@ test: setup lint patches-check  ## all checks and all tests
 	$(IN_VENV) $(PYTEST)
 
 test-fast: setup  ## the tests that take seconds and start nothing
-	$(IN_VENV) $(PYTEST) -m "not stack and not slow"
+	$(IN_VENV) $(PYTEST) -m "not stack and not slow" --ignore tests/stack
 
 lint: setup  ## check style
 	$(IN_VENV) ruff check .

@@ -8,7 +8,6 @@ import pytest
 import torch
 from openrlhf import plugins
 from openrlhf.datasets import PromptDataset
-from openrlhf.trainer.ppo_utils import experience_maker
 from openrlhf.trainer.ppo_utils.experience import Experience, make_experience_batch, split_experience_batch
 
 from kimi_plugins import groups, options
@@ -162,12 +161,15 @@ def recipe():
     plugins._manager.unregister(name="kimi-policy")
 
 
+@pytest.mark.slow
 def test_the_experience_maker_takes_the_baseline_of_the_family(recipe):
+    from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker  # imports DeepSpeed
+
     args = settings()
     args.algo = SimpleNamespace(advantage=SimpleNamespace(estimator="dr_grpo", gamma=1.0))
     args.reward = SimpleNamespace(clip_range=None)
     args.actor = SimpleNamespace(stop_properly_penalty_coef=None)
-    maker = object.__new__(experience_maker.RemoteExperienceMaker)
+    maker = object.__new__(RemoteExperienceMaker)
     maker.strategy, maker.advantage_estimator = SimpleNamespace(args=args), "dr_grpo"
     maker.kl_ctl = SimpleNamespace(value=0.0)
     rewards = random_rewards(4)

@@ -54,6 +54,7 @@ def test_nothing_to_match():
         Grams.of([], 0)
 
 
+@pytest.mark.slow
 def test_real_evaluation_questions_are_found_in_themselves_and_hardly_elsewhere(data):
     import json
 

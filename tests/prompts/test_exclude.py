@@ -81,6 +81,7 @@ def test_real_multiple_choice_goes(data, name):
     assert share([reason(f"{row['question']}\n{text}", "5") for row, text in zip(found, texts, strict=True)]) >= 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "question"),
     [("gsm8k/train", "question"), ("gsm8k/test", "question"), ("competition/math500", "problem")],

@@ -169,6 +169,7 @@ def plain(answer: str) -> str:
     return answer.replace(r"\dfrac", r"\frac").replace(r"^\circ", "")
 
 
+@pytest.mark.slow
 def test_math500_solutions_are_right_and_other_problems_answers_wrong():
     problems = rows("competition/math500.jsonl")
     for row in problems:
@@ -180,6 +181,7 @@ def test_math500_solutions_are_right_and_other_problems_answers_wrong():
         assert verdict.correct is same, (other["answer"], row["answer"])
 
 
+@pytest.mark.slow
 def test_gsm8k_solutions_are_graded_as_people_did():
     solutions = rows("gsm8k/model_solutions.jsonl")
     for row in solutions:

@@ -212,6 +212,7 @@ def test_an_old_response_is_ended_as_cut_by_length():
     assert all(e.info["kimi/expired_share"] == e.truncated for e in experiences)
 
 
+@pytest.mark.slow
 def test_the_buffer_is_bounded():
     generator = Generator(rows=640, in_flight=1.5, held_limit=1.5)
     held = []

@@ -11,6 +11,8 @@ from pixels import centroid, coloured_shapes, near
 
 from kimi_plugins.vision.synthetic import TASKS, generate
 
+pytestmark = pytest.mark.slow
+
 HARDNESS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = 8
 

@@ -1,4 +1,4 @@
-"""What the patches change for vision models, without an engine; the rest is in tests/stack/test_vision.py."""
+"""What the patches change for vision models, without an engine; the rest is in test_vision.py."""
 
 import asyncio
 import sys
@@ -16,6 +16,8 @@ from PIL import Image
 from transformers import AutoConfig, AutoProcessor, Qwen3VLForConditionalGeneration
 
 from kimi_plugins.vision.tiny_model import IMAGE, VIDEO, build_model
+
+pytestmark = pytest.mark.stack
 
 SYMBOLS = [*"0123", "how many?"]
 MESSAGES = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "how many?"}]}]
