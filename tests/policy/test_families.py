@@ -161,7 +161,7 @@ def recipe():
     plugins._manager.unregister(name="kimi-policy")
 
 
-@pytest.mark.slow
+@pytest.mark.stack
 def test_the_experience_maker_takes_the_baseline_of_the_family(recipe):
     from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker  # imports DeepSpeed
 

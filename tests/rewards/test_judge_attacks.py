@@ -52,7 +52,6 @@ def test_attacks_are_rejected_without_asking(gullible, name, share):
     assert len(passed) <= (1 - share) * len(rows) * len(REFERENCES), passed
 
 
-@pytest.mark.slow
 def test_the_judge_would_have_been_fooled(gullible):
     before = len(gullible.requests)
     assert gullible.grade("On which day?", r"\boxed{Tuesday}", r"\text{Monday}").correct is True
