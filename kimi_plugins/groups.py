@@ -53,15 +53,21 @@ def failed_by_prompt(experiences: list, samples_per_prompt: int) -> Tensor:
 
 def success_rates(experiences: list, samples_per_prompt: int) -> Tensor:
     """[P]: the mean verdict on the graded responses of every prompt, from 0 to 1; NaN if none could be graded."""
-    graded = ~failed_by_prompt(experiences, samples_per_prompt)
-    return (correctness_by_prompt(experiences, samples_per_prompt) * graded).sum(dim=-1) / graded.sum(dim=-1)
+    correct = correctness_by_prompt(experiences, samples_per_prompt)
+    return _mean_of_graded(correct, failed_by_prompt(experiences, samples_per_prompt))
 
 
 def success_rate(experiences: list) -> float | None:
     """The mean verdict on the responses of one prompt, from 0 to 1; None if none could be graded."""
+    failed = torch.cat([grader_failed(experience) for experience in experiences])  # [k]
     verdicts = torch.cat([verdict(experience) for experience in experiences])  # [k]
-    verdicts = verdicts[~torch.cat([grader_failed(experience) for experience in experiences])]
-    return verdicts.mean().item() if len(verdicts) else None
+    return None if failed.all() else _mean_of_graded(verdicts, failed).item()
+
+
+def _mean_of_graded(verdicts: Tensor, failed: Tensor) -> Tensor:
+    """Of [..., k] over the responses, as [...]; NaN where every grade failed."""
+    graded = ~failed
+    return (verdicts * graded).sum(dim=-1) / graded.sum(dim=-1)
 
 
 def grader_failed(experience) -> Tensor:
