@@ -20,9 +20,9 @@ from pathlib import Path
 import yaml
 from common import RESULTS, machine, openrlhf, progress, write_json
 
+from kimi_plugins.grading.judge.prompt import Case, NoVerdict, prompt, read_reply
+from kimi_plugins.grading.workers import Pool
 from kimi_plugins.prompts.sampled import wilson
-from kimi_plugins.rewards.judge.prompt import Case, NoVerdict, prompt, read_reply
-from kimi_plugins.rewards.workers import Pool
 
 TEST_QUESTIONS = 5  # one in so many is for the test
 MAX_LEN = 512

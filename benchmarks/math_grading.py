@@ -2,7 +2,7 @@
 
 python benchmarks/math_grading.py [--math500 math500.jsonl] [--gsm8k model_solutions.jsonl] [--repeats 5] [--out FILE]
 
-The labelled pairs are the tests' (tests/rewards/math_pairs.jsonl). MATH-500 (`answer`, `solution`) adds its solutions
+The labelled pairs are the tests' (tests/grading/math_pairs.jsonl). MATH-500 (`answer`, `solution`) adds its solutions
 graded against their own answers, and variants of its answers that are right or wrong by construction. The GSM8K file
 (`completion`, `gold`, `label`) has model solutions that people checked. A grader that takes longer than --deadline
 for one response is killed, which counts as a failed grade: not accepted, and listed.
@@ -23,11 +23,11 @@ from pathlib import Path
 from common import RESULTS, machine, progress, spread, write_json
 
 from kimi_plugins import options
-from kimi_plugins.rewards import frames
-from kimi_plugins.rewards.notation import number, tidy
-from kimi_plugins.rewards.workers import Pool
+from kimi_plugins.grading import frames
+from kimi_plugins.grading.math.notation import number, tidy
+from kimi_plugins.grading.workers import Pool
 
-PAIRS = Path(__file__).parents[1] / "tests/rewards/math_pairs.jsonl"
+PAIRS = Path(__file__).parents[1] / "tests/grading/math_pairs.jsonl"
 GSM8K_PATTERN = "^A:"
 
 
@@ -107,7 +107,7 @@ def _versions() -> dict:
 
 
 def _kimi(response: str, reference: str) -> bool | None:
-    from kimi_plugins.rewards.math import grade
+    from kimi_plugins.grading.math.grade import grade
 
     return grade(response, reference).correct
 

@@ -16,7 +16,7 @@ from statistics import median, quantiles
 
 from common import RESULTS, machine, progress, spread, write_json
 
-from kimi_plugins.rewards.sandbox.pool import Limits, Sandbox, python
+from kimi_plugins.sandbox.pool import Limits, Sandbox, python
 
 PROGRAM = "print(sum(map(int, input().split())))"
 INPUT, OUTPUT = b"1 2\n", b"3\n"

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from common import RESULTS, machine, progress, write_json
 
-from kimi_plugins.rewards import test_cases
-from kimi_plugins.rewards.code import Problem, judge_program
-from kimi_plugins.rewards.sandbox.pool import Limits, Sandbox, python
+from kimi_plugins.grading import test_cases
+from kimi_plugins.grading.programs import Problem, judge_program
+from kimi_plugins.sandbox.pool import Limits, Sandbox, python
 
 LIMITS = {"cpu_seconds": 1, "wall_seconds": 5}
 

@@ -15,7 +15,7 @@ import numpy as np
 from common import RESULTS, machine, progress, spread, write_json
 from PIL import Image
 
-from kimi_plugins.vision.images import prepare
+from kimi_plugins.data.images import prepare
 from kimi_plugins.vision.mixture import Mixture, Source
 from kimi_plugins.vision.synthetic import TASKS, generate
 from kimi_plugins.vision.text_render import render, sample_style

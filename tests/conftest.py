@@ -1,5 +1,9 @@
+import json
 import os
 import signal
+from pathlib import Path
+
+import pytest
 
 # Before torch is imported: tests reach no model hub, and two cores are shared by several processes.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -18,3 +22,37 @@ def pytest_collection_modifyitems(items):
         marks = [name for name in ("stack", "slow") if item.get_closest_marker(name)]
         rank[item.path] = min(rank.get(item.path, 2), {"stack": 0, "slow": 1}[marks[0]] if marks else 2)
     items.sort(key=lambda item: rank[item.path])
+
+
+@pytest.fixture
+def data():
+    """The directory with GSM8K, MATH-500 and multiple-choice sets."""
+    path = Path(__file__).parents[2] / "shared/data"
+    if not path.is_dir():
+        pytest.skip(f"no real data in {path}")
+    return path
+
+
+@pytest.fixture
+def write_rows(tmp_path):
+    """write_rows(name, rows): the path of a JSONL file; a row that is text is a line as it stands."""
+
+    def write(name, rows):
+        path = tmp_path / name
+        path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def sandbox():
+    """One for all tests: what a program did to it would be seen by the next."""
+    from kimi_plugins.sandbox import pool
+
+    try:
+        made = pool.Sandbox(workers=1)
+    except pool.SandboxUnavailable as error:
+        pytest.skip(f"programs cannot be isolated here: {error}")
+    with made:
+        yield made

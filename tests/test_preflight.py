@@ -16,6 +16,7 @@ import psutil
 import pytest
 from openrlhf.utils.config import hierarchize
 
+from kimi_plugins.data import readers
 from kimi_plugins.preflight import (
     batches,
     cluster,
@@ -23,7 +24,6 @@ from kimi_plugins.preflight import (
     machine,
     machine_problems,
     outputs,
-    readers,
 )
 
 ROWS = [{"input": f"{n} + {n} =", "label": str(2 * n)} for n in range(64)]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import NamedTuple, TypeVar
 
 from kimi_plugins.completions.types import Completion
-from kimi_plugins.rewards.verdict import Verdict
+from kimi_plugins.grading.verdict import Verdict
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ def graded(answered: Iterable[tuple[T, str, list[Completion]]], pool) -> Iterato
 
     Args:
         answered: (item, reference answer, its completions).
-        pool: rewards.workers.Pool.
+        pool: grading.workers.Pool.
     """
     waiting: deque[tuple[T, list[Completion]]] = deque()  # pairs() runs ahead of the verdicts
     verdicts: deque[Verdict] = deque()
@@ -62,8 +62,8 @@ def tally(answers: list[Graded], rows: int) -> dict[str, int]:
 
 def math_pool(answer_pattern: str | None):
     """Grader processes with the default settings."""
+    from kimi_plugins.grading.workers import Pool
     from kimi_plugins.options import MathGrader
-    from kimi_plugins.rewards.workers import Pool
 
     settings = asdict(MathGrader(answer_pattern=answer_pattern))
     return Pool(pattern=settings.pop("answer_pattern"), **settings)

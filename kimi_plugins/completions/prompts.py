@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kimi_plugins.completions.types import Request
-from kimi_plugins.preflight.readers import READERS
+from kimi_plugins.data.readers import READERS
 
 
 class Prompt(NamedTuple):

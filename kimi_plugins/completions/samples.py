@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
-from kimi_plugins.completions import cli
+from kimi_plugins.cli import sampling as cli
 from kimi_plugins.completions.grading import Graded, graded
 from kimi_plugins.completions.prompts import Prompt
 from kimi_plugins.completions.resume import resumed
@@ -33,7 +33,7 @@ def graded_samples(
     Args:
         args: of completions.cli's flags, and apply_chat_template.
         file: JSON lines of the responses; what is there is not sampled again.
-        pool: rewards.workers.Pool.
+        pool: grading.workers.Pool.
         ask: what is asked for the prompts and given back with the responses; default: the prompts as they are.
         title: of the progress bar.
         engines: makes the engines; default: completions.cli.engines.

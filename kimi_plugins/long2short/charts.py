@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from kimi_plugins.files import replacing
+from kimi_plugins.data.files import replacing
 from kimi_plugins.report.charts import BLUE, GREY
 
 TITLE = "Accuracy over tokens, with 95 % intervals over prompts"

@@ -11,7 +11,7 @@ from statistics import fmean
 from kimi_plugins.completions import samples
 from kimi_plugins.completions.grading import Graded, math_pool, tally
 from kimi_plugins.completions.prompts import Prompt
-from kimi_plugins.files import replacing
+from kimi_plugins.data.files import replacing
 from kimi_plugins.long2short import selection
 
 

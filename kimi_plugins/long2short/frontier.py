@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kimi_plugins.completions import cli
+from kimi_plugins.cli import sampling as cli
 from kimi_plugins.completions.grading import Graded, math_pool
 from kimi_plugins.completions.samples import graded_samples
-from kimi_plugins.files import replacing
+from kimi_plugins.data.files import replacing
 from kimi_plugins.long2short.balance import Point, on_front
 from kimi_plugins.long2short.checkpoint import only_weights_differ
 

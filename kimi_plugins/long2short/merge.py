@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 import torch
 from torch import Tensor
 
-from kimi_plugins.files import new_directory
+from kimi_plugins.data.files import new_directory
 from kimi_plugins.long2short.checkpoint import (
     BYTES,
     INDEX,

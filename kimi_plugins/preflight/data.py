@@ -10,8 +10,8 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from kimi_plugins.data.readers import READERS
 from kimi_plugins.preflight import batches, models
-from kimi_plugins.preflight.readers import READERS
 
 NAMED_ROWS = 3  # how many bad rows a problem names; the others are counted
 KINDS = 5  # how many kinds of bad rows are told apart in one file

@@ -10,13 +10,14 @@ from functools import cache, partial
 from pathlib import Path
 
 from kimi_plugins import options
-from kimi_plugins.completions.cli import add_engine_arguments, exit_code
+from kimi_plugins.cli.command import exit_code
+from kimi_plugins.cli.sampling import add_engine_arguments
 
 STAGES = ("normalise", "dedup", "decontaminate", "exclude", "gradable", "difficulty", "guess", "tag", "balance")
 SAMPLED = ("difficulty", "guess")
 
 
-def add_curate(commands) -> None:
+def add_parser(commands) -> None:
     """Add the parser of `curate` to those of `openrlhf kimi`."""
     defaults = options.Curation()
     parser = commands.add_parser(
@@ -123,13 +124,14 @@ def curate(args: argparse.Namespace, engines=None) -> dict:
     """
     from tqdm import tqdm
 
-    from kimi_plugins.prompts import pipeline, sources
+    from kimi_plugins.data import sources
+    from kimi_plugins.prompts import pipeline
 
     began = time.monotonic()
     chosen = _chosen(args)
     mapping = sources.Mapping.parse(args.map)
     if args.answer_pattern is not None or args.response_pattern is not None:
-        from kimi_plugins.rewards.extraction import compiled
+        from kimi_plugins.grading.extraction import compiled
 
         for pattern in filter(None, (args.answer_pattern, args.response_pattern)):
             compiled(pattern)
@@ -192,7 +194,8 @@ class _Work:
             raise ValueError(f"--processes {args.processes}: it must be at least 1")
 
     def normalise(self):
-        from kimi_plugins.prompts import pipeline, sources
+        from kimi_plugins.data import sources
+        from kimi_plugins.prompts import pipeline
 
         normalise = sources.Normaliser(self.mapping, self.args.answer_pattern, self.args.out / "images")
         return pipeline.Stage(
@@ -220,7 +223,8 @@ class _Work:
         )
 
     def decontaminate(self):
-        from kimi_plugins.prompts import contamination, pipeline, sources
+        from kimi_plugins.data import sources
+        from kimi_plugins.prompts import contamination, pipeline
 
         def questions() -> Iterator[dict]:
             normalise = sources.Normaliser(self.mapping, self.args.answer_pattern, self.args.out / "images")
@@ -253,7 +257,7 @@ class _Work:
         return pipeline.Stage("gradable", self._grader(), run)
 
     def difficulty(self):
-        from kimi_plugins.completions import cli
+        from kimi_plugins.cli import sampling as cli
         from kimi_plugins.prompts import sampled
 
         sampling = cli.sampling(self.args)
@@ -271,7 +275,7 @@ class _Work:
     def guess(self):
         from dataclasses import replace
 
-        from kimi_plugins.completions import cli
+        from kimi_plugins.cli import sampling as cli
         from kimi_plugins.prompts import sampled
 
         args = self.args
@@ -328,7 +332,7 @@ class _Work:
     def _shared_engines(self):
         """Those of all stages, started for the first that asks something."""
         if self._engines is None:
-            from kimi_plugins.completions import cli
+            from kimi_plugins.cli import sampling as cli
             from kimi_plugins.prompts.pipeline import rows_of
 
             images = max(len(row.get("image", ())) for row in rows_of(self.stages.rows("normalise")))
@@ -348,7 +352,7 @@ class _Work:
 
     @cache  # noqa: B019 – lives as long as the run
     def _pool(self, pattern: str | None):
-        from kimi_plugins.rewards.workers import Pool
+        from kimi_plugins.grading.workers import Pool
 
         args = self.args
         return self.resources.enter_context(
@@ -362,7 +366,7 @@ def _write(args, stages, summaries: list[dict], seconds: float) -> dict:
     Raises:
         Lost: kept and rejected rows are not as many as were read.
     """
-    from kimi_plugins.files import replacing
+    from kimi_plugins.data.files import replacing
     from kimi_plugins.prompts import pipeline, report
 
     last = stages.rows(summaries[-1]["stage"])

@@ -5,7 +5,7 @@ A guess is right too often on the first two, and no rule grades a proof. The rul
 
 import re
 
-from kimi_plugins.rewards.notation import tidy
+from kimi_plugins.grading.math.notation import tidy
 
 _LABEL = r"(?:\\(?:textbf|text|mathrm|mathbf|bf)\s*\{{?\s*)?[(\[]?\s*{}\s*(?:[)\]]|\.(?=[\s\\$~}}])|:(?=\s))"
 # A label stands at the start, after a space or bracket, or after LaTeX: "f(A) = 1" is none.

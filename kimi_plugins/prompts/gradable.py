@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable, Iterator
 
+from kimi_plugins.grading.math.notation import matching, number, split, tidy
 from kimi_plugins.prompts.parallel import chunked
-from kimi_plugins.rewards.notation import matching, number, split, tidy
 
 MOST_WORDS = 8  # of an answer; more is prose, which is only ever equal word by word (ours)
 # The grader accepts equal spellings unread, and compares lists up to the first difference: every part is read when it
@@ -18,7 +18,7 @@ _SEPARATOR = re.compile(r"\s*(?:[,;=<>]|\\(?:le|ge|ne|in|cup)(?![A-Za-z])|(?<![A
 def gradable(rows: Iterable[dict], grade_all) -> Iterator[tuple[dict, str | None]]:
     """Rows in their order, with the reason of those that are not.
 
-    grade_all: of rewards.workers.Pool.
+    grade_all: of grading.workers.Pool.
     """
     for some in chunked(rows):
         pairs = [_pairs(row["answer"]) for row in some]

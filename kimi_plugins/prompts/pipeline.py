@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kimi_plugins.files import replacing
+from kimi_plugins.data.files import replacing
 from kimi_plugins.prompts.parallel import CHUNK, chunked, decoded, encoded, mapped
 
 FEW = 16  # rows of a chunk where each takes long

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from kimi_plugins.completions.samples import as_asked
 from kimi_plugins.completions.types import Request
+from kimi_plugins.grading.extraction import BOX, after_thinking
+from kimi_plugins.grading.math.notation import number, tidy
 from kimi_plugins.prompts.pipeline import rows_of
-from kimi_plugins.rewards.extraction import BOX, after_thinking
-from kimi_plugins.rewards.notation import number, tidy
 
 QUESTION = "{question}"  # in the templates; str.format would trip over LaTeX's braces
 SOLVE = "{question}\n\nPlease reason step by step, and put your final answer within \\boxed{}."
@@ -49,7 +49,7 @@ def difficulty(
 ) -> Outcomes:
     """Adds pass_rate, its interval, tries, and difficulty = 1 − pass_rate; what a row had becomes given_difficulty.
 
-    previous: file of prompts. grade_all: of rewards.workers.Pool. trivial: pass rate from which on one is dropped.
+    previous: file of prompts. grade_all: of grading.workers.Pool. trivial: pass rate from which on one is dropped.
     """
     for graded in _graded(previous, complete, grade_all, template, chat, lambda text, _: [text]):
         for row, verdicts in graded:

@@ -18,7 +18,7 @@ import json
 import random
 from pathlib import Path
 
-from kimi_plugins.files import replacing
+from kimi_plugins.data.files import replacing
 
 CHECK_OK = " check: ok\n"
 CHECK_WRONG = " check: wrong, redo\n"

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from kimi_plugins import run_log
-from kimi_plugins.files import replacing
+from kimi_plugins.data.files import replacing
 from kimi_plugins.report.charts import first_key, panels, pass1_keys, source_of
 from kimi_plugins.report.rollouts import TEXT_LIMIT, collect
 from kimi_plugins.report.series import POINTS, not_finite, values_of

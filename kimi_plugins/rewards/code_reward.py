@@ -9,8 +9,8 @@ import os
 
 import torch
 
-from kimi_plugins.rewards.code import Verdict, judge, read_label
-from kimi_plugins.rewards.sandbox.pool import Sandbox
+from kimi_plugins.grading.programs import Verdict, judge, read_label
+from kimi_plugins.sandbox.pool import Sandbox
 
 logger = logging.getLogger(__name__)
 sandbox = Sandbox(workers=int(os.environ.get("KIMI_SANDBOX_WORKERS", "0")) or None)

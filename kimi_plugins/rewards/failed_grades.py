@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from kimi_plugins import groups
+from kimi_plugins.grading import failures
 from kimi_plugins.policy.mirror_descent import group_advantages
-from kimi_plugins.rewards import failures
 
 
 def problems(args) -> list[str]:

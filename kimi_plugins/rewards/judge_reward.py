@@ -9,11 +9,11 @@ the defaults (options.Judge, options.MathGrader), write a file of two lines and 
 
 import logging
 
+from kimi_plugins.grading.judge.judge import Judge
+from kimi_plugins.grading.judge.prompt import question_of
+from kimi_plugins.grading.verdict import Verdict
 from kimi_plugins.groups import GRADER_FAILED
-from kimi_plugins.rewards.judge.judge import Judge
-from kimi_plugins.rewards.judge.prompt import question_of
 from kimi_plugins.rewards.math_reward import response_of
-from kimi_plugins.rewards.verdict import Verdict
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import threading
 from dataclasses import asdict
 
 from kimi_plugins import options
+from kimi_plugins.grading.extraction import THINKING
+from kimi_plugins.grading.verdict import Verdict
+from kimi_plugins.grading.workers import Pool
 from kimi_plugins.groups import GRADER_FAILED
-from kimi_plugins.rewards.extraction import THINKING
-from kimi_plugins.rewards.verdict import Verdict
-from kimi_plugins.rewards.workers import Pool
 
 logger = logging.getLogger(__name__)
 

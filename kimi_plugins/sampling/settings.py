@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from openrlhf.utils.logging_utils import init_logger
 
-from kimi_plugins.preflight.readers import READERS
+from kimi_plugins.data.readers import READERS
 from kimi_plugins.sampling import curriculum
 from kimi_plugins.sampling.prioritized import mates
 

@@ -10,7 +10,7 @@ from functools import partial as given
 import numpy as np
 from tqdm import tqdm
 
-from kimi_plugins.files import replacing
+from kimi_plugins.data.files import replacing
 from kimi_plugins.simulate import lengths, page
 from kimi_plugins.simulate.engine import Speed
 from kimi_plugins.simulate.schedules import Job, Result, asynchronous, partial, synchronous

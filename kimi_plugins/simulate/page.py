@@ -5,7 +5,7 @@ from pathlib import Path
 from plotly import graph_objects
 from plotly.subplots import make_subplots
 
-from kimi_plugins.files import replacing
+from kimi_plugins.data.files import replacing
 
 PANELS = {
     "step_seconds": "seconds a step",

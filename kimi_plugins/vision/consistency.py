@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from kimi_plugins.rewards.extraction import NoAnswer, final_answers
+from kimi_plugins.grading.extraction import NoAnswer, final_answers
 
 Answer = str | float | None
 

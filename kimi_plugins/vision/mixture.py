@@ -6,8 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from kimi_plugins.vision.adapter import Columns
-from kimi_plugins.vision.images import Limits
+from kimi_plugins.data.image_rows import Columns
+from kimi_plugins.data.images import Limits
 from kimi_plugins.vision.synthetic import SMALLEST, TASKS
 
 INSTRUCTION = "Give the final answer in \\boxed{}."

@@ -6,12 +6,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from kimi_plugins.files import replacing
+from kimi_plugins.data.files import replacing
 
 PROMPTS, REJECTS = "prompts.jsonl", "rejects.jsonl"
 
 
-def add_vision_prepare(commands) -> None:
+def add_parser(commands) -> None:
     """Add the parser of `vision-prepare` to those of `openrlhf kimi`."""
     parser = commands.add_parser(
         "vision-prepare",
@@ -64,8 +64,8 @@ def prepare(mixture, out: Path, *, allow_urls: bool = False) -> str:
     """Write the prompt set; returns a line on each source. Raises as rows.mixed."""
     from tqdm import tqdm
 
+    from kimi_plugins.data.image_rows import Store
     from kimi_plugins.sampling.curriculum import as_number
-    from kimi_plugins.vision.adapter import Store
     from kimi_plugins.vision.rows import Rejects, mixed, ranks
 
     out.mkdir(parents=True, exist_ok=True)

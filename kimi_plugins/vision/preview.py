@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from kimi_plugins.files import replacing
+from kimi_plugins.data.files import replacing
 
 THUMBNAIL = 640  # pixels of the longer side; larger images are halved for the page
 
 
-def add_vision_preview(commands) -> None:
+def add_parser(commands) -> None:
     """Add the parser of `vision-preview` to those of `openrlhf kimi`."""
     parser = commands.add_parser(
         "vision-preview",
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 def _rows(args, folder: Path) -> tuple[list[dict], list[dict]]:
     if len(args.inputs) == 1 and Path(args.inputs[0]).name == "prompts.jsonl":
         return list(_prepared(Path(args.inputs[0]), args.per_source)), []
-    from kimi_plugins.vision.adapter import Store
+    from kimi_plugins.data.image_rows import Store
     from kimi_plugins.vision.prepare import mixture_of
     from kimi_plugins.vision.rows import Rejects, source_rows
 

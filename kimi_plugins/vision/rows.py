@@ -13,9 +13,9 @@ from random import Random
 
 import numpy as np
 
+from kimi_plugins.data.image_rows import PLACEHOLDER, BadRow, Store, adapt, read_rows
+from kimi_plugins.data.images import Limits
 from kimi_plugins.sampling.curriculum import as_number
-from kimi_plugins.vision.adapter import PLACEHOLDER, BadRow, Store, adapt, read_rows
-from kimi_plugins.vision.images import Limits
 from kimi_plugins.vision.mixture import Mixture, Source
 from kimi_plugins.vision.synthetic import generate
 

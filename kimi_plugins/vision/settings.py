@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 
-from kimi_plugins.preflight.readers import READERS
-from kimi_plugins.rewards.extraction import compiled
-from kimi_plugins.vision.adapter import PLACEHOLDER
+from kimi_plugins.data.image_rows import PLACEHOLDER
+from kimi_plugins.data.readers import READERS
+from kimi_plugins.grading.extraction import compiled
 
 NAMED_ROWS = 3  # how many bad rows a problem names; the others are counted
 

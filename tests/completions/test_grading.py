@@ -4,7 +4,7 @@ import pytest
 
 from kimi_plugins.completions.grading import graded
 from kimi_plugins.completions.types import Completion
-from kimi_plugins.rewards.workers import Pool
+from kimi_plugins.grading.workers import Pool
 
 pytestmark = pytest.mark.slow  # starts graders, which import sympy
 

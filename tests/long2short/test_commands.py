@@ -11,12 +11,12 @@ from datasets import load_dataset
 from openrlhf.datasets import RewardDataset, SFTDataset
 
 from kimi_plugins.cli import add_commands
-from kimi_plugins.completions import cli
+from kimi_plugins.cli import sampling as cli
 from kimi_plugins.completions.grading import Graded
 from kimi_plugins.completions.types import Completion
+from kimi_plugins.grading.verdict import Verdict
 from kimi_plugins.long2short import frontier
 from kimi_plugins.quickstart.model import EOS, build_model, build_tokenizer
-from kimi_plugins.rewards.verdict import Verdict
 
 pytestmark = pytest.mark.slow  # every command starts graders, which import sympy
 

@@ -7,9 +7,9 @@ import pytest
 
 from kimi_plugins.completions.grading import Graded
 from kimi_plugins.completions.types import Completion
+from kimi_plugins.grading.verdict import Verdict
 from kimi_plugins.long2short import selection
 from kimi_plugins.long2short.balance import Point, choose, on_front
-from kimi_plugins.rewards.verdict import Verdict
 
 KINDS = {"right": (True, "stop"), "wrong": (False, "stop"), "cut": (True, "length"), "failed": (None, "stop")}
 

@@ -21,7 +21,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 
 def parse(*words):
     parser = argparse.ArgumentParser()
-    curate.add_curate(parser.add_subparsers())
+    curate.add_parser(parser.add_subparsers())
     return parser.parse_args(["curate", *map(str, words)])
 
 

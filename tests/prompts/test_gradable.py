@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from kimi_plugins.grading.workers import Pool
 from kimi_plugins.prompts.gradable import gradable
-from kimi_plugins.rewards.workers import Pool
 
 pytestmark = pytest.mark.slow
 

@@ -3,12 +3,12 @@ import math
 import pytest
 
 from kimi_plugins.completions.types import Completion
+from kimi_plugins.grading.math.grade import grade
+from kimi_plugins.grading.verdict import Verdict
 from kimi_plugins.prompts import sampled
 from kimi_plugins.prompts.pipeline import encoded
 from kimi_plugins.prompts.sampled import GUESS, SOLVE, Z, difficulty, guessed, guesses, wilson
 from kimi_plugins.prompts.tags import CHOICES, tagged_by_model
-from kimi_plugins.rewards.math import grade
-from kimi_plugins.rewards.verdict import Verdict
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (1, 10), (5, 10), (9, 10), (10, 10), (1, 1), (37, 200)])

@@ -5,13 +5,13 @@ import json
 
 import pytest
 
+from kimi_plugins.cli.warmup import TEMPLATES
 from kimi_plugins.completions.grading import Graded
 from kimi_plugins.completions.prompts import Prompt
 from kimi_plugins.completions.types import Completion, Request
+from kimi_plugins.grading.verdict import Verdict
 from kimi_plugins.prompts import warm_up
 from kimi_plugins.prompts.warm_up import Candidate, jaccard, select
-from kimi_plugins.prompts.warm_up_command import TEMPLATES
-from kimi_plugins.rewards.verdict import Verdict
 
 SELECTION = {"keep": 2, "min_tokens": 0, "max_tokens": None, "similarity": 0.8}
 

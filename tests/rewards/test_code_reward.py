@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kimi_plugins.rewards.sandbox.pool import SandboxError
+from kimi_plugins.sandbox.pool import SandboxError
 
 pytestmark = pytest.mark.slow
 

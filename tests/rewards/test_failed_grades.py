@@ -16,10 +16,10 @@ import torch
 from openrlhf.utils.agent import SingleTurnAgentExecutor
 
 from kimi_plugins import groups, options
+from kimi_plugins.grading.failures import TooManyFailures
 from kimi_plugins.plugin import Rewards, Sampling
 from kimi_plugins.policy.mirror_descent import group_advantages
 from kimi_plugins.rewards import math_reward
-from kimi_plugins.rewards.failures import TooManyFailures
 from kimi_plugins.rewards.math_reward import MathReward, response_of
 
 pytestmark = pytest.mark.slow

@@ -11,10 +11,10 @@ import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kimi_plugins.completions import cli
+from kimi_plugins.cli import sampling as cli
+from kimi_plugins.cli.warmup import add_parser
 from kimi_plugins.completions.engines import Engines
 from kimi_plugins.completions.types import Request, Sampling
-from kimi_plugins.prompts.warm_up_command import add_warm_up
 from kimi_plugins.quickstart.model import CONTEXT, EOS, build_model
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
@@ -95,7 +95,7 @@ def test_warmup_keeps_what_is_right(engines, models, tmp_path, monkeypatch, caps
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     monkeypatch.setattr(cli, "engines", lambda args, images: contextlib.nullcontext(engines))
     parser = argparse.ArgumentParser()
-    add_warm_up(parser.add_subparsers())
+    add_parser(parser.add_subparsers())
     words = ["warmup", data, "--model", models / "tied", "--out", tmp_path / "new" / "set", "--as-is", "--n", "24"]
     words += ["--max-new-tokens", "40", "--keep", "3", "--min-tokens", "2", "--answer-pattern", r"(.)\s*\Z"]
     args = parser.parse_args(list(map(str, words)))

@@ -9,15 +9,15 @@ import yaml
 from made_images import encoded, noise
 from PIL import Image
 
-from kimi_plugins.vision.adapter import Store
+from kimi_plugins.data.image_rows import Store
 from kimi_plugins.vision.mixture import INSTRUCTION, Mixture, Source, read_mixture
-from kimi_plugins.vision.prepare import add_vision_prepare
+from kimi_plugins.vision.prepare import add_parser
 from kimi_plugins.vision.rows import READ_IT, Rejects, TooManyRejects, mixed, ranks
 
 
 def command(*words):
     parser = argparse.ArgumentParser()
-    add_vision_prepare(parser.add_subparsers())
+    add_parser(parser.add_subparsers())
     args = parser.parse_args(["vision-prepare", *map(str, words)])
     return args.func(args)
 

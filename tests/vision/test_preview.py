@@ -8,8 +8,7 @@ import pytest
 import yaml
 from made_images import encoded, noise
 
-from kimi_plugins.vision.prepare import add_vision_prepare
-from kimi_plugins.vision.preview import add_vision_preview
+from kimi_plugins.vision import prepare, preview
 
 CHROMIUM = shutil.which("chromium")
 HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>{{ 7 * 7 }} &amp; \u202e"
@@ -18,8 +17,8 @@ HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1
 def command(*words):
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers()
-    add_vision_prepare(commands)
-    add_vision_preview(commands)
+    prepare.add_parser(commands)
+    preview.add_parser(commands)
     args = parser.parse_args([*map(str, words)])
     return args.func(args)
 

@@ -1,0 +1,100 @@
+"""The command `openrlhf kimi grade code`."""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from kimi_plugins.data.files import replacing
+
+
+def add_parser(subparsers) -> None:
+    """Add the parser of `code` to those of `openrlhf kimi grade`."""
+    parser = subparsers.add_parser(
+        "code",
+        help="run programs on test cases in the sandbox",
+        description="Grade responses that end with a program: each is run on its test cases in a sandbox. FILE has a "
+        "JSON object a line with response (text) and label: a problem as a JSON object, the same as text, or "
+        "CASES.jsonl#ID. docs/sandbox.md describes problems. The verdicts go to a JSONL file in the same order.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="JSONL with response and label")
+    parser.add_argument("--out", type=Path, default=None, help="the verdicts; default FILE with .verdicts.jsonl")
+    parser.add_argument("--workers", type=int, default=None, help="programs at a time; default one a core")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when every row has a verdict, 1 when some could not be graded, 2 for bad input, 130 for Ctrl-C."""
+    from kimi_plugins.sandbox.pool import SandboxUnavailable
+
+    try:
+        if args.workers is not None and args.workers < 1:
+            raise ValueError(f"--workers is {args.workers}: it must be at least 1")
+        rows = list(read_rows(args.file))
+        return _grade(rows, args.out or args.file.with_suffix(".verdicts.jsonl"), args.workers)
+    except (ValueError, OSError, SandboxUnavailable) as error:
+        print(f"openrlhf kimi grade code: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("openrlhf kimi grade code: interrupted, nothing was written", file=sys.stderr)
+        return 130
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, object]]:
+    """The response and the problem of every line.
+
+    Raises:
+        ValueError: names the file, the line and what is wrong.
+        OSError: the file cannot be read.
+    """
+    from kimi_plugins.grading.programs import Problem, read_label
+
+    empty = True
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+                if not isinstance(row, dict) or not isinstance(row.get("response"), str) or "label" not in row:
+                    raise ValueError("it must be a JSON object with response (text) and label")
+                label = row["label"]
+                problem = read_label(label) if isinstance(label, str) else Problem.parse(label)
+            except (ValueError, OSError) as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+            empty = False
+            yield row["response"], problem
+    if empty:
+        raise ValueError(f"{path} has no rows")
+
+
+def _grade(rows: list, out: Path, workers: int | None) -> int:
+    from tqdm import tqdm
+
+    from kimi_plugins.grading.programs import judge_all
+    from kimi_plugins.sandbox.pool import Sandbox
+
+    began, reasons, right, failed = time.monotonic(), Counter(), 0, 0
+    with Sandbox(workers) as sandbox, replacing(out) as partial, partial.open("w", encoding="utf-8") as file:
+        responses, problems = zip(*rows, strict=True)
+        verdicts = judge_all(responses, problems, sandbox)
+        for number, verdict in enumerate(tqdm(verdicts, total=len(rows), unit="response"), 1):
+            file.write(json.dumps({"row": number} | vars(verdict), ensure_ascii=False) + "\n")
+            right += verdict.reward == 1
+            failed += verdict.failed
+            reasons[_kind(verdict.reason)] += 1
+    seconds = time.monotonic() - began
+    print(f"{len(rows)} responses in {seconds:.1f} s ({len(rows) / seconds:.1f}/s): {right} right, ", end="")
+    print(f"{len(rows) - right - failed} wrong, {failed} not graded")
+    for reason, count in reasons.most_common():
+        print(f"{count:8}  {reason}")
+    print(out)
+    return 1 if failed else 0
+
+
+def _kind(reason: str) -> str:
+    """A reason without what differs from row to row."""
+    if reason.startswith("case "):
+        reason = reason.partition(": ")[2]
+    return reason.partition(" (")[0].partition(": ")[0]

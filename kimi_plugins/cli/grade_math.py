@@ -1,0 +1,128 @@
+"""The command `openrlhf kimi grade math`: a JSONL file of responses graded as a run would."""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from kimi_plugins import options
+from kimi_plugins.data.files import replacing
+from kimi_plugins.grading.failures import Failures, TooManyFailures
+
+
+class BadInput(ValueError):
+    """The file is not as it should be; the message names file, row and fix."""
+
+
+def add_parser(subparsers) -> None:
+    """Add the parser of `math` to those of `openrlhf kimi grade`."""
+    parser = subparsers.add_parser(
+        "math",
+        help="mathematical answers, by rules",
+        description="Grade the final answer of every response in a JSONL file, as the reward of a run would be. A row "
+        'is an object such as {"response": "… so \\\\boxed{1/2}", "answer": "0.5"}. The output has the same rows with '
+        "correct (true, false, or null where the grader failed) and reason; it appears only once it is whole. Exit "
+        "code 2: the input is not as it should be; 1: the grader failed too often. The rules are in docs/rewards.md.",
+    )
+    defaults = options.MathGrader()
+    parser.add_argument("file", type=Path, metavar="FILE", help="JSONL")
+    parser.add_argument("--out", type=Path, default=None, help="default: FILE with the suffix .graded.jsonl")
+    parser.add_argument("--response-column", default="response", help="default: response")
+    parser.add_argument("--answer-column", default=None, help="the right answers; default: answer, or else label")
+    for name, kind in (("answer_pattern", str), ("timeout", float), ("memory_mib", int), ("slots", int)):
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(
+            flag, type=kind, default=getattr(defaults, name), help=options.describe(options.MathGrader, name)
+        )
+    limit = options.Rewards().failure_limit
+    parser.add_argument(
+        "--failure-limit", type=float, default=limit, help=f"share of grades that may fail; default: {limit}"
+    )
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when every row has a verdict, 1 when the grader failed too often, 2 for bad input, 130 for Ctrl-C."""
+    out = args.out or args.file.with_suffix(".graded.jsonl")
+    try:
+        return _grade(args, out)
+    except (BadInput, OSError, ValueError) as error:
+        print(f"openrlhf kimi grade math: error: {error}", file=sys.stderr)
+        return 2
+    except TooManyFailures as error:
+        print(f"openrlhf kimi grade math: error: {error}; {out} is not written", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"openrlhf kimi grade math: interrupted; {out} is not written", file=sys.stderr)
+        return 130
+
+
+def _grade(args, out: Path) -> int:
+    from tqdm import tqdm
+
+    from kimi_plugins.grading.workers import Pool
+
+    count = sum(1 for _ in _rows(args))  # everything is checked before anything is graded
+    if count == 0:
+        raise BadInput(f"{args.file}: no rows")
+    if out.exists() and out.samefile(args.file):
+        raise BadInput(f"--out {out}: is the input; name another file")
+    failures, verdicts, began = Failures(), Counter(), time.monotonic()
+    with (
+        Pool(args.slots, timeout=args.timeout, memory_mib=args.memory_mib, pattern=args.answer_pattern) as pool,
+        replacing(out) as partial,
+        partial.open("w", encoding="utf-8") as file,
+        tqdm(total=count, unit="response", disable=None) as bar,
+    ):
+        graded = pool.grade_all((response, reference) for _, response, reference in _rows(args))
+        for (row, _, _), verdict in zip(_rows(args), graded, strict=True):
+            file.write(json.dumps(row | verdict._asdict()) + "\n")
+            verdicts[verdict.correct] += 1
+            failures.add(verdict)
+            failures.check(args.failure_limit)
+            bar.update()
+    seconds = time.monotonic() - began
+    print(
+        f"{count} graded in {seconds:.1f} s ({count / seconds:.0f} a second): {verdicts[True]} right, "
+        f"{verdicts[False]} wrong, {verdicts[None]} failed; {out}"
+    )
+    for reason, times in failures.reasons.most_common(5):
+        print(f"failed {times} ×: {reason}")
+    return 0
+
+
+def _rows(args) -> Iterator[tuple[dict, str, str]]:
+    """(row, response, reference) of every row that is not empty."""
+    with args.file.open(encoding="utf-8") as file:
+        lines = enumerate(file, 1)
+        while True:
+            try:
+                number, line = next(lines)
+            except StopIteration:
+                return
+            except UnicodeDecodeError as error:
+                raise BadInput(f"{args.file}: is not UTF-8: {error}") from error
+            if line.strip():
+                yield _row(line, f"{args.file} row {number}", args)
+
+
+def _row(line: str, where: str, args) -> tuple[dict, str, str]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise BadInput(f"{where}: no JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise BadInput(f"{where}: {type(row).__name__} instead of an object")
+    columns = [args.answer_column] if args.answer_column else ["answer", "label"]
+    column = next((name for name in columns if name in row), None)
+    if column is None:
+        raise BadInput(f"{where}: no column {' or '.join(columns)}; name the right answers' with --answer-column")
+    response, reference = row.get(args.response_column), row[column]
+    if not isinstance(response, str):
+        raise BadInput(f"{where}: {args.response_column} is no text; name the responses' with --response-column")
+    if isinstance(reference, bool) or not isinstance(reference, str | int | float):
+        raise BadInput(f"{where}: {column} is {json.dumps(reference)[:40]}, no text or number; see --answer-column")
+    return row, response, str(reference)

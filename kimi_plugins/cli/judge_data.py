@@ -1,0 +1,132 @@
+"""The command `openrlhf kimi judge-data`."""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from kimi_plugins.data.files import replacing
+
+COLUMNS = ("question", "reference", "response", "correct", "reasoning")
+
+
+def add_parser(commands) -> None:
+    """Add the parser of `judge-data` to those of `openrlhf kimi`."""
+    parser = commands.add_parser(
+        "judge-data",
+        help="make training sets for judges from graded samples",
+        description="Make the training sets of both judges (k1.5 §2.3.5) from graded samples: rows of question, "
+        "reference, response, correct, and perhaps a teacher's reasoning; JSON lines, CSV, Parquet or Arrow. Writes "
+        "cot.jsonl (input, output), classic.jsonl (chosen, rejected: a right and a wrong case), and summary.json to "
+        "DIR, and prints the training commands. docs/judges.md has the details. Exit code 2: bad input.",
+    )
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    for name in COLUMNS:
+        parser.add_argument(f"--{name}-column", default=name, help=f"default: {name}")
+    parser.add_argument(
+        "--answer-pattern", default=None, help="regular expression of the final answer; default: the last \\boxed{…}"
+    )
+    parser.add_argument(
+        "--injected", type=float, default=0.1, help="share of the wrong cases that claim to be right; default: 0.1"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when the sets are there, 2 for bad input, 130 for Ctrl-C."""
+    try:
+        summary = make(args)
+    except (OSError, ValueError) as error:
+        print(f"openrlhf kimi judge-data: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"openrlhf kimi judge-data: interrupted; {args.out} is as it was", file=sys.stderr)
+        return 130
+    print(report(summary, args.out))
+    return 0
+
+
+def make(args: argparse.Namespace) -> dict:
+    """Write the sets; returns the summary. Raises ValueError or OSError for input that cannot be used."""
+    from kimi_plugins.grading.extraction import compiled
+    from kimi_plugins.grading.judge import data
+
+    if not 0 <= args.injected <= 1:
+        raise ValueError(f"--injected {args.injected}: it is a share, from 0 to 1")
+    if args.answer_pattern is not None:
+        compiled(args.answer_pattern)
+    columns = {name: getattr(args, f"{name}_column") for name in COLUMNS}
+    counts, dropped, bad = Counter(), Counter(), []
+
+    def samples() -> Iterator[data.Sample]:
+        for where, row, problem in _rows(args.files, list(columns.values())):
+            counts["read"] += 1
+            if problem is None and not isinstance(row, dict):
+                problem = f"{type(row).__name__} instead of an object"
+            if problem is not None:
+                dropped["unreadable"] += 1
+                bad.append(f"{where}: {problem}")
+                continue
+            try:
+                found = data.sample(row, columns, args.answer_pattern)
+            except data.Dropped as error:
+                dropped[str(error)] += 1
+                continue
+            yield found
+
+    kept, surplus = data.balanced(samples(), args.injected, args.seed)
+    if not kept:
+        reasons = "; ".join(f"{count} × {reason}" for reason, count in (dropped + surplus).most_common(3))
+        raise ValueError(f"no case is left of {counts['read']} rows: {reasons or 'the files are empty'}")
+    summary = {
+        "rows": counts["read"],
+        "cases": len(kept),
+        "origin": dict(Counter(found.origin for found in kept)),
+        "dropped": dict((dropped + surplus).most_common()),
+        "unreadable": bad[:100],
+        "columns": columns,
+        "seed": args.seed,
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, rows in (
+        ("cot", data.cot_rows(kept, args.seed)),
+        ("classic", data.classic_rows(kept, args.seed)),
+    ):
+        with replacing(args.out / f"{name}.jsonl") as partial, partial.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    with replacing(args.out / "summary.json") as partial:
+        partial.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return summary
+
+
+def _rows(files: list[Path], columns: list[str]) -> Iterator[tuple[str, object, str | None]]:
+    from kimi_plugins.data.readers import READERS
+
+    for path in files:
+        if path.suffix not in READERS:
+            raise ValueError(f"{path}: its name ends in none of {', '.join(READERS)}")
+        for place, row, problem in READERS[path.suffix](str(path), columns):
+            yield f"{path} row {place}", row, problem
+
+
+def report(summary: dict, out: Path) -> str:
+    lines = [f"{summary['rows']} rows, {summary['cases']} cases, half of them right; {out}"]
+    lines += [f"  {count:7} {origin}" for origin, count in summary["origin"].items()]
+    lines += [f"dropped {count} ×: {reason}" for reason, count in summary["dropped"].items()]
+    lines += summary["unreadable"][:5]
+    lines += ["", "Train the judge that reasons, and the classic one:", *training_commands(out)]
+    return "\n".join(lines)
+
+
+def training_commands(out: Path) -> list[str]:
+    """Of both judges, for a machine with GPUs; MODEL is the base."""
+    return [
+        f"  openrlhf sft --model.model_name_or_path MODEL --data.dataset {out / 'cot.jsonl'} --data.input_key input "
+        f"--data.output_key output --data.apply_chat_template --data.max_len 4096 --ckpt.output_dir {out / 'cot'}",
+        f"  openrlhf rm --model.model_name_or_path MODEL --data.dataset {out / 'classic.jsonl'} "
+        f"--model.loss_type pointwise --data.max_len 4096 --ckpt.output_dir {out / 'classic'}",
+    ]

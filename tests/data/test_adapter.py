@@ -1,0 +1,134 @@
+"""Rows of data sets as prompts with images."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from made_images import LIMITS, encoded, noise, picture
+from PIL import Image
+
+from kimi_plugins.data.image_rows import BadRow, Columns, Store, adapt, read_rows
+
+COLUMNS = Columns()
+
+
+@pytest.fixture
+def take(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(picture()))
+    (tmp_path / "b.png").write_bytes(encoded(noise()))
+
+    def take(row, columns=COLUMNS):
+        return adapt(row, columns, tmp_path, Store(tmp_path / "store"), LIMITS, allow_urls=False)
+
+    return take
+
+
+def user(content):
+    return [{"role": "user", "content": content}]
+
+
+@pytest.mark.parametrize(
+    "prompt, images, expected",
+    [
+        ("What?", "a.png", "<image>What?"),
+        ("What?", ["a.png", "b.png"], "<image><image>What?"),
+        ("This <image> or <image>?", ["a.png", "b.png"], "This <image> or <image>?"),
+        (user("What?"), ["a.png"], "<image>What?"),
+        ("No picture.", None, "No picture."),
+        ("No picture.", [], "No picture."),
+        (user([{"type": "image", "image": "a.png"}, {"type": "text", "text": "What?"}]), None, "<image>What?"),
+        (
+            user(
+                [
+                    {"type": "text", "text": "Is ", "image": None},  # as Parquet fills it up
+                    {"type": "image_url", "image_url": {"url": "a.png"}, "text": None},
+                    {"type": "text", "text": " as "},
+                    {"type": "image", "path": "b.png"},
+                ]
+            ),
+            None,
+            "Is <image> as <image>",
+        ),
+        (user([{"type": "image"}, {"type": "text", "text": "What?"}]), ["a.png"], "<image>What?"),
+    ],
+)
+def test_images_get_their_places(take, prompt, images, expected):
+    row = take({"input": prompt, "label": 3, "images": images})
+    assert row["input"] == user(expected) and row["label"] == "3"
+    assert len(row["images"]) == expected.count("<image>")
+    sizes = [Image.open(path).size for path in row["images"]]
+    assert sizes == [(40, 30), (64, 64)][: len(sizes)]
+
+
+def test_images_go_into_the_users_first_message(take):
+    system = {"role": "system", "content": "Think."}
+    row = take({"input": [system, *user("One"), *user("Two")], "label": "x", "images": ["a.png"]})
+    assert row["input"] == [system, *user("<image>One"), *user("Two")]
+
+
+@pytest.mark.parametrize(
+    "row, reason",
+    [
+        ("text", "is a str, not an object"),
+        ({"input": "a \ud800", "label": "1"}, "half a character"),
+        ({"input": "a", "label": "\udfff"}, "half a character"),
+        ({"label": "1"}, "has no 'input'; columns are label"),
+        ({"input": "a", "label": ""}, "has no 'label'"),
+        ({"input": "a", "label": ["1"]}, "its 'label' is a list"),
+        ({"input": 3, "label": "1"}, "its prompt is a int"),
+        ({"input": [{"role": "user"}], "label": "1"}, "no 'role' or no 'content'"),
+        ({"input": user([{"type": "audio"}]), "label": "1"}, "part of type 'audio'"),
+        ({"input": "<image>a", "label": "1"}, "has 1 × <image> and 0 images"),
+        ({"input": "<image>a", "label": "1", "images": ["a.png", "b.png"]}, "has 1 × <image> and 2 images"),
+        ({"input": "<image><image>", "label": "1", "images": "a.png"}, "has 2 × <image> and 1 images"),
+        ({"input": "a", "label": "1", "images": ["a.png", "c.png"]}, r"image 2 \(c.png\): there is no such file"),
+        ({"input": "a", "label": "1", "images": [None]}, "image 1: is a NoneType"),
+        ({"input": user([{"type": "image", "image": "a.png"}]), "label": "1", "images": ["b.png"]}, "both"),
+        ({"input": [{"role": "system", "content": "a"}], "label": "1", "images": ["b.png"]}, "no message of the user"),
+    ],
+)
+def test_bad_rows_are_refused_with_a_reason(take, row, reason):
+    with pytest.raises(BadRow, match=reason):
+        take(row)
+
+
+def test_an_image_is_stored_once(take, tmp_path):
+    rows = [take({"input": "a", "label": n, "images": ["a.png"]}) for n in range(3)]
+    assert len({row["images"][0] for row in rows}) == 1
+    assert len([path for path in (tmp_path / "store").rglob("*") if path.is_file()]) == 1
+
+
+def test_other_columns(take):
+    row = take({"q": "Hm?", "a": 4, "pic": "a.png", "level": 2}, Columns("q", "a", "pic", "level"))
+    assert (row["input"], row["label"], row["difficulty"]) == (user("<image>Hm?"), "4", 2)
+
+
+def test_rows_of_every_kind_of_file(take, tmp_path):
+    rows = [{"input": "One?", "label": "1", "images": ["a.png"]}, {"input": "Two?", "label": "2", "images": ["b.png"]}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{bad\n")
+    binary = [row | {"images": [{"bytes": (tmp_path / row["images"][0]).read_bytes(), "path": None}]} for row in rows]
+    pa.parquet.write_table(pa.Table.from_pylist(binary), tmp_path / "rows.parquet")
+    (tmp_path / "rows.csv").write_text("input,label,images\nOne?,1,a.png\nTwo?,2,b.png\n")
+    results = {}
+    for name in ("rows.jsonl", "rows.parquet", "rows.csv"):
+        found = list(read_rows(str(tmp_path / name), COLUMNS))
+        results[name] = [take(row) for _, row, problem in found if problem is None]
+        assert [number for number, *_ in found][:2] == ([2, 3] if name.endswith("csv") else [1, 2])
+    assert results["rows.jsonl"] == results["rows.parquet"] == results["rows.csv"]
+    assert [problem is None for *_, problem in read_rows(str(tmp_path / "rows.jsonl"), COLUMNS)] == [True, True, False]
+    (tmp_path / "rows.txt").write_text("x")
+    with pytest.raises(ValueError, match="unknown format"):
+        list(read_rows(str(tmp_path / "rows.txt"), COLUMNS))
+
+
+def test_rows_of_a_saved_hugging_face_data_set(take, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        input=datasets.Value("string"), label=datasets.Value("string"), images=datasets.List(datasets.Image())
+    )
+    rows = {"input": ["One?", "Two?"], "label": ["1", "2"], "images": [[picture()], [noise(), picture()]]}
+    datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "saved")
+    taken = [take(row) for _, row, problem in read_rows(str(tmp_path / "saved"), COLUMNS)]
+    assert [len(row["images"]) for row in taken] == [1, 2]
+    assert Image.open(taken[1]["images"][0]).tobytes() == noise().tobytes()
