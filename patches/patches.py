@@ -28,6 +28,7 @@ PATCHES = Path(__file__).resolve().parent
 BUILD = PATCHES.parent / "build"
 WORK_TREE = BUILD / "openrlhf"
 
+AUTHOR = "kimi_plugins maintainers <maintainers@kimi-plugins.invalid>"  # of every patch, whoever commits it
 LOCAL_VERSION = "kimi.1"
 ENTRY_POINTS = "[console_scripts]\nopenrlhf = openrlhf.cli.main:main\n"
 ADDED_REQUIREMENTS = ("pluggy", "PyYAML")  # what the patches import and the release does not name
@@ -172,11 +173,31 @@ def apply() -> None:
 # export
 
 
+def signed(patch: str) -> str:
+    """The patch with AUTHOR as its only author and signature, whoever made the commit."""
+    header, found, diff = patch.partition("\n---\n")
+    if not found:
+        raise Error(f"a commit changes no file: {first_error(header)}")
+    header = re.sub(r"^From: .*(?:\n .*)*$", f"From: {AUTHOR}", header, count=1, flags=re.MULTILINE)
+    header = re.sub(r"^Signed-off-by: .*\n?", "", header, flags=re.MULTILINE).rstrip("\n")
+    return f"{header}\nSigned-off-by: {AUTHOR}\n---\n{diff}"
+
+
 def format_patches(tree: Path, target: Path) -> list[Path]:
+    """Writes the tree's commits to the directory `target`, and returns the files in the order of the series."""
     root = check_release(tree)
     stable = ["--zero-commit", "--no-signature", "--no-numbered", "--full-index", "--no-renames", "--quiet"]
+    stable += ["--filename-max-length=100"]
     git(tree, "format-patch", *stable, "--output-directory", target, f"{root}..HEAD")
-    return sorted(target.glob("*.patch"))
+    patches = []
+    for numbered in sorted(target.glob("*.patch")):
+        patch = target / re.sub(r"^\d+-", "", numbered.name)  # the order is in `series`
+        if patch.exists():
+            raise Error(f"two commits have the subject of {patch.name}: reword one")
+        patch.write_bytes(signed(numbered.read_bytes().decode("latin-1")).encode("latin-1"))
+        numbered.unlink()
+        patches.append(patch)
+    return patches
 
 
 def export(tree: Path) -> None:

@@ -79,9 +79,9 @@ def checkout(tmp_path: Path) -> Checkout:
 
 def test_the_series_is_exported_applied_and_exported_again_with_the_same_bytes(checkout):
     first = {path.name: path.read_bytes() for path in checkout.patches.glob("*.patch")}
-    assert list(first) != [] and (checkout.patches / "series").read_text() == "".join(
-        f"{name}\n" for name in sorted(first)
-    )
+    series = (checkout.patches / "series").read_text().split()
+    assert series == ["Make-line-3-three-times-as-large.patch", "Make-line-15-three-times-as-large.patch"]
+    assert sorted(series) == sorted(first)
     assert "2 apply and re-export identically" in checkout.run("check")
     shutil.rmtree(checkout.tree)
     checkout.run("apply")
@@ -99,6 +99,24 @@ def test_the_users_git_settings_do_not_change_a_patch(checkout, tmp_path, monkey
     assert checkout.patch().read_bytes() == before
 
 
+def test_the_project_is_the_author_of_every_patch_and_its_only_signer(checkout):
+    checkout.commit("line_4 = 4\n", "line_4 = 8\n", MESSAGE.replace("3", "4") + "Signed-off-by: A B <a@some-host>\n")
+    checkout.run("export")
+    for patch in checkout.patches.glob("*.patch"):
+        text = patch.read_text()
+        assert "developer@localhost" not in text and "some-host" not in text
+        assert text.count("\nFrom: kimi_plugins maintainers <maintainers@kimi-plugins.invalid>\n") == 1
+        signature = "\nSigned-off-by: kimi_plugins maintainers <maintainers@kimi-plugins.invalid>\n---\n"
+        assert text.count(signature) == text.count("Signed-off-by") == 1
+    assert "3 apply and re-export identically" in checkout.run("check")
+
+
+def test_two_patches_have_the_same_subject(checkout):
+    checkout.commit("line_4 = 4\n", "line_4 = 8\n")
+    message = checkout.run("export", ok=False)
+    assert message == "two commits have the subject of Make-line-3-three-times-as-large.patch: reword one"
+
+
 def test_a_patch_named_in_series_is_missing(checkout):
     name = checkout.patch().name
     checkout.patch().unlink()
@@ -106,8 +124,8 @@ def test_a_patch_named_in_series_is_missing(checkout):
 
 
 def test_a_patch_is_not_named_in_series(checkout):
-    (checkout.patches / "0009-more.patch").touch()
-    assert checkout.run("check", ok=False) == "patches/0009-more.patch is not named in patches/series"
+    (checkout.patches / "more.patch").touch()
+    assert checkout.run("check", ok=False) == "patches/more.patch is not named in patches/series"
 
 
 def test_the_wheel_has_another_hash(checkout):
@@ -151,7 +169,7 @@ def test_a_message_is_incomplete(checkout, remove, complaint):
 
 
 def test_apply_keeps_work_that_was_not_exported(checkout):
-    checkout.commit("line_4 = 4\n", "line_4 = 8\n")
+    checkout.commit("line_4 = 4\n", "line_4 = 8\n", MESSAGE.replace("3", "4"))
     assert "holds work that was not exported" in checkout.run("apply", ok=False)
     checkout.run("export")
     checkout.run("apply")
@@ -165,7 +183,7 @@ def test_upstreams_tests_must_pass_and_all_must_run(checkout):
     assert checkout.run("check", "--tests", ok=False) == "only 1 of upstream's 2 tests ran on the patched tree"
     test = checkout.tree / "tests" / "test_lines.py"
     test.write_text("def test_one(): assert False\n")
-    checkout.commit("", "")
+    checkout.commit("", "", MESSAGE.replace("3", "4"))
     checkout.run("export")
     assert "upstream's tests fail" in checkout.run("check", "--tests", ok=False)
 

@@ -164,7 +164,7 @@ async def reload(engine, *, model: str) -> None:
 
     await engine.llm.collective_rpc("reload_weights", kwargs={"weights_path": model})
     if current_platform.is_cpu():
-        await engine.llm.collective_rpc("_repack_output_head")  # or it goes on with the old one, see patches/0005
+        await engine.llm.collective_rpc("_repack_output_head")  # a tied head has no tensor of its own
     if not await engine.llm.reset_prefix_cache():
         raise RuntimeError("the prefix cache could not be reset: prompts are still being answered")
     await engine.llm.reset_encoder_cache()
