@@ -18,7 +18,7 @@ from pathlib import Path
 
 from kimi_plugins.sandbox import cgroups, seccomp
 
-ROOT = Path(__file__).parents[3]  # where kimi_plugins is imported from
+ROOT = Path(__file__).parents[2]  # where kimi_plugins is imported from
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 
