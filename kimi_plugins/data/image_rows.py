@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kimi_plugins.data.files import replacing
-from kimi_plugins.data.images import BadImage, Limits, prepare, read_bytes
+from kimi_plugins.data.images import BadImage, Limits, prepare, read_bytes, shown
 from kimi_plugins.data.readers import READERS
 
 PLACEHOLDER = "<image>"
@@ -62,20 +62,17 @@ def read_rows(source: str, columns: Columns, split: str = "train") -> Iterator[t
         yield number, row, None
 
 
-def _hugging_face(source: str, split: str):
-    from datasets import Image, Sequence, load_dataset, load_from_disk
+def _hugging_face(source: str, split: str) -> Iterator[dict]:
+    """Rows with images as they are stored, wherever in a row they are: a broken image is a rejected row."""
+    from datasets import load_dataset, load_from_disk
 
     saved = Path(source).is_dir() and any(
         (Path(source) / name).exists() for name in ("dataset_info.json", "dataset_dict.json")
     )
     data = load_from_disk(source) if saved else load_dataset(source, split=split)
     data = data[split] if isinstance(data, dict) else data
-    for name, feature in data.features.items():
-        if isinstance(feature, Image):
-            data = data.cast_column(name, Image(decode=False))  # as bytes: a broken image is a rejected row
-        elif isinstance(getattr(feature, "feature", None), Image):
-            data = data.cast_column(name, Sequence(Image(decode=False)))
-    return data
+    for table in data.with_format("arrow").iter(batch_size=100):
+        yield from table.to_pylist()
 
 
 def adapt(row: object, columns: Columns, folder: Path, store: Store, limits: Limits, *, allow_urls: bool) -> dict:
@@ -122,8 +119,8 @@ def adapt(row: object, columns: Columns, folder: Path, store: Store, limits: Lim
         try:
             paths.append(store.add(*prepare(read_bytes(reference, folder, allow_urls=allow_urls), limits)))
         except BadImage as error:
-            named = f" ({reference:.80})" if isinstance(reference, str) else ""
-            raise BadRow(f"image {number}{named}: {error}") from error
+            name = shown(reference)
+            raise BadRow(f"image {number}{f' ({name})' if name else ''}: {error}") from error
     return {
         "input": messages,
         "label": str(row[columns.label]),

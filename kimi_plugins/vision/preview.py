@@ -4,6 +4,7 @@ import argparse
 import base64
 import hashlib
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from kimi_plugins.data.files import replacing
 
-THUMBNAIL = 640  # pixels of the longer side; larger images are halved for the page
+THUMBNAIL = 640  # pixels a side of a square; larger images are shrunk to its area for the page
 
 
 def add_parser(commands) -> None:
@@ -124,18 +125,10 @@ def _card(row: dict) -> dict:
 
 def _image(path: str) -> dict:
     """Its data: URI, and the size it really has."""
-    import io
+    from kimi_plugins.data.images import Limits, opened, prepare
 
-    from PIL import Image
-
-    with Image.open(path) as image:
-        size = image.size
-        if max(size) <= THUMBNAIL:
-            data, kind = Path(path).read_bytes(), image.format.lower()
-        else:
-            small = image.convert("RGB")
-            small.thumbnail((THUMBNAIL, THUMBNAIL))
-            buffer, kind = io.BytesIO(), "jpeg"
-            small.save(buffer, "JPEG", quality=88)
-            data = buffer.getvalue()
-    return {"uri": f"data:image/{kind};base64,{base64.b64encode(data).decode()}", "size": f"{size[0]} × {size[1]}"}
+    file = Path(path).read_bytes()
+    width, height = opened(file).size
+    data, suffix = prepare(file, Limits(least=1, most=THUMBNAIL**2, source=width * height, aspect=math.inf))
+    kind = "jpeg" if suffix == ".jpg" else "png"
+    return {"uri": f"data:image/{kind};base64,{base64.b64encode(data).decode()}", "size": f"{width} × {height}"}

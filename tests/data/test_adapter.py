@@ -132,3 +132,28 @@ def test_rows_of_a_saved_hugging_face_data_set(take, tmp_path):
     taken = [take(row) for _, row, problem in read_rows(str(tmp_path / "saved"), COLUMNS)]
     assert [len(row["images"]) for row in taken] == [1, 2]
     assert Image.open(taken[1]["images"][0]).tobytes() == noise().tobytes()
+
+
+def test_a_truncated_image_within_saved_messages_is_a_rejected_row(take, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    whole = encoded(noise(), "JPEG")
+    parts = datasets.List(
+        {"type": datasets.Value("string"), "image": datasets.Image(), "text": datasets.Value("string")}
+    )
+    features = datasets.Features(
+        input=datasets.List({"role": datasets.Value("string"), "content": parts}), label=datasets.Value("string")
+    )
+    contents = [[{"type": "image", "image": {"bytes": data, "path": None}}] for data in (whole, whole[:-500], whole)]
+    prompts = [[{"role": "user", "content": [{"text": None, **content[0]}]}] for content in contents]
+    datasets.Dataset.from_dict({"input": prompts, "label": ["1"] * 3}, features=features).save_to_disk(tmp_path / "n")
+    rows = [row for _, row, _ in read_rows(str(tmp_path / "n"), COLUMNS)]
+    assert len(take(rows[0])["images"]) == len(take(rows[2])["images"]) == 1
+    with pytest.raises(BadRow, match="image 1: is broken or truncated"):
+        take(rows[1])
+
+
+def test_a_reason_names_a_path_and_never_holds_an_image(take):
+    with pytest.raises(BadRow, match=r"image 1 \(gone.png\): there is no such file"):
+        take({"input": "a", "label": "b", "images": "gone.png"})
+    with pytest.raises(BadRow, match="^image 1: is not a readable image"):
+        take({"input": "a", "label": "b", "images": "data:image/png;base64,AAAA"})

@@ -1,11 +1,15 @@
 """Images as data sets have them: what is taken, in which form, and what is refused for which reason."""
 
 import base64
+import contextlib
+import importlib.util
 import io
 import random
 import struct
+import subprocess
 import threading
 import zlib
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -13,7 +17,10 @@ import pytest
 from made_images import LIMITS, encoded, noise, picture
 from PIL import Image
 
-from kimi_plugins.data.images import BadImage, Limits, fitted, prepare, read_bytes
+from kimi_plugins.data import images
+from kimi_plugins.data.images import BadImage, Limits, fitted, prepare, read_bytes, shown
+
+SMALL = Limits(least=1, most=10**6, source=10**7)
 
 
 def opened(result):
@@ -114,12 +121,12 @@ def test_sizes_end_up_in_the_budget_with_their_proportions(size):
         assert result.size == size
 
 
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def bomb(width, height):
     """A valid PNG of a few kilobytes that claims so many black pixels."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     rows = zlib.compress(bytes(1 + width // 8) * min(height, 2000), 9)
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
@@ -129,7 +136,7 @@ def bomb(width, height):
     "data, reason",
     [
         (b"", "is empty"),
-        (b"<html>not found</html>", "no image that Pillow can read"),
+        (b"<html>not found</html>", "not a readable image of an accepted format"),
         (encoded(noise())[:-2000], "broken or truncated"),
         (encoded(noise(), "JPEG")[:-500], "broken or truncated"),
         (bomb(20_000, 20_000), "too large to decode"),
@@ -153,19 +160,46 @@ def test_a_phones_second_picture_is_no_animation():
     assert opened(prepare(data, LIMITS)).size == (40, 30)
 
 
-def test_broken_bytes_are_images_or_refused_and_never_another_error():
-    rng, refused, kinds = random.Random(0), 0, ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "ICO", "JPEG2000")
-    for kind in kinds:
-        whole = encoded(noise(), kind)
-        for _ in range(60):
-            data = bytearray(whole)
-            for _ in range(rng.randint(1, 12)):
-                data[rng.randrange(len(data) if rng.random() < 0.5 else 64)] = rng.randrange(256)
+KINDS = ("PNG", "JPEG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "JPEG2000", "PPM", "DDS", "ICO")
+
+
+def mutants(kind, count):
+    """Files of one format with some bytes changed, mostly of the header, or their end cut off."""
+    rng = random.Random(kind)
+    images = [noise((48, 32)), picture("L"), noise((48, 32)).convert("P" if kind in ("PNG", "GIF", "TIFF") else "RGB")]
+    wholes = [encoded(image, kind) for image in images]
+    for _ in range(count):
+        data = bytearray(rng.choice(wholes))
+        for _ in range(rng.randint(1, 12)):
+            data[rng.randrange(min(len(data), rng.choice((32, 128, 10**6))))] = rng.choice(
+                (0, 1, 255, rng.randrange(256))
+            )
+        data = bytes(data[: rng.randint(0, len(data))] if rng.random() < 0.3 else data)
+        yield resealed(data) if kind == "PNG" and rng.random() < 0.8 else data
+
+
+def resealed(data):
+    """A PNG with the checksums of its chunks made right, so that the decoder goes on to their contents."""
+    at, parts = 8, [data[:8]]
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4])
+        parts.append(chunk(data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
+        at += 12 + length
+    return b"".join(parts)
+
+
+def test_ten_thousand_broken_files_are_images_or_refused_and_never_another_error():
+    refused, taken = Counter(), Counter()
+    for kind in KINDS:
+        for data in mutants(kind, 10_000 // len(KINDS) + 1):
             try:
-                prepare(bytes(data[: rng.randint(1, len(data))] if rng.random() < 0.3 else data), LIMITS)
-            except BadImage:
-                refused += 1
-    assert refused > 60
+                assert opened(prepare(data, LIMITS)).size
+                taken[kind] += 1
+            except BadImage as error:
+                refused[kind] += 1
+                assert len(str(error)) < 200
+    assert all(refused[kind] > 100 for kind in KINDS)
+    assert all(taken[kind] > 0 for kind in KINDS if kind not in ("DDS", "ICO"))
 
 
 @pytest.mark.parametrize("form", ["path", "bytes", "dict of bytes", "dict of path", "data uri", "base64", "pil"])
@@ -191,7 +225,7 @@ def test_references(tmp_path, form):
     "reference, reason",
     [
         ("missing.png", "no such file"),
-        (".", "is no file"),
+        (".", "not a regular file"),
         ("a\0b", "cannot be read"),
         ("x" * 5000 + ".png", "cannot be read"),
         ("data:image/png;base64,!!!!a", "not valid base64"),
@@ -209,24 +243,202 @@ def test_bad_references_are_refused(tmp_path, reference, reason):
 def server():
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            status = 200 if self.path == "/a.png" else 404
-            self.send_response(status)
+            self.protocol_version = "HTTP/1.1"
+            if self.path == "/not%20http":
+                self.wfile.write(b"garbage\r\n\r\n")
+                return
+            if self.path == "/loop":
+                self.send_response(302)
+                self.send_header("Location", "/loop")
+                self.end_headers()
+                return
+            if self.path == "/local":
+                self.send_response(302)
+                self.send_header("Location", "file:///etc/hostname")
+                self.end_headers()
+                return
+            good = self.path in ("/a.png", "/my%20picture.png", "/%C3%A4.png")
+            self.send_response(200 if good or self.path in ("/short", "/endless") else 404)
+            if self.path == "/short":
+                self.send_header("Content-Length", "1000000")
             self.end_headers()
-            self.wfile.write(encoded(picture()) if status == 200 else b"nothing")
+            self.wfile.write(encoded(picture()) if good else b"nothing")
+            with contextlib.suppress(OSError):  # a byte now and then keeps every read from timing out
+                while self.path == "/endless" and not done.wait(0.02):
+                    self.wfile.write(b"x")
+            self.close_connection = True
 
         def log_message(self, *_):
             pass
 
+    done = threading.Event()
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
+        done.set()
         server.shutdown()
 
 
 def test_urls_are_read_when_allowed(server, tmp_path):
-    assert read_bytes(f"{server}/a.png", tmp_path, allow_urls=True) == encoded(picture())
+    for name in ("a.png", "my picture.png", "ä.png"):
+        assert read_bytes(f"{server}/{name}", tmp_path, allow_urls=True) == encoded(picture())
     with pytest.raises(BadImage, match="cannot be downloaded: HTTP Error 404"):
         read_bytes(f"{server}/b.png", tmp_path, allow_urls=True)
+
+
+@pytest.mark.parametrize("path", ["/not http", "/loop", "/local", "/short"])
+def test_odd_servers_are_a_reason(server, tmp_path, path):
+    with pytest.raises(BadImage, match="cannot be downloaded"):
+        read_bytes(server + path, tmp_path, allow_urls=True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9/my picture.png",
+        "http://[::1",
+        "http://",
+        "http:///a.png",
+        "http://127.0.0.1:99999/a.png",
+        "http://127.0.0.1:x/a.png",
+        "http://a\r\nb/c",
+        "http://127.0.0.1:9/\0",
+        "HTTP://127.0.0.1:9/a.png",
+        f"http://{'a' * 70}.invalid/",
+        "http://\udcff/",
+    ],
+)
+def test_odd_urls_are_a_reason(tmp_path, url):
+    with pytest.raises(BadImage, match="cannot be downloaded"):
+        read_bytes(url, tmp_path, allow_urls=True)
+
+
+def test_a_download_has_a_time_limit_as_a_whole(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "TIMEOUT", 0.3)
+    with pytest.raises(BadImage, match="cannot be downloaded within 0.3 seconds"):
+        read_bytes(f"{server}/endless", tmp_path, allow_urls=True)
+
+
+def test_a_download_has_a_size_limit(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MOST_BYTES", 50)
+    with pytest.raises(BadImage, match="has more than"):
+        read_bytes(f"{server}/a.png", tmp_path, allow_urls=True)
+
+
+def png(size, depth, colour, rows, transparent=b""):
+    """A PNG of packed rows. colour: 0 grey, 2 RGB."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0))
+    key = chunk(b"tRNS", transparent) if transparent else b""
+    data = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + header + key + data + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "depth, row, transparent, greys",
+    [
+        (1, bytes([0b01010000]), 0, [255, 255, 255, 255]),
+        (1, bytes([0b01010000]), 1, [0, 255, 0, 255]),
+        (2, bytes([0b00011011]), 1, [0, 255, 170, 255]),
+        (4, bytes([0x0F, 0x3A]), 10, [0, 255, 51, 255]),
+        (8, bytes([0, 100, 200, 255]), 200, [0, 100, 255, 255]),
+        (16, struct.pack(">4H", 0, 0x6464, 0x6465, 0xFFFF), 0x6464, [0, 255, 100, 255]),
+    ],
+)
+def test_one_grey_value_is_transparent(depth, row, transparent, greys):
+    image = opened(prepare(png((4, 1), depth, 0, [row], struct.pack(">H", transparent)), SMALL))
+    assert [image.getpixel((x, 0)) for x in range(4)] == [(grey,) * 3 for grey in greys]
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_one_colour_is_transparent(depth):
+    key = (0x1234, 0x5678, 0x9ABC) if depth == 16 else (0x12, 0x56, 0x9A)
+    near = (*key[:2], key[2] + 1)
+    row = struct.pack(">6H" if depth == 16 else ">6B", *key, *near)
+    image = opened(prepare(png((2, 1), depth, 2, [row], struct.pack(">3H", *key)), SMALL))
+    assert image.getpixel((0, 0)) == (255, 255, 255)
+    assert image.getpixel((1, 0)) == (0x12, 0x56, 0x9A + (depth == 8))
+
+
+def tiff(pixels, bits, *, format=1, white_is_zero=False):
+    """An uncompressed little-endian TIFF of one grey sample a pixel. format: 1 unsigned, 2 signed."""
+    data = pixels.tobytes()
+    height, width = pixels.shape
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 0 if white_is_zero else 1)]
+    tags += [(273, 8), (277, 1), (278, height), (279, len(data)), (339, format)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory
+
+
+@pytest.mark.parametrize(
+    "values, kind, options, greys",
+    [
+        ([0, 100, 255], "<i4", {"bits": 32, "format": 2}, [0, 100, 255]),
+        ([0, 100, 255], "<u4", {"bits": 32}, [0, 100, 255]),
+        ([0, 0x6400, 65535], "<i4", {"bits": 32, "format": 2}, [0, 100, 255]),
+        ([0, 0x6400, 65535], "<u2", {"bits": 16}, [0, 100, 255]),
+        ([0, 100, 200], "<u2", {"bits": 16}, [0, 0, 0]),
+        ([0, 0x6400, 65535], "<u2", {"bits": 16, "white_is_zero": True}, [255, 155, 0]),
+    ],
+)
+def test_grey_values_of_tiff(values, kind, options, greys):
+    image = opened(prepare(tiff(np.array([values], dtype=kind), **options), SMALL))
+    assert [image.getpixel((x, 0))[0] for x in range(3)] == greys
+
+
+@pytest.mark.parametrize("values", [[-1, 5], [0, 70_000]])
+def test_integers_whose_range_is_not_known_are_refused(values):
+    with pytest.raises(BadImage, match="32-bit integer pixels"):
+        prepare(tiff(np.array([values], dtype="<i4"), 32, format=2), SMALL)
+
+
+def test_no_format_is_opened_that_runs_a_program(monkeypatch):
+    opening = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **_: pytest.fail(f"runs {args}"))
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda file, **given: opening.append(given) or real(file, **given))
+    buffer = encoded(picture(), "EPS")
+    for data in (
+        buffer,
+        b"%!PS-Adobe-3.0\n%%BoundingBox: 0 0 9 9\n",
+        encoded(picture(), "ICNS"),
+        encoded(picture(), "PCX"),
+    ):
+        with pytest.raises(BadImage, match="accepted format"):
+            prepare(data, LIMITS)
+    assert opening and all("EPS" not in given["formats"] for given in opening)
+
+
+def test_a_picture_of_pillow_in_another_format_is_refused():
+    image = Image.open(io.BytesIO(encoded(picture(), "EPS")))
+    with pytest.raises(BadImage, match="not of an accepted format"):
+        prepare(image, LIMITS)
+
+
+def test_what_a_file_carries_beside_its_pixels_is_left_behind():
+    data = encoded(picture(size=(200, 100)), icc_profile=b"broken")
+    assert "icc_profile" not in opened(prepare(data, LIMITS)).info
+
+
+@pytest.mark.parametrize(
+    "reference", ["data:image/png;base64,AAAA", base64.b64encode(encoded(noise())).decode(), b"x"]
+)
+def test_a_reason_does_not_hold_the_image(reference):
+    assert shown(reference) == ""
+
+
+def test_large_jpegs_are_decoded_small():
+    image = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (256, 1))).resize((1600, 1200)).convert("RGB")
+    limits = Limits(least=1, most=40_000, source=10**7)
+    small = opened(prepare(encoded(image, "JPEG", quality=95), limits))
+    exact = np.asarray(fitted(image, limits), dtype=int)
+    assert np.abs(np.asarray(small, dtype=int) - exact).mean() < 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pillow_heif") is None, reason="needs pillow-heif")
+def test_heic():
+    assert "HEIF" in images.accepted_formats()
+    assert opened(prepare(encoded(picture(size=(64, 64)), "HEIF"), LIMITS)).size == (64, 64)
 
 
 def test_a_large_image_is_not_decoded_before_it_is_refused(monkeypatch):

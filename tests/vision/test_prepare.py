@@ -267,3 +267,14 @@ def test_images_are_stored_in_the_budget(files):
     for row in read_jsonl(files / "out/prompts.jsonl"):
         image = Image.open(row["images"][0])
         assert image.width * image.height <= 900
+
+
+def test_images_that_cannot_be_decoded_or_fetched_do_not_end_the_command(files):
+    bilevel = Image.new("1", (64, 64))
+    (files / "bilevel.png").write_bytes(encoded(bilevel, transparency=0))
+    (files / "script.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    images = ["0.png", "bilevel.png", "script.png", "http://127.0.0.1:9/my picture.png", "1.png"]
+    path = write_jsonl(files / "odd.jsonl", [{"input": "a", "label": 1, "images": name} for name in images])
+    assert command(path, "--out", files / "out", "--allow-urls") == 0
+    assert len(read_jsonl(files / "out/prompts.jsonl")) == 3
+    assert [reject["row"] for reject in read_jsonl(files / "out/rejects.jsonl")] == [3, 4]
