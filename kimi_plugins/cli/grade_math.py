@@ -24,7 +24,7 @@ def add_parser(subparsers) -> None:
         help="mathematical answers, by rules",
         description="Grade the final answer of every response in a JSONL file, as the reward of a run would be. A row "
         'is an object such as {"response": "… so \\\\boxed{1/2}", "answer": "0.5"}. The output has the same rows with '
-        "correct (true, false, or null where the grader failed) and reason; it appears only once it is whole. Exit "
+        "correct (true, false, or null where the grader failed), kind and reason; it appears only once it is whole. Exit "
         "code 2: the input is not as it should be; 1: the grader failed too often. The rules are in docs/rewards.md.",
     )
     defaults = options.MathGrader()
@@ -79,7 +79,9 @@ def _grade(args, out: Path) -> int:
     ):
         graded = pool.grade_all((response, reference) for _, response, reference in _rows(args))
         for (row, _, _), verdict in zip(_rows(args), graded, strict=True):
-            file.write(json.dumps(row | verdict._asdict()) + "\n")
+            file.write(
+                json.dumps(row | {"correct": verdict.correct, "kind": verdict.kind, "reason": verdict.reason}) + "\n"
+            )
             verdicts[verdict.correct] += 1
             failures.add(verdict)
             failures.check(args.failure_limit)

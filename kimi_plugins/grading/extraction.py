@@ -3,7 +3,16 @@
 import re
 from collections.abc import Iterator
 
-THINKING = (("<think>", "</think>"), ("<thinking>", "</thinking>"), ("◁think▷", "◁/think▷"), ("[THINK]", "[/THINK]"))
+# Tags around the thinking, of the common models; a closing one of any spelling closes.
+_NAMES = r"think(?:ing)?|thoughts?|reasoning|scratchpad|seed:think"
+_OPENING = re.compile(
+    rf"<\s*(?:{_NAMES})\s*>|◁think▷|\[think(?:ing)?\]|<\|begin_of_thought\|>|<\|channel\|>\s*analysis\s*<\|message\|>",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(
+    rf"<\s*/\s*(?:{_NAMES})\s*>|◁/think▷|\[/think(?:ing)?\]|<\|end_of_thought\|>|<\|channel\|>\s*final\s*<\|message\|>",
+    re.IGNORECASE,
+)
 BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 SPECIAL_TOKENS = re.compile(r"(?:(?:<[|｜][^<>|｜\s]{1,40}[|｜]>|</?s>|<(?:eos|pad|end_of_turn)>)\s*)+$")
@@ -46,16 +55,25 @@ def final_answers(response: str, pattern: str | None = None) -> list[str]:
     return contents
 
 
-def after_thinking(response: str) -> str:
-    """What follows the last closing tag; nothing if the thinking is open to the end."""
-    for opening, closing in THINKING:
-        before, closed, after = response.rpartition(closing)
-        if closed:
-            response = after
-        before, opened, _ = response.partition(opening)
-        if opened:
-            response = before
-    return response
+def after_thinking(response: str, *, opened: bool = False) -> str:
+    """What follows the last closing tag; nothing if the thinking is open to the end.
+
+    opened: the prompt opened the thinking, see opens_thinking.
+    """
+    end = max((match.end() for match in _CLOSING.finditer(response)), default=None)
+    if end is None and opened:
+        return ""
+    answer = response[end or 0 :]
+    opening = _OPENING.search(answer)
+    return answer[: opening.start()] if opening else answer
+
+
+def opens_thinking(prompt: str) -> bool:
+    """Whether the response to a prompt begins inside the thinking, as the prompt leaves a tag open."""
+    opening, closing = (
+        max((match.start() for match in tag.finditer(prompt)), default=-1) for tag in (_OPENING, _CLOSING)
+    )
+    return opening > closing
 
 
 def _boxes(text: str) -> Iterator[tuple[int, int, str | None]]:

@@ -15,6 +15,7 @@ import sys
 
 from kimi_plugins.grading import frames
 from kimi_plugins.grading.math.grade import grade, grade_answer
+from kimi_plugins.grading.verdict import Kind, Verdict
 
 # Warm the parser's tables, which all children then share.
 _EXAMPLES = [
@@ -69,9 +70,9 @@ def _grade_for(connection: socket.socket, memory_mib: int) -> None:
         except (EOFError, OSError):
             return
         except MemoryError:
-            verdict, ends = (None, f"out of memory: more than {memory_mib} MiB"), True
+            verdict, ends = Verdict(Kind.FAILED, f"out of memory: more than {memory_mib} MiB"), True
         except Exception as error:  # sympy raises anything; it becomes a failed grade with its reason
-            verdict = None, f"{type(error).__name__}: {str(error)[:200]}"
+            verdict = Verdict(Kind.FAILED, f"{type(error).__name__}: {str(error)[:200]}")
         ends = ends or _resident_mib() > memory_mib / 2
         try:
             frames.send(connection, [*verdict, ends])

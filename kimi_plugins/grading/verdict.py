@@ -1,23 +1,42 @@
 """What a grader says of a response."""
 
+from enum import StrEnum
 from typing import NamedTuple
 
 
-class Verdict(NamedTuple):
-    """correct: None if the grader failed, which says nothing of the response. reason: why, in a few words."""
+class Kind(StrEnum):
+    """What a verdict rests on. Of a failed grade nothing is known; the others are right or wrong."""
 
-    correct: bool | None
+    RIGHT = "right"
+    WRONG = "wrong"
+    OTHER_FORM = "other_form"  # not in the form of the reference: the values were not compared
+    ANSWER_UNREADABLE = "answer_unreadable"
+    REFERENCE_UNREADABLE = "reference_unreadable"  # a failed grade: the reference is malformed
+    FAILED = "failed"
+
+    @classmethod
+    def of(cls, correct: bool | None) -> "Kind":
+        """RIGHT, WRONG or, for None, FAILED."""
+        return {True: cls.RIGHT, False: cls.WRONG, None: cls.FAILED}[correct]
+
+
+class Verdict(NamedTuple):
+    """kind: what it rests on. reason: why, in a few words."""
+
+    kind: Kind
     reason: str
 
+    @property
+    def correct(self) -> bool | None:
+        """None if the grader failed, which says nothing of the response."""
+        if self.kind in (Kind.FAILED, Kind.REFERENCE_UNREADABLE):
+            return None
+        return self.kind is Kind.RIGHT
 
-RIGHT = Verdict(True, "equal")
-
-# Where the rules for mathematics end (math.py). A judge that reads may know more.
-OTHER_FORM = "not in the form of the reference"
-ANSWER_UNREADABLE = "the answer cannot be read"
-REFERENCE_UNREADABLE = "the reference cannot be read"
+    @property
+    def undecided(self) -> bool:
+        """Whether rules refused the answer for its form, and not for its value: a judge that reads may know more."""
+        return self.kind in (Kind.OTHER_FORM, Kind.ANSWER_UNREADABLE, Kind.REFERENCE_UNREADABLE)
 
 
-def undecided(verdict: Verdict) -> bool:
-    """Whether the rules for mathematics refused the answer for its form, and not for its value."""
-    return not verdict.correct and verdict.reason.startswith((OTHER_FORM, ANSWER_UNREADABLE, REFERENCE_UNREADABLE))
+RIGHT = Verdict(Kind.RIGHT, "equal")

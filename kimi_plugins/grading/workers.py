@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from kimi_plugins.grading import frames
 from kimi_plugins.grading.extraction import compiled
-from kimi_plugins.grading.verdict import Verdict
+from kimi_plugins.grading.verdict import Kind, Verdict
 
 _START_UP_SECONDS = 120.0  # of the fork server, on a busy machine
 
@@ -58,7 +58,7 @@ class Pool:
                     return verdict
             return _DIED
         except ForkServerError as error:
-            return Verdict(None, str(error))
+            return Verdict(Kind.FAILED, str(error))
         finally:
             self._idle.put(worker)
 
@@ -102,18 +102,18 @@ class Pool:
         except TimeoutError:
             return self._timed_out(), True
         try:
-            correct, reason, ends = frames.receive(worker.connection, deadline)
+            kind, reason, ends = frames.receive(worker.connection, deadline)
         except TimeoutError:
             return self._timed_out(), True
         except (EOFError, OSError, ValueError):
             return _DIED, True
-        return Verdict(correct, reason), ends
+        return Verdict(Kind(kind), reason), ends
 
     def _timed_out(self) -> Verdict:
-        return Verdict(None, f"timed out after {self.timeout:g} s")
+        return Verdict(Kind.FAILED, f"timed out after {self.timeout:g} s")
 
 
-_DIED = Verdict(None, "the grader process died")
+_DIED = Verdict(Kind.FAILED, "the grader process died")
 
 
 class _Worker:

@@ -11,7 +11,7 @@ import logging
 
 from kimi_plugins.grading.judge.judge import Judge
 from kimi_plugins.grading.judge.prompt import question_of
-from kimi_plugins.grading.verdict import Verdict
+from kimi_plugins.grading.verdict import Kind, Verdict
 from kimi_plugins.groups import GRADER_FAILED
 from kimi_plugins.rewards.math_reward import response_of
 
@@ -36,7 +36,7 @@ class JudgeReward:
         [query], [prompt], [label] = queries, prompts, labels
         response = response_of(query, prompt)
         if response is None:
-            verdict = Verdict(None, "the response cannot be told from the prompt")
+            verdict = Verdict(Kind.FAILED, "the response cannot be told from the prompt")
         else:
             verdict = self._judge.grade(question_of(prompt), response, str(label))
         if verdict.correct is None:

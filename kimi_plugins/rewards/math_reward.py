@@ -11,8 +11,8 @@ import threading
 from dataclasses import asdict
 
 from kimi_plugins import options
-from kimi_plugins.grading.extraction import THINKING
-from kimi_plugins.grading.verdict import Verdict
+from kimi_plugins.grading.extraction import opens_thinking
+from kimi_plugins.grading.verdict import Kind, Verdict
 from kimi_plugins.grading.workers import Pool
 from kimi_plugins.groups import GRADER_FAILED
 
@@ -44,7 +44,7 @@ class MathReward:
         [query], [prompt], [label] = queries, prompts, labels
         response = response_of(query, prompt)
         if response is None:
-            verdict = Verdict(None, "the response cannot be told from the prompt")
+            verdict = Verdict(Kind.FAILED, "the response cannot be told from the prompt")
         else:
             verdict = self._start().grade(response, str(label))
         if verdict.correct is None:
@@ -77,10 +77,7 @@ def response_of(query: str, prompt: str) -> str | None:
         if not end or len(parts) <= prompt.count(end):
             return None
         response = parts[-1]
-    for opening, closing in THINKING:
-        if prompt.rfind(opening) > prompt.rfind(closing):
-            return opening + response
-    return response
+    return "<think>" + response if opens_thinking(prompt) else response
 
 
 reward_func = MathReward()

@@ -12,7 +12,7 @@ from kimi_plugins.grading.judge import cache, client
 from kimi_plugins.grading.judge import judge as judge_module
 from kimi_plugins.grading.judge.judge import Judge
 from kimi_plugins.grading.judge.prompt import Case, NoVerdict, prompt, question_of, quoted, read_reply, reply
-from kimi_plugins.grading.verdict import Verdict
+from kimi_plugins.grading.verdict import Kind, Verdict
 from kimi_plugins.grading.workers import Pool
 from kimi_plugins.groups import GRADER_FAILED
 from kimi_plugins.rewards import judge_reward
@@ -74,7 +74,7 @@ def test_a_judge_is_asked_only_where_rules_cannot_decide(response, reference, co
 
 def test_the_judges_no_counts():
     with serving(lambda *_: (200, verdict(False, "eighteen is not 18"))) as server:
-        assert grade(server, *FORM) == (False, "judge: eighteen is not 18")
+        assert grade(server, *FORM) == (Kind.WRONG, "judge: eighteen is not 18")
 
 
 def test_always_asks_and_vetoes_still_hold():
@@ -89,8 +89,8 @@ def test_always_asks_and_vetoes_still_hold():
 def test_a_grade_of_the_rules_that_fails_is_no_case_for_the_judge(monkeypatch, rules):
     with serving(yes) as server:
         assert grade(server, r"\boxed{5}", " ").correct is None
-        monkeypatch.setattr(rules, "grade", lambda *_: Verdict(None, "timed out after 5 s"))
-        assert grade(server, *FORM) == (None, "timed out after 5 s")
+        monkeypatch.setattr(rules, "grade", lambda *_: Verdict(Kind.FAILED, "timed out after 5 s"))
+        assert grade(server, *FORM) == (Kind.FAILED, "timed out after 5 s")
         assert server.requests == []
 
 
@@ -135,13 +135,13 @@ def test_the_hidden_thinking_is_not_shown():
 )
 def test_a_fault_is_tried_again_and_then_a_failed_grade(reply_of_judge, reason):
     with serving(lambda *_: reply_of_judge) as server:
-        assert grade(server, *FORM, attempts=3) == (None, reason)
+        assert grade(server, *FORM, attempts=3) == (Kind.FAILED, reason)
         assert len(server.requests) == 3
 
 
 def test_a_request_that_the_server_refuses_is_not_repeated():
     with serving(lambda *_: (404, {"error": "no such model"})) as server:
-        assert grade(server, *FORM) == (None, 'the judge answered HTTP 404: {"error": "no such model"}')
+        assert grade(server, *FORM) == (Kind.FAILED, 'the judge answered HTTP 404: {"error": "no such model"}')
         assert len(server.requests) == 1
 
 
@@ -162,7 +162,7 @@ def test_a_judge_that_is_slow_times_out():
         began = time.monotonic()
         result = grade(server, *FORM, request_timeout=0.2, attempts=2)
         release.set()
-    assert result == (None, "the judge timed out after 0.2 s")
+    assert result == (Kind.FAILED, "the judge timed out after 0.2 s")
     assert time.monotonic() - began < 10
 
 
@@ -172,7 +172,7 @@ def test_a_judge_that_is_down_is_left_alone_for_a_while(monkeypatch):
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
         with judge(url, request_timeout=0.05, attempts=20) as made:
             first = made.grade(QUESTION, *FORM)
-            assert first == (None, "the judge is down")
+            assert first == (Kind.FAILED, "the judge is down")
             began = time.monotonic()
             assert all(made.grade(QUESTION, *FORM) == first for _ in range(20))
             assert time.monotonic() - began < 2
@@ -241,13 +241,13 @@ def test_a_classic_judge_gets_the_same_prompt_and_gives_a_score():
     with serving(lambda body, number: (200, {"rewards": [0.5 if number == 1 else -0.5]})) as server:
         url = server.url.removesuffix("/v1")
         settings = {"kind": "classic", "eos_token": "<eos>"}
-        assert grade(url, *FORM, **settings) == (True, "judge: score 0.500")
-        assert grade(url, *FORM, **settings) == (False, "judge: score -0.500")
+        assert grade(url, *FORM, **settings) == (Kind.RIGHT, "judge: score 0.500")
+        assert grade(url, *FORM, **settings) == (Kind.WRONG, "judge: score -0.500")
         path, body, _ = server.requests[0]
     assert path == "/get_reward" and body["query"][0].endswith(" end <eos>") and "eighteen" in body["query"][0]
     with serving(lambda *_: (200, {"rewards": []})) as server:
         reason = "the server's JSON has no rewards of one query"
-        assert grade(server.url.removesuffix("/v1"), *FORM, **settings) == (None, reason)
+        assert grade(server.url.removesuffix("/v1"), *FORM, **settings) == (Kind.FAILED, reason)
 
 
 def test_the_key_is_sent(monkeypatch):

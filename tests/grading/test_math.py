@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kimi_plugins.grading.extraction import NoAnswer, after_thinking, final_answers
+from kimi_plugins.grading.extraction import NoAnswer, after_thinking, final_answers, opens_thinking
 from kimi_plugins.grading.math.grade import grade, grade_answer
 from kimi_plugins.grading.math.notation import number, tidy
 from kimi_plugins.grading.math.units import read_unit
@@ -130,6 +130,32 @@ def test_the_final_answer_is_the_last_box_after_the_thinking():
     for broken in ("", "5", r"\boxed{5", r"\boxed{}", r"<think>\boxed{5}", r"\boxed{5}</think>"):
         with pytest.raises(NoAnswer):
             final_answers(broken)
+
+
+@pytest.mark.parametrize(
+    "opening, closing",
+    [
+        ("<think>", "</think>"),
+        ("<THINK>", "</ think >"),
+        ("<thinking>", "</thinking>"),
+        ("<thought>", "</thought>"),
+        ("<reasoning>", "</reasoning>"),
+        ("◁think▷", "◁/think▷"),
+        ("[THINK]", "[/THINK]"),
+        ("<seed:think>", "</seed:think>"),
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),
+        ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
+    ],
+)
+def test_thinking_ends_with_its_last_closing_tag_and_is_open_without_one(opening, closing):
+    assert after_thinking(f"{opening}a{closing}b") == "b"
+    assert after_thinking(f"a{closing}b{closing}c") == "c"
+    assert after_thinking(f"b{opening}a") == "b"
+    assert after_thinking(f"{opening}a{closing}b{opening}c") == "b"
+    assert after_thinking("a", opened=True) == ""
+    assert after_thinking(f"a{closing}b", opened=True) == "b"
+    assert opens_thinking(f"Solve. {opening}\n") and not opens_thinking(f"Use {opening}{closing} tags.")
+    assert not opens_thinking("Solve.")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from kimi_plugins.grading import frames
 from kimi_plugins.grading.failures import LEAST_GRADES, Failures, TooManyFailures
-from kimi_plugins.grading.verdict import Verdict
+from kimi_plugins.grading.verdict import Kind, Verdict
 from kimi_plugins.grading.workers import Pool
 
 pytestmark = pytest.mark.slow
@@ -94,7 +94,7 @@ def test_the_deadline_is_kept_and_the_process_replaced():
         before = pool.processes()
         began = time.monotonic()
         verdict = pool.grade(*HANGS)
-        assert verdict == Verdict(None, "timed out after 0.5 s")
+        assert verdict == Verdict(Kind.FAILED, "timed out after 0.5 s")
         assert 0.5 <= time.monotonic() - began < 5
         assert gone(before)
         while pool.grade(*FINE).correct is None:
@@ -108,7 +108,7 @@ def test_a_grade_that_needs_too_much_memory_fails_and_says_so():
     with Pool(1, timeout=60, memory_mib=120, pattern="^= (.*)|(?:(x)|y)*z") as pool:
         assert pool.grade(*FINE).correct
         [before] = pool.processes()
-        assert pool.grade("x" * 2 * MIB, "5") == Verdict(None, "out of memory: more than 120 MiB")
+        assert pool.grade("x" * 2 * MIB, "5") == Verdict(Kind.FAILED, "out of memory: more than 120 MiB")
         assert pool.grade(*FINE).correct
         [after] = pool.processes()
         assert after != before and resident_mib(after) < 100
@@ -132,7 +132,7 @@ def test_a_worker_killed_while_it_grades_fails_the_grade():
         pool.grade(*FINE)
         [pid] = pool.processes()
         threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
-        assert pool.grade(*HANGS) == Verdict(None, "the grader process died")
+        assert pool.grade(*HANGS) == Verdict(Kind.FAILED, "the grader process died")
         assert pool.grade(*FINE).correct
 
 
@@ -157,7 +157,7 @@ def test_a_killed_worker_is_replaced_fast(pool):
         worker.kill()
         worker = pool._server.fork(512)
         frames.send(worker.connection, [r"\boxed{5}", "5", None])
-        assert frames.receive(worker.connection)[0] is True
+        assert frames.receive(worker.connection)[0] == "right"
         seconds.append(time.monotonic() - began)
         worker.kill()
     assert min(seconds) < 0.3
@@ -204,14 +204,14 @@ def test_settings_that_cannot_work_are_refused():
 def test_too_many_failures_end_the_run_with_the_commonest_reason():
     failures = Failures()
     for n in range(1000):
-        failures.add(Verdict(None, "timed out") if n < 20 else Verdict(n % 2 == 0, "equal"))
+        failures.add(Verdict(Kind.FAILED, "timed out") if n < 20 else Verdict(Kind.of(n % 2 == 0), "equal"))
     assert (failures.graded, failures.failed) == (1000, 20)
     failures.check(0.02)
     with pytest.raises(TooManyFailures, match="failed on 20 of 1000 responses, above the limit of 0.01 .*20 × timed"):
         failures.check(0.01)
     few = Failures()
     for _ in range(LEAST_GRADES // 10):
-        few.add(Verdict(None, "timed out"))
+        few.add(Verdict(Kind.FAILED, "timed out"))
     few.check(0.1)
     with pytest.raises(TooManyFailures):
         few.check(0.09)

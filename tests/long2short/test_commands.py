@@ -14,7 +14,7 @@ from kimi_plugins.cli import add_commands
 from kimi_plugins.cli import sampling as cli
 from kimi_plugins.completions.grading import Graded
 from kimi_plugins.completions.types import Completion
-from kimi_plugins.grading.verdict import Verdict
+from kimi_plugins.grading.verdict import Kind, Verdict
 from kimi_plugins.long2short import frontier
 from kimi_plugins.quickstart.model import EOS, build_model, build_tokenizer
 
@@ -224,7 +224,7 @@ def test_openrlhf_trains_on_the_rows_as_they_are(run, tmp_path, chat):
 def made(right, tokens):
     """One response a prompt."""
     return [
-        [Graded(Completion("x", length, "stop"), Verdict(bool(one), "made"))]
+        [Graded(Completion("x", length, "stop"), Verdict(Kind.of(bool(one)), "made"))]
         for one, length in zip(right, tokens, strict=True)
     ]
 
@@ -248,7 +248,7 @@ def test_intervals_hold_what_the_formula_says_and_differences_are_paired():
 
 
 def test_prompts_without_a_grade_are_left_out_for_all_models_and_counted():
-    answers = [*made([1, 0], [4, 6]), [], [Graded(Completion("x", 9, "length"), Verdict(None, "died"))]]
+    answers = [*made([1, 0], [4, 6]), [], [Graded(Completion("x", 9, "length"), Verdict(Kind.FAILED, "died"))]]
     whole = made([1, 1, 1, 1], [1, 3, 50, 50])
     row, other = frontier.summarize([frontier.scores("m", "m", answers), frontier.scores("n", "n", whole)], seed=0)
     assert (other["pass_at_1"], other["tokens"], other["prompts_left_out"]) == (1, 2, 2)

@@ -7,7 +7,7 @@ import pytest
 
 from kimi_plugins.completions.grading import Graded
 from kimi_plugins.completions.types import Completion
-from kimi_plugins.grading.verdict import Verdict
+from kimi_plugins.grading.verdict import Kind, Verdict
 from kimi_plugins.long2short import selection
 from kimi_plugins.long2short.balance import Point, choose, on_front
 
@@ -16,7 +16,7 @@ KINDS = {"right": (True, "stop"), "wrong": (False, "stop"), "cut": (True, "lengt
 
 def answer(kind, tokens, text=None):
     correct, finish = KINDS[kind]
-    return Graded(Completion(text or f"{kind} {tokens}", tokens, finish), Verdict(correct, "made"))
+    return Graded(Completion(text or f"{kind} {tokens}", tokens, finish), Verdict(Kind.of(correct), "made"))
 
 
 def shortest(answers, ties="first", min_tokens=0, seed=0):

@@ -4,7 +4,7 @@ import pytest
 
 from kimi_plugins.completions.types import Completion
 from kimi_plugins.grading.math.grade import grade
-from kimi_plugins.grading.verdict import Verdict
+from kimi_plugins.grading.verdict import Kind, Verdict
 from kimi_plugins.prompts import sampled
 from kimi_plugins.prompts.pipeline import encoded
 from kimi_plugins.prompts.sampled import GUESS, SOLVE, Z, difficulty, guessed, guesses, wilson
@@ -81,7 +81,14 @@ def test_a_lower_limit_of_what_is_trivial(tmp_path):
 
 def test_failed_grades_are_no_wrong_answers(tmp_path):
     path = rows_file(tmp_path, [{"question": "a", "answer": "1"}, {"question": "b", "answer": "1"}])
-    verdicts = iter([Verdict(True, ""), Verdict(None, "timed out"), Verdict(False, ""), *[Verdict(None, "died")] * 3])
+    verdicts = iter(
+        [
+            Verdict(Kind.RIGHT, ""),
+            Verdict(Kind.FAILED, "timed out"),
+            Verdict(Kind.WRONG, ""),
+            *[Verdict(Kind.FAILED, "died")] * 3,
+        ]
+    )
     found = run_difficulty(path, fake([["x"] * 3] * 2), lambda pairs: (next(verdicts) for _ in pairs))
     assert (found[0][0]["pass_rate"], found[0][0]["tries"]) == (0.5, 2)
     assert found[1][1] == "not graded: died"

@@ -9,7 +9,7 @@ from kimi_plugins.cli.warmup import TEMPLATES
 from kimi_plugins.completions.grading import Graded
 from kimi_plugins.completions.prompts import Prompt
 from kimi_plugins.completions.types import Completion, Request
-from kimi_plugins.grading.verdict import Verdict
+from kimi_plugins.grading.verdict import Kind, Verdict
 from kimi_plugins.prompts import warm_up
 from kimi_plugins.prompts.warm_up import Candidate, jaccard, select
 
@@ -21,7 +21,7 @@ def prompt(key: str, text="1+1=", images=()) -> Prompt:
 
 
 def answer(text: str, tokens: int = 5, correct: bool | None = True, finish: str = "stop") -> Graded:
-    return Graded(Completion(text, tokens, finish), Verdict(correct, ""))
+    return Graded(Completion(text, tokens, finish), Verdict(Kind.of(correct), ""))
 
 
 def candidate(template: str, tokens: int, text: str | None = None) -> Candidate:

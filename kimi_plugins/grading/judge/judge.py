@@ -11,7 +11,7 @@ from kimi_plugins.grading.judge import cache
 from kimi_plugins.grading.judge.client import Client, Failed
 from kimi_plugins.grading.judge.prompt import Case, prompt
 from kimi_plugins.grading.judge.vetoes import veto
-from kimi_plugins.grading.verdict import Verdict, undecided
+from kimi_plugins.grading.verdict import Kind, Verdict
 from kimi_plugins.grading.workers import Pool
 
 
@@ -43,18 +43,18 @@ class Judge:
     def grade(self, question: str, response: str, reference: str) -> Verdict:
         """Of one response; correct None if neither the rules nor the judge could say, with the reason."""
         verdict = self._rules.grade(response, reference)
-        open_to_judge = undecided(verdict)
+        open_to_judge = verdict.undecided
         if not (open_to_judge or self._settings.ask == "always") or (verdict.correct is None and not open_to_judge):
             return verdict
         try:
             answers = final_answers(response, self._pattern)
         except NoAnswer as error:
-            return Verdict(False, str(error))
+            return Verdict(Kind.WRONG, str(error))
         answer = ", ".join(dict.fromkeys(answers))
         if not reference.strip():
             return verdict
         if not verdict.correct and (reason := veto(answer, reference, question)):
-            return Verdict(False, f"veto: {reason}")
+            return Verdict(Kind.WRONG, f"veto: {reason}")
         return self._ask(Case(question, reference, answer))
 
     def grade_all(self, rows: Iterable[tuple[str, str, str]]) -> Iterator[Verdict]:
@@ -68,16 +68,17 @@ class Judge:
         settings = self._settings
         key = cache.key(case, settings.kind, settings.model)
         if (known := self._cache.get(key)) is not None:
-            return Verdict(*known)
+            correct, reason = known
+            return Verdict(Kind.of(correct), reason)
         try:
             if settings.kind == "cot":
                 correct, reason = self._client.chat(prompt(case), settings.model, settings.max_tokens)
             else:
                 correct, reason = self._client.score(f"{prompt(case)} {settings.eos_token}")
         except Failed as error:
-            return Verdict(None, str(error))
-        verdict = Verdict(correct, f"judge: {reason}")
-        self._cache.put(key, *verdict)
+            return Verdict(Kind.FAILED, str(error))
+        verdict = Verdict(Kind.of(correct), f"judge: {reason}")
+        self._cache.put(key, correct, verdict.reason)
         return verdict
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from kimi_plugins.grading.math import expressions
 from kimi_plugins.grading.math.expressions import TooLarge, Unreadable
 from kimi_plugins.grading.math.notation import matching, number, split, tidy
 from kimi_plugins.grading.math.units import Unit, split_unit
-from kimi_plugins.grading.verdict import ANSWER_UNREADABLE, OTHER_FORM, REFERENCE_UNREADABLE, RIGHT, Verdict
+from kimi_plugins.grading.verdict import RIGHT, Kind, Verdict
 
 MOST_CHARACTERS = 2000  # of an answer; longer ones are no answer
 MOST_ELEMENTS = 200
@@ -36,25 +36,25 @@ def grade(response: str, reference: str, *, pattern: str | None = None) -> Verdi
     try:
         answers = final_answers(response, pattern)
     except NoAnswer as error:
-        return Verdict(False, str(error))
+        return Verdict(Kind.WRONG, str(error))
     if len(set(answers)) == 1:
         return grade_answer(answers[0], reference)
     verdicts = [grade_answer(answer, reference) for answer in answers]
     if all(verdict.correct for verdict in verdicts):
         return RIGHT
     whole = grade_answer(", ".join(answers), reference)  # the parts of a list, each in a box
-    return whole if whole.correct is not False else Verdict(False, "several final answers")
+    return whole if whole.correct is not False else Verdict(Kind.WRONG, "several final answers")
 
 
 def grade_answer(answer: str, reference: str) -> Verdict:
     """Grade an answer that stands alone, without a box."""
     if not reference.strip():
-        return Verdict(None, "the reference is empty")
+        return Verdict(Kind.FAILED, "the reference is empty")
     if len(answer) > max(MOST_CHARACTERS, 2 * len(reference)):
-        return Verdict(False, "too long for an answer")
+        return Verdict(Kind.WRONG, "too long for an answer")
     answer, reference = tidy(answer), tidy(reference)
     if not answer:
-        return Verdict(False, "the final answer is empty")
+        return Verdict(Kind.WRONG, "the final answer is empty")
     if answer == reference:
         return RIGHT
     try:
@@ -65,15 +65,17 @@ def grade_answer(answer: str, reference: str) -> Verdict:
         found = read(answer)
         if same(found, expected):
             return RIGHT
-        return Verdict(False, "not equal" if values_differ(found, expected) else OTHER_FORM)
+        if values_differ(found, expected):
+            return Verdict(Kind.WRONG, "not equal")
+        return Verdict(Kind.OTHER_FORM, "not in the form of the reference")
     except UnreadableReference as error:
         if _squeezed(answer) == _squeezed(reference):
             return RIGHT
-        return Verdict(None, f"{REFERENCE_UNREADABLE}: {error}")
+        return Verdict(Kind.REFERENCE_UNREADABLE, f"the reference cannot be read: {error}")
     except TooLarge as error:
-        return Verdict(False, f"no answer: {error}")
+        return Verdict(Kind.WRONG, f"no answer: {error}")
     except (Unreadable, RecursionError) as error:
-        return Verdict(False, f"{ANSWER_UNREADABLE}: {error}")
+        return Verdict(Kind.ANSWER_UNREADABLE, f"the answer cannot be read: {error}")
 
 
 def _squeezed(text: str) -> str:
