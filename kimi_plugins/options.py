@@ -54,6 +54,10 @@ class Length:
         "a wrong response gets min(0, λ) as in §2.3.3, or nothing (spare), so that failing fast does not pay",
         ("penalise", "spare"),
     )
+    correct_from: float = option(
+        None,
+        "least score of a correct response, for rewards with partial credit; not set: scores are 0 or 1",
+    )
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,38 @@
 """The length reward of a rollout batch, and its metrics: what the hooks of kimi-length delegate to (k1.5 §2.3.3)."""
 
+import torch
 from torch import Tensor
 
 from kimi_plugins import groups
-from kimi_plugins.length.reward import length_metrics, length_rewards, weight_at
+from kimi_plugins.length.reward import is_correct, length_metrics, length_rewards, weight_at
 
 
 def add_length_rewards(experiences: list, step: int, args) -> None:
     """Add the weighted length rewards of every prompt's group to the rewards of its samples."""
-    lengths, correct = _lengths_and_correctness(experiences, args)
-    rewards = length_rewards(lengths, correct, wrong=args.kimi.length.wrong)
-    groups.add_to_rewards(experiences, _weight(step, args) * rewards)
+    groups.add_to_rewards(experiences, _weighted(experiences, step, args))
 
 
 def metrics(experiences: list, step: int, args) -> dict[str, float]:
-    lengths, correct = _lengths_and_correctness(experiences, args)
-    weight = _weight(step, args)
-    added = weight * length_rewards(lengths, correct, wrong=args.kimi.length.wrong)
-    graded = ~groups.failed_by_prompt(experiences, args.rollout.n_samples_per_prompt)
-    return length_metrics(lengths, correct, graded, added) | {"kimi/length_reward_weight": weight}
+    lengths, scores, graded = _by_prompt(experiences, args)
+    correct = is_correct(scores, args.kimi.length.correct_from)
+    added = _weighted(experiences, step, args)
+    return length_metrics(lengths, correct, graded, added) | {"kimi/length_reward_weight": _weight(step, args)}
 
 
-def _lengths_and_correctness(experiences: list, args) -> tuple[Tensor, Tensor]:
+def _weighted(experiences: list, step: int, args) -> Tensor:
+    """[P, k]; scores are only looked at where the weight is not 0."""
+    lengths, scores, graded = _by_prompt(experiences, args)
+    weight, length = _weight(step, args), args.kimi.length
+    if weight == 0:
+        return torch.zeros_like(scores)
+    return weight * length_rewards(lengths, scores, graded, wrong=length.wrong, correct_from=length.correct_from)
+
+
+def _by_prompt(experiences: list, args) -> tuple[Tensor, Tensor, Tensor]:
+    """Lengths in tokens, scores, and whether the grade did not fail; all [P, k]."""
     k = args.rollout.n_samples_per_prompt
     lengths = groups.by_prompt(experiences, k, lambda experience: experience.response_length)
-    return lengths, groups.correctness_by_prompt(experiences, k)
+    return lengths, groups.correctness_by_prompt(experiences, k), ~groups.failed_by_prompt(experiences, k)
 
 
 def _weight(step: int, args) -> float:

@@ -4,35 +4,46 @@ import torch
 from torch import Tensor
 
 
-def length_rewards(lengths: Tensor, correct: Tensor, *, wrong: str) -> Tensor:
+def length_rewards(
+    lengths: Tensor, scores: Tensor, graded: Tensor, *, wrong: str, correct_from: float | None = None
+) -> Tensor:
     """λ = 0.5 − (len − min_len) / (max_len − min_len) of a correct response; of a wrong one min(0, λ), or nothing.
 
     Args:
         lengths: [P, k] response lengths in tokens; of a response cut by length, the tokens it has.
-        correct: [P, k], 1 where the final answer is right, 0 where it is wrong.
+        scores: [P, k], 1 where the final answer is right, 0 where it is wrong; others need `correct_from`.
+        graded: [P, k], bool; a response whose grade failed is compared with no other and gets 0.
         wrong: "penalise" for the report's min(0, λ); "spare" for 0: failing fast gains nothing.
+        correct_from: the least score of a correct response; None: scores are 0 or 1.
 
     Returns:
-        [P, k] in [−0.5, 0.5]; 0 in a group whose lengths are all equal.
+        [P, k] in [−0.5, 0.5]; 0 in a group whose graded lengths are all equal.
 
     Raises:
-        ValueError: a correctness other than 0 and 1, or an unknown `wrong`.
+        ValueError: a score other than 0 and 1 in a group whose lengths differ, or an unknown `wrong`.
     """
-    strange = correct[(correct != 0) & (correct != 1)]
-    if len(strange):
-        raise ValueError(
-            f"the length reward needs to know what is correct and found {strange[0].item():g}: return scores of 0 or "
-            "1 from the reward function, beside whatever rewards it gives"
-        )
+    if wrong not in ("penalise", "spare"):
+        raise ValueError(f"kimi.length.wrong is {wrong!r}; choose penalise or spare")
     lengths = lengths.float()
-    shortest, longest = lengths.amin(dim=-1, keepdim=True), lengths.amax(dim=-1, keepdim=True)  # [P, 1]
-    spread = longest - shortest
-    rewards = torch.where(spread > 0, 0.5 - (lengths - shortest) / spread.clamp(min=1), 0.0)  # [P, k]
-    if wrong == "penalise":
-        return torch.where(correct == 1, rewards, rewards.clamp(max=0.0))
-    if wrong == "spare":
-        return torch.where(correct == 1, rewards, 0.0)
-    raise ValueError(f"kimi.length.wrong is {wrong!r}; choose penalise or spare")
+    shortest = lengths.masked_fill(~graded, torch.inf).amin(dim=-1, keepdim=True)  # [P, 1]
+    longest = lengths.masked_fill(~graded, -torch.inf).amax(dim=-1, keepdim=True)
+    compared = graded & (longest > shortest)  # [P, k]
+    if correct_from is None:
+        partial = scores[compared & (scores != 0) & (scores != 1)]
+        if len(partial):
+            raise ValueError(
+                f"the length reward compares correct responses and found a score of {partial[0].item():g}: set "
+                "kimi.length.correct_from to the least score of a correct response, or return scores of 0 or 1"
+            )
+    spread = torch.where(compared, longest - shortest, 1.0)
+    rewards = torch.where(compared, 0.5 - (lengths - shortest) / spread, 0.0)  # [P, k]
+    others = rewards.clamp(max=0.0) if wrong == "penalise" else torch.zeros_like(rewards)
+    return torch.where(is_correct(scores, correct_from), rewards, others)
+
+
+def is_correct(scores: Tensor, correct_from: float | None) -> Tensor:
+    """Where a response counts as correct, bool, in the shape of the scores."""
+    return scores >= (1 if correct_from is None else correct_from)
 
 
 def weight_at(step: int, *, weight: float, warm_up_steps: int, ramp_steps: int) -> float:
@@ -43,13 +54,13 @@ def weight_at(step: int, *, weight: float, warm_up_steps: int, ramp_steps: int) 
 def length_metrics(lengths: Tensor, correct: Tensor, graded: Tensor, rewards: Tensor) -> dict[str, float]:
     """What the lengths of a batch are and do; a mean over no response is left out. All arguments [P, k].
 
-    graded: whether the grader did not fail. rewards: the weighted length rewards, as added.
+    correct, graded: bool. rewards: the weighted length rewards, as added.
     """
     equal = (lengths.amax(dim=-1) == lengths.amin(dim=-1)).float().mean().item()
     metrics = {"kimi/length_reward_mean": rewards.mean().item(), "kimi/equal_length_share": equal}
     for name, chosen in (
-        ("kimi/correct_length_mean", lengths[graded & (correct == 1)]),
-        ("kimi/wrong_length_mean", lengths[graded & (correct == 0)]),
+        ("kimi/correct_length_mean", lengths[graded & correct]),
+        ("kimi/wrong_length_mean", lengths[graded & ~correct]),
     ):
         if len(chosen):
             metrics[name] = chosen.float().mean().item()

@@ -20,6 +20,8 @@ def _problems(args) -> Iterator[str]:
     for name in ("warm_up_steps", "ramp_steps"):
         if getattr(length, name) < 0:
             yield f"kimi.length.{name} is {getattr(length, name)}: it must be a number of steps ≥ 0"
+    if length.correct_from is not None and not 0 < length.correct_from < math.inf:
+        yield f"kimi.length.correct_from is {length.correct_from}: it must be a score above 0, e.g. 0.99"
     if args.rollout.n_samples_per_prompt < 2:
         yield (
             f"rollout.n_samples_per_prompt is {args.rollout.n_samples_per_prompt}: lengths are compared within the "

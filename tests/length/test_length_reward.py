@@ -12,6 +12,13 @@ from kimi_plugins.length.reward import length_metrics, length_rewards, weight_at
 from kimi_plugins.length.settings import problems
 
 
+def rewards_of(lengths, scores, **settings):
+    """Of groups in which no grade failed."""
+    return length_rewards(
+        lengths, scores, torch.ones_like(scores, dtype=torch.bool), **{"wrong": "penalise"} | settings
+    )
+
+
 def by_the_formula(lengths, correct, spare):
     shortest, longest = min(lengths), max(lengths)
     if shortest == longest:
@@ -33,25 +40,49 @@ def test_every_group_follows_the_formula(wrong):
         by_the_formula(row.tolist(), right.tolist(), wrong == "spare")
         for row, right in zip(lengths, correct, strict=True)
     ]
-    torch.testing.assert_close(length_rewards(lengths, correct, wrong=wrong), torch.tensor(expected))
+    torch.testing.assert_close(rewards_of(lengths, correct, wrong=wrong), torch.tensor(expected))
 
 
 def test_failing_fast_pays_only_under_the_reports_rule():
     lengths, correct = torch.tensor([[10, 100]]), torch.tensor([[0, 0]])
-    fast, slow = length_rewards(lengths, correct, wrong="penalise")[0].tolist()
+    fast, slow = rewards_of(lengths, correct)[0].tolist()
     assert fast > slow
-    assert length_rewards(lengths, correct, wrong="spare").tolist() == [[0.0, 0.0]]
+    assert rewards_of(lengths, correct, wrong="spare").tolist() == [[0.0, 0.0]]
 
 
 @pytest.mark.parametrize("value", [0.5, -1.0, math.nan])
-def test_shaped_rewards_are_not_taken_for_correctness(value):
-    with pytest.raises(ValueError, match="return scores of 0 or 1"):
-        length_rewards(torch.tensor([[1, 2]]), torch.tensor([[1.0, value]]), wrong="penalise")
+def test_partial_credit_needs_a_threshold_where_lengths_are_compared(value):
+    with pytest.raises(ValueError, match="set kimi.length.correct_from"):
+        rewards_of(torch.tensor([[1, 2]]), torch.tensor([[1.0, value]]))
+    assert rewards_of(torch.tensor([[2, 2]]), torch.tensor([[1.0, value]])).tolist() == [[0.0, 0.0]]
+
+
+def test_a_threshold_of_correct_scores():
+    lengths, scores = torch.tensor([[10, 20, 30]]), torch.tensor([[0.5, 0.8, 1.0]])
+    assert rewards_of(lengths, scores, correct_from=0.8).tolist() == [[0.0, 0.0, -0.5]]
+    assert rewards_of(lengths, scores, correct_from=0.5).tolist() == [[0.5, 0.0, -0.5]]
+
+
+def test_partial_credit_is_accepted_at_weight_0_and_while_warming_up():
+    experiences = [batch([0, 1], [10, 30], [0.5, 0.0])]
+    for changed in ({"weight": 0.0}, {"warm_up_steps": 1}):
+        add_length_rewards(experiences, step=1, args=settings(**changed))
+        assert metrics(experiences, 1, settings(**changed))["kimi/length_reward_mean"] == 0
+    assert experiences[0].rewards.tolist() == [0.5, 0.0]
+    add_length_rewards(experiences, step=1, args=settings(correct_from=0.5))
+    assert experiences[0].rewards.tolist() == [0.75, -0.25]
+
+
+def test_a_failed_grade_is_compared_with_no_other():
+    lengths, scores = torch.tensor([[100, 200, 300, 4000], [5, 9, 7, 7]]), torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]])
+    graded = torch.tensor([[True, True, True, False], [False, False, False, True]])
+    found = length_rewards(lengths, scores, graded, wrong="penalise")
+    assert found.tolist() == [by_the_formula([100, 200, 300], [1, 1, 0], False) + [0.0], [0.0] * 4]
 
 
 def test_an_unknown_rule():
     with pytest.raises(ValueError, match="choose penalise or spare"):
-        length_rewards(torch.tensor([[1, 2]]), torch.tensor([[1, 0]]), wrong="ignore")
+        rewards_of(torch.tensor([[1, 2]]), torch.tensor([[1, 0]]), wrong="ignore")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +100,7 @@ def test_the_weight_warms_up(warm_up, ramp, expected):
 
 def test_metrics():
     lengths = torch.tensor([[10, 20], [30, 30]])
-    correct = torch.tensor([[1, 0], [0, 0]])
+    correct = torch.tensor([[True, False], [False, False]])
     graded, rewards = torch.ones(2, 2, dtype=torch.bool), torch.tensor([[0.5, -0.5], [0.0, -1.0]])
     found = length_metrics(lengths, correct, graded, rewards)
     assert found == {
@@ -78,7 +109,7 @@ def test_metrics():
         "kimi/correct_length_mean": 10.0,
         "kimi/wrong_length_mean": pytest.approx(80 / 3),
     }
-    assert "kimi/correct_length_mean" not in length_metrics(lengths, 0 * correct, graded, rewards)
+    assert "kimi/correct_length_mean" not in length_metrics(lengths, ~correct & False, graded, rewards)
     graded[0, 1] = False
     assert length_metrics(lengths, correct, graded, rewards)["kimi/wrong_length_mean"] == 30.0
 
@@ -136,6 +167,8 @@ def test_nothing_is_added_while_warming_up():
         ({"weight": 2.0}, "kimi.length.weight is 2.0"),
         ({"warm_up_steps": -1}, "kimi.length.warm_up_steps is -1"),
         ({"ramp_steps": -1}, "kimi.length.ramp_steps is -1"),
+        ({"correct_from": 0.0}, "kimi.length.correct_from is 0.0"),
+        ({"correct_from": math.nan}, "kimi.length.correct_from is nan"),
         ({"k": 1}, "rollout.n_samples_per_prompt is 1"),
     ],
 )

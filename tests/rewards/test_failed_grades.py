@@ -17,7 +17,7 @@ from openrlhf.utils.agent import SingleTurnAgentExecutor
 
 from kimi_plugins import groups, options
 from kimi_plugins.grading.failures import TooManyFailures
-from kimi_plugins.plugin import Rewards, Sampling
+from kimi_plugins.plugin import Length, Rewards, Sampling
 from kimi_plugins.policy.mirror_descent import group_advantages
 from kimi_plugins.rewards import math_reward
 from kimi_plugins.rewards.math_reward import MathReward, response_of
@@ -65,6 +65,19 @@ def test_a_failed_grade_has_no_advantage_and_changes_no_other(baseline):
     assert advantages[0, 2].abs() < 1e-6
     assert torch.equal(rewards[1], torch.tensor(REWARDS[4:8]))
     assert not advantages[2].any()
+
+
+def test_a_failed_grade_changes_no_length_reward_of_its_group():
+    args = settings()
+    args.kimi.length = options.Length(weight=1.0, warm_up_steps=0)
+    batch = experiences([1.0, 1.0, 0.0, 0.0], [0, 0, 0, 1])
+    for experience in batch:
+        experience.response_length = torch.tensor([100, 200, 300, 4000])[experience.index]
+    Length.openrlhf_shape_rewards(batch, 1, args)
+    Rewards.openrlhf_shape_rewards(batch, args)
+    rewards = groups.by_prompt(batch, K, lambda experience: experience.rewards)
+    advantages = group_advantages(rewards, baseline="mean", tau=0.1)[0]
+    assert advantages.tolist() == pytest.approx([5 / 6, 1 / 3, -7 / 6, 0], abs=1e-6)
 
 
 def test_without_kimi_policy_the_mean_of_the_others_is_neutral():
