@@ -1,6 +1,6 @@
 """Memory and speed of `openrlhf kimi curate` on made rows, and how many planted duplicates it finds.
 
-python benchmarks/curate_scale.py [--rows 250000 1000000] [--stages dedup,…] [--processes 2] [--out FILE]
+python benchmarks/curate_scale.py [--rows 250000 1000000] [--stages dedup,…] [--workers 2] [--out FILE]
 
 A row is a question of 20 to 60 words of 20,000 with a number. One row in twenty repeats an earlier one, one in twenty
 an earlier one of 40 words or more with a word changed (Jaccard similarity of trigrams 0.86 to 0.91). Memory is the
@@ -37,15 +37,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="*", default=[250_000, 1_000_000])
     parser.add_argument("--stages", default=STAGES)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--keys", type=int, default=10_000_000, help="0: without")
     parser.add_argument("--dir", type=Path, default=None, help="for the files, some 4 GB a million rows")
     parser.add_argument("--out", type=Path, default=RESULTS / "curate_scale.json")
     args = parser.parse_args()
-    result = {"machine": machine(), "processes": args.processes, "runs": []}
+    result = {"machine": machine(), "workers": args.workers, "runs": []}
     for rows in args.rows:
         with tempfile.TemporaryDirectory(dir=args.dir) as name:
-            result["runs"].append(measure(Path(name), rows, args.stages, args.processes))
+            result["runs"].append(measure(Path(name), rows, args.stages, args.workers))
         progress(json.dumps(result["runs"][-1]))
     if len(args.rows) > 1:
         small, large = result["runs"][0], result["runs"][-1]
@@ -90,11 +90,11 @@ def make(path: Path, rows: int, seed: int) -> dict:
     return planted
 
 
-def measure(directory: Path, rows: int, stages: str, processes: int) -> dict:
+def measure(directory: Path, rows: int, stages: str, workers: int) -> dict:
     planted = make(directory / "rows.jsonl", rows, seed=1)
     make(directory / "evals.jsonl", EVALS, seed=2)
     command = [sys.executable, "-m", "openrlhf.cli.main", "kimi", "curate", directory / "rows.jsonl"]
-    command += ["--eval", directory / "evals.jsonl", "--out", directory / "out", "--processes", processes]
+    command += ["--eval", directory / "evals.jsonl", "--out", directory / "out", "--workers", workers]
     command += ["--stages", stages, "--shares", "other=1"]
     began = time.monotonic()
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)

@@ -1,10 +1,18 @@
 """The flags of commands that sample from a model."""
 
-import argparse
-from dataclasses import asdict
-from pathlib import Path
+from __future__ import annotations
 
-from kimi_plugins.completions.types import Sampling
+import argparse
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kimi_plugins.completions.types import EngineOptions, Sampling
+
+if TYPE_CHECKING:  # its readers are imported when they are needed
+    from kimi_plugins.completions.prompts import Prompt
+    from kimi_plugins.completions.samples import Sampler
 
 
 def add_engine_arguments(
@@ -54,24 +62,36 @@ def add_prompt_arguments(parser: argparse.ArgumentParser, *, flag: str | None = 
     parser.add_argument("--image-key", default="images", help="column of paths of images; default: images")
 
 
-def prompts(args: argparse.Namespace):
-    """Iterator of completions.prompts.Prompt."""
+def add_grading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how prompts are asked and answers are found."""
+    add = parser.add_argument
+    add("--apply-chat-template", action="store_true", help="prompts that are text are a user's message")
+    add("--answer-pattern", help="see `openrlhf kimi grade math`; default: \\boxed{…}")
+
+
+def sampler(args: argparse.Namespace) -> Sampler:
+    """What the flags of prompts, engines and sampling describe."""
+    from kimi_plugins.completions.samples import Sampler
+
+    return Sampler(prompts(args), engines(args), sampling(args), args.apply_chat_template)
+
+
+def prompts(args: argparse.Namespace) -> Callable[[], Iterator[Prompt]]:
+    """A function that reads the prompts from the start each time it is called."""
     from kimi_plugins.completions.prompts import read_prompts
 
-    return read_prompts(args.data, input_key=args.input_key, label_key=args.label_key, image_key=args.image_key)
+    return partial(
+        read_prompts, args.data, input_key=args.input_key, label_key=args.label_key, image_key=args.image_key
+    )
 
 
-def engines(args: argparse.Namespace, *, images: int = 0):
-    """The engines the flags describe, not started; images: most images in a prompt."""
-    from kimi_plugins.completions.engines import Engines
-
-    return Engines(
+def engines(args: argparse.Namespace) -> EngineOptions:
+    return EngineOptions(
         args.model,
         engines=args.engines,
         tensor_parallel_size=args.tensor_parallel_size,
         max_len=args.max_len,
         gpu_memory_utilization=args.gpu_memory_utilization,
-        images=images,
     )
 
 
@@ -83,8 +103,3 @@ def sampling(args: argparse.Namespace) -> Sampling:
         max_new_tokens=args.max_new_tokens,
         seed=args.seed,
     )
-
-
-def settings(args: argparse.Namespace) -> dict:
-    """What completions depend on, for completions.resume."""
-    return {"model": str(args.model), "data": str(args.data), "max_len": args.max_len} | asdict(sampling(args))

@@ -5,8 +5,8 @@ import json
 from functools import partial
 from pathlib import Path
 
-from kimi_plugins.cli import command
-from kimi_plugins.cli import sampling as cli
+from kimi_plugins.cli import sampling
+from kimi_plugins.cli.command import exit_code
 
 TEMPLATES = Path(__file__).with_name("warm_up.yaml")
 
@@ -21,15 +21,12 @@ def add_parser(subparsers) -> None:
         "`openrlhf sft`: the problem as it is, without the template, and the response. An interrupted command goes on "
         "where it stood when it is given again.",
     )
-    cli.add_prompt_arguments(parser)
+    sampling.add_prompt_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="directory of warm_up.jsonl and the rest")
     parser.add_argument(
         "--templates", type=Path, default=TEMPLATES, help="YAML, name: text with {question}; default: the four"
     )
     parser.add_argument("--as-is", action="store_true", help="no template: the prompts as they stand")
-    parser.add_argument(
-        "--apply-chat-template", action="store_true", help="prompts that are text are a user's message"
-    )
     parser.add_argument("--keep", type=int, default=1, help="responses of a prompt kept at most; default: 1")
     parser.add_argument("--min-tokens", type=int, default=0, help="of a response that is kept; default: 0")
     parser.add_argument("--max-tokens", type=int, default=None, help="of a response that is kept; default: any")
@@ -39,12 +36,16 @@ def add_parser(subparsers) -> None:
         default=0.8,
         help="share of three-word shingles two kept responses of a prompt may have in common; default: 0.8",
     )
-    parser.add_argument("--answer-pattern", default=None, help="see `openrlhf kimi grade math`; default: \\boxed{…}")
-    cli.add_engine_arguments(parser, max_new_tokens=2048, temperature=1.0, n=4)
-    parser.set_defaults(func=lambda args: command.exit_code("warmup", lambda: run(args)))
+    sampling.add_grading_arguments(parser)
+    sampling.add_engine_arguments(parser, max_new_tokens=2048, temperature=1.0, n=4)
+    parser.set_defaults(func=run)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
+    return exit_code("warmup", partial(warmup, args))
+
+
+def warmup(args: argparse.Namespace) -> None:
     from kimi_plugins.completions.engines import eos_token
     from kimi_plugins.completions.grading import math_pool
     from kimi_plugins.completions.samples import graded_samples
@@ -52,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from kimi_plugins.prompts import warm_up
 
     templates = {"as_is": warm_up.QUESTION} if args.as_is else warm_up.read_templates(args.templates)
+    sampler = sampling.sampler(args)
     args.out.mkdir(parents=True, exist_ok=True)
     with (
         math_pool(args.answer_pattern) as pool,
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     ):
         ask = partial(warm_up.ask, templates=templates, chat=args.apply_chat_template)
         counts = warm_up.write(
-            graded_samples(args, args.out / "completions.jsonl", pool, ask, templates=templates),
+            graded_samples(sampler, args.out / "completions.jsonl", pool, ask, templates=templates),
             accepted,
             rejected,
             chat=args.apply_chat_template,

@@ -1,72 +1,153 @@
-"""Completions kept in a file as they come, so that what was interrupted goes on where it stood."""
+"""Completions kept in a file as they come, so that an interrupted command goes on where it stood.
+
+Every record carries a hash of its prompt: completions are only given to the prompt they answer, wherever it stands in
+the data now. What was sampled with other settings or from another model is refused.
+"""
 
 import itertools
 import json
+import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
+from kimi_plugins.completions.identity import request_digest
 from kimi_plugins.completions.types import Completion, Request
 
 Answered = Iterator[tuple[Request, list[Completion]]]
+Complete = Callable[[Iterable[Request]], Iterator[list[Completion]]]
+NAMED = 5  # prompts in the message about those that are sampled anew
 
 
 def resumed(
     path: Path,
     requests: Iterable[Request],
     settings: dict,
-    complete: Callable[[Iterable[Request]], Iterator[list[Completion]]],
+    complete: Complete,
+    say: Callable[[str], object] = lambda text: print(text, file=sys.stderr),
 ) -> Answered:
-    """Every request with its completions: those in `path` first, then those of complete(), which go to `path` too.
+    """Every request with its completions, in order: those kept in `path`, and those of complete(), which go there too.
+
+    Completions in `path` that answer none of the requests stay there unused, and say() is told which prompts were
+    sampled anew.
 
     Args:
         path: JSON lines, the settings first; made if it is not there.
-        settings: what the completions depend on, as JSON has it; kept in the file.
+        settings: what the completions depend on beside the prompts, as JSON; kept in the file.
         complete: the completions of each request, in their order.
 
     Raises:
-        ValueError: `path` was made with other settings or from other prompts.
+        ValueError: `path` was made with other settings, or is not such a file.
     """
-    requests = iter(requests)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+b") as file:
         _check_settings(path, file, settings)
-        for record in _records(file):
-            request = next(requests, None)
-            if request is None or request.key != record["key"]:
-                found = "has ended" if request is None else f"has {request.key!r}"
-                raise ValueError(
-                    f"{path}: goes on with prompt {record['key']!r}, where the input {found}; remove the file to "
-                    "start anew, or name another"
+        kept = _places(file)
+        entries = (_entry(request, kept) for request in requests)
+        reused, first = 0, None
+        for entry in entries:
+            if entry.place is None:
+                first = entry
+                break
+            reused += 1
+            yield entry.request, _completions(file, entry.place)
+        if first is not None:
+            waiting: deque[_Entry] = deque()  # what the engines have read ahead, in order
+            asked: list[str] = []
+
+            def missing() -> Iterator[Request]:
+                for entry in itertools.chain([first], entries):
+                    waiting.append(entry)
+                    if entry.place is None:
+                        asked.append(entry.request.key)
+                        yield entry.request
+
+            for completions in complete(missing()):
+                while (entry := waiting.popleft()).place is not None:
+                    reused += 1
+                    yield entry.request, _completions(file, entry.place)
+                record = {"prompt": entry.digest, "key": entry.request.key, "completions": completions}
+                _write(file, record)
+                yield entry.request, completions
+            for entry in waiting:
+                if entry.place is None:
+                    raise RuntimeError(f"the engines did not answer prompt {entry.request.key}")
+                reused += 1
+                yield entry.request, _completions(file, entry.place)
+            left = sum(map(len, kept.values()))
+            if left:
+                named = ", ".join(asked[:NAMED]) + (", …" if len(asked) > NAMED else "")
+                say(
+                    f"{path}: the prompts have changed. {reused} had responses, {len(asked)} were sampled anew "
+                    f"(rows {named}); the responses to {left} prompts that the data no longer has are not used"
                 )
-            yield request, [Completion(*completion) for completion in record["completions"]]
-        asked, requests = itertools.tee(requests)
-        for request, completions in zip(requests, complete(asked), strict=True):
-            _write(file, {"key": request.key, "completions": completions})
-            yield request, completions
+
+
+class _Entry(NamedTuple):
+    """place: where the completions stand in the file; None if they are not there."""
+
+    request: Request
+    digest: str
+    place: int | None
+
+
+def _entry(request: Request, kept: dict[str, deque[int]]) -> _Entry:
+    digest = request_digest(request)
+    return _Entry(request, digest, kept[digest].popleft() if kept.get(digest) else None)
+
+
+def _places(file: BinaryIO) -> dict[str, deque[int]]:
+    """Where the completions of each prompt stand, by the prompt's hash; several where the data repeats it."""
+    places: dict[str, deque[int]] = {}
+    for place, record in _records(file):
+        places.setdefault(record["prompt"], deque()).append(place)
+    return places
+
+
+def _completions(file: BinaryIO, place: int) -> list[Completion]:
+    file.seek(place)
+    return [Completion(*completion) for completion in json.loads(file.readline())["completions"]]
 
 
 def _check_settings(path: Path, file: BinaryIO, settings: dict) -> None:
     settings = json.loads(json.dumps(settings))
     file.seek(0)
-    first = next(_records(file), None)
+    try:
+        _, first = next(_records(file), (0, None))
+    except ValueError as error:
+        raise ValueError(f"{path}: is not a file of responses ({error}); name another") from error
     if first is None:
         _write(file, {"settings": settings})
         return
-    kept = first.get("settings", {})
-    changed = [name for name in kept.keys() | settings.keys() if kept.get(name) != settings.get(name)]
-    if changed:
-        values = ", ".join(f"{name} {kept.get(name)!r} (now {settings.get(name)!r})" for name in sorted(changed))
-        raise ValueError(f"{path}: was made with {values}; remove the file to start anew, or name another")
+    kept = first.get("settings", {}) if isinstance(first, dict) else {}
+    if changed := _differences(kept, settings):
+        raise ValueError(
+            f"{path}: its responses were made with {', '.join(changed)}; remove the file to sample anew, or name "
+            "another"
+        )
 
 
-def _records(file: BinaryIO) -> Iterator[dict]:
-    """From where the file stands; a line that a killed process left unfinished is cut off."""
+def _differences(kept: dict, now: dict, within: str = "") -> list[str]:
+    """What differs, as "name value (now value)"; of nested settings each entry."""
+    found = []
+    for name in sorted(kept.keys() | now.keys()):
+        one, other = kept.get(name), now.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            found += _differences(one, other, f"{within}{name} ")
+        elif one != other:
+            found.append(f"{within}{name} {one!r} (now {other!r})")
+    return found
+
+
+def _records(file: BinaryIO) -> Iterator[tuple[int, dict]]:
+    """(place, record) from where the file stands; a line that a killed process left unfinished is cut off."""
     while line := file.readline():
+        place = file.tell() - len(line)
         if not line.endswith(b"\n"):
-            file.truncate(file.tell() - len(line))
+            file.truncate(place)
             return
-        yield json.loads(line)
+        yield place, json.loads(line)
 
 
 def _write(file: BinaryIO, record: dict) -> None:

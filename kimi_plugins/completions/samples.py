@@ -1,24 +1,49 @@
 """The sampling that commands share: n graded responses to each prompt, kept in a file."""
 
-import argparse
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from kimi_plugins.cli import sampling as cli
 from kimi_plugins.completions.grading import Graded, graded
+from kimi_plugins.completions.identity import model_files
 from kimi_plugins.completions.prompts import Prompt
 from kimi_plugins.completions.resume import resumed
-from kimi_plugins.completions.types import Completion, Request
+from kimi_plugins.completions.types import Completion, EngineOptions, Request, Sampling
 
 T = TypeVar("T")
 Asked = tuple[T, str, Request]  # an item, its right answer, and what is asked for it
 
 
+@dataclass(frozen=True)
+class Sampler:
+    """What responses are drawn from, and how.
+
+    prompts: reads them from the start each time it is called. chat: prompts that are text are a user's message.
+    """
+
+    prompts: Callable[[], Iterator[Prompt]]
+    engines: EngineOptions
+    sampling: Sampling
+    chat: bool
+
+    def settings(self) -> dict:
+        """What the responses depend on beside the prompts; JSON."""
+        settings = {"model": self.engines.model, "files of the model": model_files(self.engines.model)}
+        return settings | {"max_len": self.engines.max_len, "chat": self.chat} | asdict(self.sampling)
+
+
+def start_engines(options: EngineOptions, *, images: int) -> AbstractContextManager:
+    """The engines of the options, started when the `with` block is entered; images: most images in a prompt."""
+    from kimi_plugins.completions.engines import Engines
+
+    return Engines(**asdict(options), images=images)
+
+
 def graded_samples(
-    args: argparse.Namespace,
+    sampler: Sampler,
     file: Path,
     pool,
     ask: Callable[[Iterable[Prompt]], Iterator[Asked]] | None = None,
@@ -31,31 +56,30 @@ def graded_samples(
     Engines start only if `file` lacks responses.
 
     Args:
-        args: of completions.cli's flags, and apply_chat_template.
-        file: JSON lines of the responses; what is there is not sampled again.
+        file: JSON lines of the responses; prompts that are answered there are not sampled again.
         pool: grading.workers.Pool.
         ask: what is asked for the prompts and given back with the responses; default: the prompts as they are.
         title: of the progress bar.
-        engines: makes the engines; default: completions.cli.engines.
-        settings: what the responses depend on beside args.
+        engines: makes the engines from EngineOptions and the most images in a prompt; default: start_engines.
+        settings: what the responses depend on beside the sampler.
 
     Raises:
-        ValueError: a row of the data is not as it should be, or the file was made from others.
+        ValueError: a row of the data is invalid, or the file's responses were made otherwise.
     """
     from tqdm import tqdm
 
-    ask = ask or (lambda prompts: as_they_are(prompts, args.apply_chat_template))
+    ask = ask or (lambda prompts: as_they_are(prompts, sampler.chat))
     total = images = 0
-    for _, _, request in ask(cli.prompts(args)):  # everything is checked before an engine starts
+    for _, _, request in ask(sampler.prompts()):  # everything is checked before an engine starts
         total += 1
         images = max(images, len(request.images))
     answered = resumed(
         file,
-        (request for _, _, request in ask(cli.prompts(args))),
-        cli.settings(args) | {"chat": args.apply_chat_template} | settings,
-        when_needed(lambda: (engines or cli.engines)(args, images=images), cli.sampling(args)),
+        (request for _, _, request in ask(sampler.prompts())),
+        sampler.settings() | settings,
+        when_needed(lambda: (engines or start_engines)(sampler.engines, images=images), sampler.sampling),
     )
-    both = zip(ask(cli.prompts(args)), answered, strict=True)
+    both = zip(ask(sampler.prompts()), answered, strict=True)
     shown = tqdm(both, total=total, unit="prompt", desc=title, disable=None)
     yield from graded(((item, answer, completions) for (item, answer, _), (_, completions) in shown), pool)
 

@@ -47,6 +47,23 @@ class Sampling:
             raise ValueError("choices and json_schema are both set: a completion can be held to one of them")
 
 
+@dataclass(frozen=True)
+class EngineOptions:
+    """Which engines answer.
+
+    model: directory or name on the hub.
+    engines: how many, each with tensor_parallel_size GPUs.
+    max_len: tokens of prompt and completion; default: the model's context.
+    gpu_memory_utilization: share of a GPU's memory; on the CPU, of the machine's.
+    """
+
+    model: str
+    engines: int = 1
+    tensor_parallel_size: int = 1
+    max_len: int | None = None
+    gpu_memory_utilization: float | None = None
+
+
 class Completion(NamedTuple):
     """text: without special tokens. tokens: their number. finish: stop, or length if it was cut."""
 

@@ -1,6 +1,5 @@
 """`openrlhf kimi shortest` and `pairs`: rows for OpenRLHF's SFT and DPO trainers from graded responses."""
 
-import argparse
 import json
 import random
 from collections import Counter
@@ -127,19 +126,27 @@ def write(
     return summary
 
 
-def run(args: argparse.Namespace, rows_of: Callable[..., list[dict]], **selecting) -> None:
-    """The command; rows_of: shortest_rows or pair_rows, selecting: its options."""
+def make(
+    sampler: samples.Sampler,
+    rows_of: Callable[..., list[dict]],
+    out: Path,
+    completions: Path,
+    *,
+    pattern: str | None,
+    min_tokens: int,
+) -> Summary:
+    """Sample or take up the responses in `completions`, grade them, and write their rows to `out`.
+
+    rows_of: shortest_rows or pair_rows with its options. pattern: of the final answer.
+    """
     from kimi_plugins.completions.engines import eos_token
 
-    file = args.completions or args.out.parent / "completions.jsonl"
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-
-    with math_pool(args.answer_pattern) as pool:
-        end = eos_token(args.model)
-        summary = write(
-            samples.graded_samples(args, file, pool),
-            args.out,
-            lambda prompt, answers: rows_of(prompt, answers, chat=args.apply_chat_template, end=end, **selecting),
-            min_tokens=args.min_tokens,
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with math_pool(pattern) as pool:
+        end = eos_token(sampler.engines.model)
+        return write(
+            samples.graded_samples(sampler, completions, pool),
+            out,
+            lambda prompt, answers: rows_of(prompt, answers, chat=sampler.chat, end=end),
+            min_tokens=min_tokens,
         )
-    print(f"{summary}\n{args.out}; the responses are in {file}")

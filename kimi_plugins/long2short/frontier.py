@@ -1,22 +1,21 @@
 """`openrlhf kimi frontier`: pass@1 over mean tokens of several models on the same prompts, with intervals."""
 
-import argparse
 import contextlib
-import copy
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from kimi_plugins.cli import sampling as cli
+from kimi_plugins.completions import samples
 from kimi_plugins.completions.grading import Graded, math_pool
-from kimi_plugins.completions.samples import graded_samples
+from kimi_plugins.completions.types import EngineOptions
 from kimi_plugins.data.files import replacing
 from kimi_plugins.long2short.balance import Point, on_front
 from kimi_plugins.long2short.checkpoint import only_weights_differ
 
+WRITTEN = ("frontier.json", "frontier.png", "frontier.html")
 RESAMPLES = 2000
 LEVEL = 95  # per cent of the intervals
 
@@ -119,46 +118,48 @@ def named(models: list[str]) -> list[tuple[str, str]]:
 
 
 @contextlib.contextmanager
-def shared_engines() -> Iterator[Callable]:
-    """completions.cli.engines for one model after the other: the engines go on if only the weights differ."""
+def shared_engines() -> Iterator[Callable[..., contextlib.AbstractContextManager]]:
+    """samples.start_engines for one model after the other: the engines go on if only the weights differ."""
     running = None
     with contextlib.ExitStack() as stack:
 
-        def engines(args: argparse.Namespace, *, images: int) -> contextlib.AbstractContextManager:
+        def engines(options: EngineOptions, *, images: int) -> contextlib.AbstractContextManager:
             nonlocal running
-            if running and only_weights_differ(Path(running.model), Path(args.model)):
-                running.load(args.model)
+            if running and only_weights_differ(Path(running.model), Path(options.model)):
+                running.load(options.model)
             else:
                 stack.close()
-                running = stack.enter_context(cli.engines(args, images=images))
+                running = stack.enter_context(samples.start_engines(options, images=images))
             return contextlib.nullcontext(running)
 
         yield engines
 
 
-def run(args: argparse.Namespace) -> None:
-    """Sample and grade every model, then write frontier.json, frontier.png and frontier.html into args.out."""
+def make(models: list[tuple[str, str]], sampler: samples.Sampler, out: Path, *, pattern: str | None) -> list[dict]:
+    """Sample and grade every model, write WRITTEN into `out`, and return the rows of summarize().
+
+    models: (name, model). sampler: with each model in turn in place of its own. pattern: of the final answer.
+    """
     from kimi_plugins.long2short import charts
 
-    models = named(args.models)
     charts.check_matplotlib()  # before hours of sampling
-    args.out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     found = []
-    with math_pool(args.answer_pattern) as pool, shared_engines() as engines:
+    with math_pool(pattern) as pool, shared_engines() as engines:
         for name, model in models:
-            own = copy.copy(args)
-            own.model = model
-            file = args.out / f"{name}.completions.jsonl"
-            graded = graded_samples(own, file, pool, title=name, engines=engines)
+            own = replace(sampler, engines=replace(sampler.engines, model=model))
+            file = out / f"{name}.completions.jsonl"
+            graded = samples.graded_samples(own, file, pool, title=name, engines=engines)
             found.append(scores(name, model, (answers for _, answers in graded)))
-    write(summarize(found, args.seed), args.out, n=args.n, temperature=args.temperature, prompts=len(found[0].right))
-
-
-def write(rows: list[dict], out: Path, **settings) -> None:
-    from kimi_plugins.long2short import charts
-
+    rows = summarize(found, sampler.sampling.seed)
+    result = {
+        "n": sampler.sampling.n,
+        "temperature": sampler.sampling.temperature,
+        "prompts": len(found[0].right),
+        "models": rows,
+    }
     with replacing(out / "frontier.json") as partial:
-        partial.write_text(json.dumps(settings | {"models": rows}, indent=2) + "\n")
+        partial.write_text(json.dumps(result, indent=2) + "\n")
     charts.write_png(out / "frontier.png", rows)
     charts.write_html(out / "frontier.html", rows)
-    print(f"{table(rows)}\n{out / 'frontier.json'}, {out / 'frontier.png'}, {out / 'frontier.html'}")
+    return rows

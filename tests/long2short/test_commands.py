@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ from datasets import load_dataset
 from openrlhf.datasets import RewardDataset, SFTDataset
 
 from kimi_plugins.cli import add_commands
-from kimi_plugins.cli import sampling as cli
+from kimi_plugins.completions import samples
 from kimi_plugins.completions.grading import Graded
 from kimi_plugins.completions.types import Completion
 from kimi_plugins.grading.verdict import Kind, Verdict
@@ -30,9 +31,9 @@ class Engine:
         self.says, self.asked, self.loaded, self.started = says, [], [], 0
 
     @contextlib.contextmanager
-    def start(self, args, *, images):
+    def start(self, options, *, images):
         self.started += 1
-        self.model = args.model
+        self.model = options.model
         yield self
 
     def load(self, model):
@@ -83,7 +84,7 @@ def data(tmp_path):
 @pytest.fixture
 def run(monkeypatch, capsys, model, data, tmp_path):
     engine = Engine(said)
-    monkeypatch.setattr(cli, "engines", engine.start)
+    monkeypatch.setattr(samples, "start_engines", engine.start)
     parser = argparse.ArgumentParser()
     add_commands(parser)
 
@@ -170,6 +171,23 @@ def test_what_was_interrupted_goes_on(run, tmp_path):
     assert run("shortest", "--n", 4)[0] == 0
     assert [request.key for request in run.engine.asked] == ["3", "4"]
     assert len(rows(tmp_path / "shortest.jsonl")) == 2
+
+
+def test_what_changed_in_place_is_sampled_anew_or_refused(run, model, data, tmp_path):
+    assert run("shortest", "--n", 4)[0] == 0
+    run.engine.asked.clear()
+    kept = data.read_text()
+    data.write_text(kept.replace("1+1=", "2+0=", 1))  # as many rows and bytes as before
+    code, printed = run("pairs", "--n", 4)
+    assert code == 0 and [request.prompt for request in run.engine.asked] == ["2+0=\n"]
+    assert "1 were sampled anew (rows 1)" in printed.err
+    data.write_text(kept)
+    weights = model / "model.safetensors"
+    before = weights.stat()
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    code, printed = run("pairs", "--n", 4)
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert code == 2 and "files of the model model.safetensors [" in printed.err
 
 
 def test_bad_rows_are_told_before_an_engine_starts(run, data):
@@ -261,11 +279,17 @@ def test_prompts_without_a_grade_are_left_out_for_all_models_and_counted():
 def test_the_frontier_of_two_models(run, data, model, tmp_path):
     pytest.importorskip("matplotlib")
     run.engine.says = lambda request, sampling: (
-        [completion((5 * LINE if "long" in run.engine.model else "") + f"\\boxed{{{2 - (int(request.key) == 1)}}}")]
+        [
+            completion(
+                (5 * LINE if "/long" in str(run.engine.model) else "") + f"\\boxed{{{2 - (int(request.key) == 1)}}}"
+            )
+        ]
         * sampling.n
     )
     words = ("--data", data, "--out", tmp_path / "out", "--n", 2)
-    code, printed = run("frontier", f"long={model}/long", f"short={model}", *words)
+    build_model(tmp_path / "long", seed=1, tie=False)
+    models = f"long={tmp_path / 'long'}", f"short={model}"
+    code, printed = run("frontier", *models, *words)
     assert code == 0, printed.err
     result = json.loads((tmp_path / "out/frontier.json").read_text())
     assert [row["name"] for row in result["models"]] == ["long", "short"] and result["prompts"] == 4
@@ -276,7 +300,7 @@ def test_the_frontier_of_two_models(run, data, model, tmp_path):
     page = (tmp_path / "out/frontier.html").read_text()
     assert "Pareto front" in page and "<script src" not in page
     started = run.engine.started
-    assert started == 2 and run("frontier", f"long={model}/long", f"short={model}", *words)[0] == 0
+    assert started == 2 and run("frontier", *models, *words)[0] == 0
     assert run.engine.started == started
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 
 import pytest
 
+from kimi_plugins.cli import curate as command
 from kimi_plugins.completions.types import Completion
 from kimi_plugins.prompts import curate
 
@@ -21,8 +22,12 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 
 def parse(*words):
     parser = argparse.ArgumentParser()
-    curate.add_parser(parser.add_subparsers())
+    command.add_parser(parser.add_subparsers())
     return parser.parse_args(["curate", *map(str, words)])
+
+
+def curated(args, engines=None):
+    return curate.curate(command.settings(args), engines)
 
 
 class Fake:
@@ -78,19 +83,27 @@ STAGES = {
 
 
 @pytest.fixture
+def model(tmp_path):
+    """Looked at only for what identifies a model."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/model.safetensors").write_bytes(b"weights")
+    return tmp_path / "model"
+
+
+@pytest.fixture
 def problems(write_rows):
     evals = write_rows("eval.jsonl", [{"question": "Now: what is asked in the test set of ten words or more?"}])
     mapping = ["--map", "question=problem", "difficulty=level"]
-    return [write_rows("raw.jsonl", ROWS), *mapping, "--eval", evals, "--processes", "1", "--slots", "1"]
+    return [write_rows("raw.jsonl", ROWS), *mapping, "--eval", evals, "--workers", "1"]
 
 
 def rows_of(path):
     return [json.loads(line) for line in path.open(encoding="utf-8")]
 
 
-def test_every_row_is_kept_or_rejected_with_its_reason(problems, tmp_path, capsys):
+def test_every_row_is_kept_or_rejected_with_its_reason(problems, model, tmp_path):
     out = tmp_path / "out"
-    report = curate.curate(parse(*problems, "--out", out, "--model", "fake"), Fake())
+    report = curated(parse(*problems, "--out", out, "--model", model), Fake())
     prompts, rejects = rows_of(out / "prompts.jsonl"), rows_of(out / "rejects.jsonl")
     assert len(prompts) + len(rejects) == report["read"] == len(ROWS)
     assert sorted(row["row"] for row in prompts + rejects) == list(range(1, len(ROWS) + 1))
@@ -104,12 +117,11 @@ def test_every_row_is_kept_or_rejected_with_its_reason(problems, tmp_path, capsy
     assert [row["given_difficulty"] for row in prompts] == ["3", ""]
     assert json.loads((out / "report.json").read_text()) == report
     assert [one["kept"] for one in report["stages"]] == [10, 9, 8, 5, 4, 3, 2, 2]
-    assert "2 prompts of 15 rows" in capsys.readouterr().out
 
 
 def test_the_page_holds_what_was_read_as_text(problems, tmp_path):
     out = tmp_path / "out"
-    curate.curate(parse(*problems, "--out", out), None)
+    curated(parse(*problems, "--out", out), None)
     page = (out / "report.html").read_text()
     assert HOSTILE not in page and "http-equiv" in page
     assert "“Prove that”" in page and "Prove that four is even." in page
@@ -124,7 +136,7 @@ def test_openrlhf_takes_the_set(problems, tmp_path):
     from openrlhf.datasets import PromptDataset
 
     out = tmp_path / "out"
-    curate.curate(parse(*problems, "--out", out), None)
+    curated(parse(*problems, "--out", out), None)
     data = datasets.load_dataset(
         "json", data_files=str(out / "prompts.jsonl"), split="train", cache_dir=tmp_path / "hf"
     )
@@ -136,53 +148,68 @@ def test_openrlhf_takes_the_set(problems, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_asks_the_model_only_for_the_rest(problems, tmp_path, capsys):
-    args = parse(*problems, "--out", tmp_path / "out", "--model", "fake")
+def test_a_run_that_was_stopped_asks_the_model_only_for_the_rest(problems, model, tmp_path, capsys):
+    args = parse(*problems, "--out", tmp_path / "out", "--model", model)
     first = Fake(dies_after=2)
     with pytest.raises(KeyboardInterrupt):
-        curate.curate(args, first)
+        curated(args, first)
     assert first.asked == {"solve": 2}
     assert not (tmp_path / "out/prompts.jsonl").exists()
     second = Fake()
-    whole = curate.curate(args, second)
+    whole = curated(args, second)
     assert second.asked == {"solve": 2, "guess": 3}  # of four and of three
     third = Fake()
-    assert curate.curate(args, third)["stages"] == whole["stages"]
+    assert curated(args, third)["stages"] == whole["stages"]
     assert not third.asked
     assert "guess: done before, 2 of 3 kept" in capsys.readouterr().err
-    fresh = curate.curate(parse(*problems, "--out", tmp_path / "new", "--model", "fake"), Fake())
+    fresh = curated(parse(*problems, "--out", tmp_path / "new", "--model", model), Fake())
     assert (tmp_path / "new/prompts.jsonl").read_bytes() == (tmp_path / "out/prompts.jsonl").read_bytes()
     assert fresh["kept"] == whole["kept"]
 
 
 @pytest.mark.slow
-def test_completions_of_other_settings_are_not_taken(problems, tmp_path):
+def test_completions_of_other_settings_are_not_taken(problems, model, tmp_path):
     for temperature, asked in ((1.0, 4), (0.7, 4), (1.0, 0)):
         fake = Fake()
-        words = ["--out", tmp_path / "out", "--model", "fake", "--temperature", temperature]
-        curate.curate(parse(*problems, *words, "--stages", "exclude,gradable,dedup,difficulty,decontaminate"), fake)
+        words = ["--out", tmp_path / "out", "--model", model, "--temperature", temperature]
+        curated(parse(*problems, *words, "--stages", "exclude,gradable,dedup,difficulty,decontaminate"), fake)
         assert fake.asked["solve"] == asked
 
 
+@pytest.mark.slow
+def test_a_model_written_anew_is_asked_again(problems, model, tmp_path, capsys):
+    args = parse(*problems, "--out", tmp_path / "out", "--model", model, "--stages", "exclude,gradable,difficulty")
+    for asked in (6, 0):
+        fake = Fake()
+        curated(args, fake)
+        assert fake.asked["solve"] == asked
+    (model / "model.safetensors").write_bytes(b"others!")
+    fake = Fake()
+    curated(args, fake)
+    assert fake.asked["solve"] == 6
+    assert "difficulty: again, as files of the model was" in capsys.readouterr().err
+
+
 def test_stages_alone(problems, tmp_path):
-    report = curate.curate(parse(*problems, "--out", tmp_path / "out", "--stages", "exclude"), None)
+    report = curated(parse(*problems, "--out", tmp_path / "out", "--stages", "exclude"), None)
     assert [one["stage"] for one in report["stages"]] == ["normalise", "exclude"]
-    report = curate.curate(
+    report = curated(
         parse(*problems, "--out", tmp_path / "b", "--stages", "tag,balance", "--shares", "other=1", "*=1"), None
     )
     assert [one["stage"] for one in report["stages"]] == ["normalise", "tag", "balance"]
     assert report["kept"] > 0 and report["kept"] + report["rejected"] == len(ROWS)
 
 
-def test_the_set_can_be_curated_again(problems, tmp_path):
-    curate.curate(parse(*problems, "--out", tmp_path / "a"), None)
-    report = curate.curate(parse(tmp_path / "a/prompts.jsonl", "--out", tmp_path / "b"), None)
+def test_the_set_can_be_curated_again(problems, tmp_path, capsys):
+    assert command.run(parse(*problems, "--out", tmp_path / "a")) == 0
+    assert "4 prompts of 15 rows" in capsys.readouterr().out
+    report = curated(parse(tmp_path / "a/prompts.jsonl", "--out", tmp_path / "b"), None)
     assert report["kept"] == report["read"] == 4
 
 
-def test_the_model_tags(problems, tmp_path):
-    words = ["--out", tmp_path / "out", "--model", "fake", "--tag-by", "model", "--stages", "exclude,gradable,tag"]
-    report = curate.curate(parse(*problems, *words), Fake())
+def test_the_model_tags(problems, model, tmp_path):
+    words = ["--out", tmp_path / "out", "--model", model, "--tag-by", "model", "--stages", "exclude,gradable,tag"]
+    report = curated(parse(*problems, *words), Fake())
     assert report["coverage"] == [
         {"domain": "mathematics", "discipline": "number theory", "prompts": report["kept"], "share": 1.0}
     ]
@@ -190,7 +217,7 @@ def test_the_model_tags(problems, tmp_path):
 
 def test_without_a_good_row(write_rows, tmp_path):
     path = write_rows("bad.jsonl", ["{", "nonsense"])
-    report = curate.curate(parse(path, "--out", tmp_path / "out"), None)
+    report = curated(parse(path, "--out", tmp_path / "out"), None)
     assert (report["read"], report["kept"], report["rejected"]) == (2, 0, 2)
     assert (tmp_path / "out/prompts.jsonl").read_bytes() == b""
 
@@ -206,17 +233,17 @@ def test_without_a_good_row(write_rows, tmp_path):
         (["--tag-by", "model"], "--tag-by model needs --model"),
         (["--similarity", "0"], "--similarity 0.0: it must be in"),
         (["--ngram", "0"], "--ngram 0: it must be at least 1"),
-        (["--processes", "-1"], "--processes -1"),
+        (["--workers", "-1"], "--workers -1"),
         (["--answer-pattern", "("], "no regular expression"),
         (["--shares", "nothing=1"], "no prompt has the value nothing"),
-        (["--model", "fake", "--solve-template", "x"], "--solve-template 'x': lacks {question}"),
-        (["--model", "fake", "--n", "0"], "n is 0: must be ≥ 1"),
+        (["--model", "MODEL", "--solve-template", "x"], "--solve-template 'x': lacks {question}"),
+        (["--model", "MODEL", "--n", "0"], "n is 0: must be ≥ 1"),
         (["--eval", "gone.jsonl"], "gone.jsonl: no such file"),
-        (["--slots", "0"], "slots must be ≥ 1"),
     ],
 )
-def test_bad_options_are_named(problems, tmp_path, capsys, words, message):
-    assert curate.run(parse(*problems, "--out", tmp_path / "out", *words)) == 2
+def test_bad_options_are_named(problems, model, tmp_path, capsys, words, message):
+    words = [model if word == "MODEL" else word for word in words]
+    assert command.run(parse(*problems, "--out", tmp_path / "out", *words)) == 2
     error = capsys.readouterr().err
     assert "openrlhf kimi curate: error: " in error and message in error
     assert not (tmp_path / "out/prompts.jsonl").exists()
@@ -230,7 +257,7 @@ def test_inputs_that_cannot_be_read(problems, tmp_path, capsys):
         ([broken], ""),
         ([problems[0], problems[0]], "named twice"),
     ):
-        assert curate.run(parse(*inputs, "--map", "question=problem", "--out", tmp_path / "out")) == 2
+        assert command.run(parse(*inputs, "--map", "question=problem", "--out", tmp_path / "out")) == 2
         assert message in capsys.readouterr().err
 
 
@@ -239,7 +266,7 @@ def test_ctrl_c_ends_with_130_and_leaves_no_process(write_rows, tmp_path):
     # Cubes of sums hold the grader for a while.
     rows = [{"question": f"{row}?", "answer": rf"(x+y+{row})^3 - \sqrt{{{row}}}"} for row in range(20_000)]
     command = [sys.executable, "-m", "openrlhf.cli.main", "kimi", "curate", write_rows("many.jsonl", rows)]
-    command += ["--out", tmp_path / "out", "--processes", "2", "--stages", "dedup,gradable"]
+    command += ["--out", tmp_path / "out", "--workers", "2", "--stages", "dedup,gradable"]
     process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         partial = tmp_path / "out/stages/gradable.jsonl.partial"

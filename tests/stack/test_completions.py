@@ -11,8 +11,8 @@ import ray
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from kimi_plugins.cli import sampling as cli
 from kimi_plugins.cli.warmup import add_parser
+from kimi_plugins.completions import samples
 from kimi_plugins.completions.engines import Engines
 from kimi_plugins.completions.types import Request, Sampling
 from kimi_plugins.quickstart.model import CONTEXT, EOS, build_model
@@ -93,7 +93,7 @@ def test_warmup_keeps_what_is_right(engines, models, tmp_path, monkeypatch, caps
     data = tmp_path / "prompts.jsonl"
     rows = [{"input": f"{n}+{n}=\n", "label": string.digits[n % 10]} for n in range(20)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    monkeypatch.setattr(cli, "engines", lambda args, images: contextlib.nullcontext(engines))
+    monkeypatch.setattr(samples, "start_engines", lambda options, images: contextlib.nullcontext(engines))
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())
     words = ["warmup", data, "--model", models / "tied", "--out", tmp_path / "new" / "set", "--as-is", "--n", "24"]

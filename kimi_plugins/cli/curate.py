@@ -1,0 +1,154 @@
+"""The command `openrlhf kimi curate`."""
+
+import argparse
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from kimi_plugins import options
+from kimi_plugins.cli import sampling
+from kimi_plugins.cli.command import exit_code
+from kimi_plugins.prompts.curate import STAGES, Settings
+
+
+def add_parser(commands) -> None:
+    """Add the parser of `curate` to those of `openrlhf kimi`."""
+    defaults = options.Curation()
+    parser = commands.add_parser(
+        "curate",
+        help="make a prompt set for RL from raw problems",
+        description="Make a prompt set for RL (k1.5 §2.1): normalise, remove duplicates and what is in evaluation "
+        "sets, exclude multiple choice, true/false and proofs, check that answers can be graded, measure the "
+        "difficulty, drop what can be guessed, tag, balance. Writes DIR/prompts.jsonl, DIR/rejects.jsonl with stage "
+        "and reason of every other row, DIR/report.json and report.html. A stage that was done with the same settings "
+        "is not done again. Exit code 2: invalid input or options; 130: interrupted. Rules and "
+        "figures: docs/prompts.md.",
+    )
+    add = parser.add_argument
+    add(
+        "inputs",
+        nargs="+",
+        metavar="IN",
+        help="JSONL, JSON, CSV, Parquet or Arrow file; directory of a saved Hugging Face data set; or NAME[:CONFIG] "
+        "of one on the hub",
+    )
+    add("--out", type=Path, required=True, metavar="DIR", help="directory; made if it is not there")
+    add("--split", default="train", help="of Hugging Face data sets; default: train")
+    add(
+        "--map",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="COLUMN=THEIRS",
+        help="which column of the inputs is question, answer, source, domain, discipline, difficulty, image or "
+        "choices: question=problem; question=Body+Question joins two; several for one column are tried in turn",
+    )
+    add(
+        "--answer-pattern",
+        default=None,
+        help="regular expression of the answer within the answer column, its first group or the rest of the line "
+        "after it, e.g. '####'; default, and where it is not found: the whole column",
+    )
+    add(
+        "--stages",
+        default=None,
+        metavar="STAGE,…",
+        help=f"of {', '.join(STAGES)}; normalise is always done. Default: all, but difficulty and guess with --model, "
+        "decontaminate with --eval and balance with --shares",
+    )
+    add(
+        "--eval",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="evaluation sets, read as the inputs are",
+    )
+    add("--similarity", type=float, default=defaults.similarity, help=_help("similarity"))
+    add("--ngram", type=int, default=defaults.ngram, help=_help("ngram"))
+    add("--trivial", type=float, default=defaults.trivial, help=_help("trivial"))
+    add("--guesses", type=int, default=defaults.guesses, help=_help("guesses"))
+    add("--guess-tokens", type=int, default=defaults.guess_tokens, help=_help("guess_tokens"))
+    add("--tag-by", choices=("rules", "model"), default="rules", help="how disciplines are found; default: rules")
+    add(
+        "--shares",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="VALUE=SHARE",
+        help="shares of the values of --balance-by, * for all others: algebra=0.4 geometry=0.4 *=0.2",
+    )
+    add("--balance-by", default="discipline", metavar="COLUMN", help="column that is balanced; default: discipline")
+    add("--solve-template", default=None, help="prompt of the responses, with {question}")
+    add("--guess-template", default=None, help="prompt of the guesses, with {question}")
+    add("--no-chat", dest="chat", action="store_false", help="prompts as text, without the model's chat template")
+    grader = options.MathGrader()
+    add("--response-pattern", default=None, help="of the final answer in the model's responses; default: \\boxed{…}")
+    for name in ("timeout", "memory_mib"):
+        default = getattr(grader, name)
+        add(
+            "--" + name.replace("_", "-"),
+            type=type(default),
+            default=default,
+            help=options.describe(options.MathGrader, name),
+        )
+    add("--workers", type=int, default=len(os.sched_getaffinity(0)), help="parallel processes; default: one a core")
+    sampling.add_engine_arguments(
+        parser, max_new_tokens=1024, temperature=defaults.temperature, n=defaults.samples, required=False
+    )
+    parser.set_defaults(func=run)
+
+
+def _help(name: str) -> str:
+    return options.describe(options.Curation, name)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when the set is written, 2 for bad input or options, 130 for Ctrl-C."""
+    return exit_code("curate", partial(curate, args))
+
+
+def curate(args: argparse.Namespace) -> None:
+    from kimi_plugins.prompts.curate import curate
+
+    report = curate(settings(args))
+    print(f"{report['kept']:,} prompts of {report['read']:,} rows: {args.out / 'prompts.jsonl'}")
+    for one in report["stages"]:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in list(one["reasons"].items())[:5])
+        print(f"  {one['stage']:<14}{one['kept']:>12,}  {reasons}")
+
+
+def settings(args: argparse.Namespace) -> Settings:
+    """What the flags say.
+
+    Raises:
+        ValueError: they contradict each other or are out of range.
+    """
+    responses = sampling.sampling(args)
+    return Settings(
+        inputs=args.inputs,
+        out=args.out,
+        split=args.split,
+        columns=args.map,
+        answer_pattern=args.answer_pattern,
+        stages=args.stages,
+        evals=args.eval,
+        similarity=args.similarity,
+        ngram=args.ngram,
+        responses=responses,
+        guesses=replace(responses, n=args.guesses, max_new_tokens=args.guess_tokens),
+        trivial=args.trivial,
+        tag_by=args.tag_by,
+        shares=args.shares,
+        balance_by=args.balance_by,
+        seed=args.seed,
+        solve_template=args.solve_template,
+        guess_template=args.guess_template,
+        chat=args.chat,
+        response_pattern=args.response_pattern,
+        timeout=args.timeout,
+        memory_mib=args.memory_mib,
+        workers=args.workers,
+        engines=sampling.engines(args) if args.model else None,
+    )

@@ -1,0 +1,34 @@
+"""The command `openrlhf kimi pairs`."""
+
+import argparse
+from functools import partial
+
+from kimi_plugins.cli.command import exit_code
+from kimi_plugins.cli.shortest import add_response_arguments, write
+
+
+def add_parser(commands) -> None:
+    """Add the parser of `pairs` to those of `openrlhf kimi`."""
+    parser = commands.add_parser(
+        "pairs",
+        help="preference pairs for `openrlhf dpo`: shortest right before longer (§2.4)",
+        description="Sample n responses to each prompt, grade their answers, and write pairs for `openrlhf dpo` "
+        "(--data.prompt_key prompt): the shortest right response before each that is wrong and longer, or right and "
+        "RATIO times as long. The responses are kept and shared with `openrlhf kimi shortest`; an interrupted command "
+        "goes on where it stood. OUT appears when it is whole.",
+    )
+    add_response_arguments(parser)
+    parser.add_argument("--ratio", type=float, default=1.5, help="see above; default: 1.5, as §2.4")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    return exit_code("pairs", partial(pairs, args))
+
+
+def pairs(args: argparse.Namespace) -> None:
+    if not args.ratio > 1:
+        raise ValueError(f"--ratio is {args.ratio}: it must be > 1")
+    from kimi_plugins.long2short import data_sets
+
+    write(args, partial(data_sets.pair_rows, ratio=args.ratio, min_tokens=args.min_tokens))
