@@ -8,11 +8,8 @@ solution with one change of its syntax tree, counts as wrong if the problem's ow
 """
 
 import argparse
-import ast
-import copy
 import gzip
 import json
-import random
 import sys
 import time
 from collections import Counter
@@ -23,14 +20,16 @@ from pathlib import Path
 from common import RESULTS, machine, progress, write_json
 
 from kimi_plugins.grading import test_cases
+from kimi_plugins.grading.mutants import mutants
 from kimi_plugins.grading.programs import Problem, judge_program
+from kimi_plugins.sandbox import interpreter
 from kimi_plugins.sandbox.pool import Limits, Sandbox, python
 
 LIMITS = {"cpu_seconds": 1, "wall_seconds": 5}
 
 RECORDER = """
 import copy, json
-from server import encode
+from interpreter import encode
 _calls = []
 def _recorder(*args):
     _calls.append(copy.deepcopy(args))
@@ -94,74 +93,6 @@ print(json.dumps(call))
 """
 
 
-class Mutation(ast.NodeTransformer):
-    """Changes the n-th place of a program that can be changed; `places` counts them."""
-
-    COMPARISONS = {
-        ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-        ast.In: ast.NotIn, ast.NotIn: ast.In,
-    }  # fmt: skip
-    OPERATORS = {
-        ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
-        ast.Mod: ast.FloorDiv,
-    }  # fmt: skip
-
-    def __init__(self, place: int = -1):
-        self.place = place
-        self.places = 0
-
-    def _here(self) -> bool:
-        self.places += 1
-        return self.places - 1 == self.place
-
-    def visit_Compare(self, node):
-        self.generic_visit(node)
-        if type(node.ops[0]) in self.COMPARISONS and self._here():
-            node.ops[0] = self.COMPARISONS[type(node.ops[0])]()
-        return node
-
-    def visit_BinOp(self, node):
-        self.generic_visit(node)
-        if type(node.op) in self.OPERATORS and self._here():
-            node.op = self.OPERATORS[type(node.op)]()
-        return node
-
-    def visit_BoolOp(self, node):
-        self.generic_visit(node)
-        if self._here():
-            node.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
-        return node
-
-    def visit_UnaryOp(self, node):
-        self.generic_visit(node)
-        return node.operand if isinstance(node.op, ast.Not | ast.USub) and self._here() else node
-
-    def visit_Constant(self, node):
-        if isinstance(node.value, bool):
-            return ast.Constant(not node.value) if self._here() else node
-        if isinstance(node.value, int | float) and self._here():
-            return ast.Constant(node.value + 1)
-        return node
-
-    def visit_Return(self, node):
-        self.generic_visit(node)
-        return ast.Return(ast.Constant(None)) if node.value is not None and self._here() else node
-
-
-def mutants(row: dict, count: int, seed: int) -> list[str]:
-    """Up to count different programs, each one change away from the solution, in an order drawn by lot."""
-    solution = row["prompt"] + row["canonical_solution"]
-    counting = Mutation()
-    counting.visit(ast.parse(solution))
-    places = random.Random(seed).sample(range(counting.places), counting.places)
-    found = []
-    for place in places:
-        changed = ast.unparse(ast.fix_missing_locations(Mutation(place).visit(copy.deepcopy(ast.parse(solution)))))
-        if changed not in found:
-            found.append(changed)
-    return found[:count]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--problems", type=int, default=164)
@@ -210,7 +141,7 @@ def _sum(results: list[dict], key: str) -> int:
 def _measure(row: dict, count: int, packages: Path, sandbox: Sandbox) -> dict:
     solution, name = row["prompt"] + row["canonical_solution"], row["entry_point"]
     calls = _recorded(row, solution, sandbox)
-    changed = mutants(row, count + 1, seed=int(row["task_id"].split("/")[1]))
+    changed = mutants(solution, count + 1, seed=int(row["task_id"].split("/")[1]))
     references = [solution] * 9 + (changed[:1] or [solution])
     data = {"id": row["task_id"], "submissions": references, "function": name, "tolerance": 1e-6, "limits": LIMITS}
     generator = GENERATOR.format(calls=repr(calls)) if calls else None
@@ -235,9 +166,11 @@ def _measure(row: dict, count: int, packages: Path, sandbox: Sandbox) -> dict:
 def _recorded(row: dict, solution: str, sandbox: Sandbox) -> list:
     """The arguments of the calls the problem's own tests make, those that are plain JSON."""
     program = solution + "\n" + row["test"] + RECORDER.format(entry=row["entry_point"])
-    server = Path(test_cases.function_server.__file__).read_bytes()
+    encoder = Path(interpreter.__file__).read_bytes()
     start = b"import sys; sys.path.insert(0, '/tmp')\n"
-    result = sandbox.run([python(), "-S", "main.py"], files={"main.py": start + program.encode(), "server.py": server})
+    result = sandbox.run(
+        [python(), "-S", "main.py"], files={"main.py": start + program.encode(), "interpreter.py": encoder}
+    )
     lines = result.stdout.decode().rpartition("\n\n")[2] or result.stdout.decode()
     return [json.loads(line) for line in lines.split("\n") if line.startswith("[") and "$" not in line]
 

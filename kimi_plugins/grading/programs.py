@@ -1,112 +1,216 @@
-"""Rewards of programs: r = 1 iff every test case passes (k1.5 §2.3.5). Outputs are compared outside the sandbox.
+"""Rewards of programs: r = 1 iff every test case passes (k1.5 §2.3.5). Programs never see expected outputs.
 
 A problem is a JSON object with these keys:
 
-    cases      [{"input": text, "output": text}, …], or with `function` [{"args": […], "kwargs": {…}, "output": …}, …]
-    function   name of the function that is called, or Class.method; absent: the program reads and writes text
-    language   python (default), c or cpp; functions are Python's
-    compare    for text: tokens between white space (default), lines without trailing white space, or exact
-    tolerance  absolute and relative, of numbers; default 0. Text is then compared by tokens
-    limits     of each run, by the names of sandbox.pool.Limits
+    cases        [{"input": text, "output": text}, …], or with `function` [{"args": […], "kwargs": {…}, "output": …},
+                 …]; `outputs` in place of `output` lists several accepted ones
+    function     name of the function that is called, or Class.method; absent: the program reads and writes text
+    language     a key of languages.LANGUAGES, python by default; functions are Python's
+    compare      of text: tokens between white space (default), lines without trailing white space, or exact;
+                 of results: ordered (default), unordered (the outermost list), or unordered_nested (every list)
+    tolerance    absolute or relative, of floating-point numbers in the output; see comparison.close for the default
+    ignore_case  of text; default false
+    in_place     number of the argument that is compared in place of what the function returns
+    preamble     Python text that is run before the program; by default PREAMBLE for functions, nothing for text
+    files        [input, output]: names under which the program may also open standard input and output;
+                 input.txt and output.txt by default
+    limits       of each case, by the names of sandbox.pool.Limits
+
+METADATA lists further keys, which are not read. Any other key is an error.
 """
 
+import hashlib
 import json
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
-from kimi_plugins.sandbox import function_server
+from kimi_plugins.grading import comparison
+from kimi_plugins.grading.extraction import after_thinking
+from kimi_plugins.grading.languages import COMPILE_LIMITS, LANGUAGES, fenced_blocks
+from kimi_plugins.sandbox import interpreter
 from kimi_plugins.sandbox.pool import Limits, Result, Sandbox, SandboxError, SandboxUnavailable, python
 
-
-@dataclass(frozen=True)
-class Language:
-    """How programs of a language are run: their file's name, shell commands, the tags of fenced blocks."""
-
-    source: str
-    run: str
-    compile: str | None = None  # makes the file `main`
-    tags: tuple[str, ...] = ()
-
-
-LANGUAGES = {
-    "python": Language("main.py", "exec {python} -I -S main.py", tags=("python", "python3", "py")),
-    "c": Language("main.c", "exec ./main", "/usr/bin/gcc -O2 -std=c17 -o main main.c -lm", ("c",)),
-    "cpp": Language(
-        "main.cpp", "exec ./main", "/usr/bin/g++ -O2 -std=c++20 -o main main.cpp", tags=("cpp", "c++", "cc")
-    ),
-}
-COMPILE_LIMITS = Limits(wall_seconds=30.0, cpu_seconds=20.0, memory_mb=1024, output_kb=16 << 10)
+METADATA = ("id", "statement", "title", "source", "url", "difficulty", "tags", "submissions", "metadata")
+# What solutions in LeetCode's format take for granted: the imports of its data sets, without those names that would
+# hide a builtin (math.pow), and its two classes.
+PREAMBLE = """\
+import bisect, builtins, collections, copy, datetime, functools, heapq, itertools, json, math, operator, random, re
+import string, sys
+from bisect import *
+from collections import *
+from copy import *
+from datetime import *
+from functools import *
+from heapq import *
+from itertools import *
+from math import *
+from operator import *
+from string import *
+from typing import *
+inf = float("inf")
+for _name in dir(builtins):
+    if not _name.startswith("_"):
+        globals().pop(_name, None)
+class ListNode:
+    def __init__(self, val=0, next=None):
+        self.val, self.next = val, next
+class TreeNode:
+    def __init__(self, val=0, left=None, right=None):
+        self.val, self.left, self.right = val, left, right
+"""
+FILES = ("input.txt", "output.txt")
+COMPARED_HERE = 64 << 10  # bytes of both outputs up to which they are compared in this process
+COMPARE_LIMITS = Limits(wall_seconds=60.0, cpu_seconds=20.0, memory_mb=2048)
+CACHED_BYTES = 256 << 20  # of compiled programs
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The tests of a problem; the keys are those of the JSON object above."""
+    """The tests of a problem; the fields are the keys of the JSON object above."""
 
     cases: list[dict]
     function: str | None = None
     language: str = "python"
-    compare: str = "tokens"
-    tolerance: float = 0.0
+    compare: str = ""
+    tolerance: float | None = None
+    ignore_case: bool = False
+    in_place: int | None = None
+    preamble: str | None = None
+    files: tuple[str, str] = FILES
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
     def parse(cls, data: dict) -> "Problem":
-        """From the JSON object; keys this module does not know (id, statement, …) are passed over.
+        """The problem of a JSON object.
 
         Raises:
             ValueError: names the key that is wrong and what it must be.
         """
         if not isinstance(data, dict):
             raise ValueError(f"a problem is a JSON object with cases, not {data!r:.60}")
-        known = {name: data[name] for name in (entry.name for entry in fields(cls)) if data.get(name) is not None}
+        names = [entry.name for entry in fields(cls)]
+        for key in data:
+            if key not in names and key not in METADATA:
+                raise ValueError(f"unknown key {key!r}; the keys are {', '.join(names)}; put others under metadata")
+        known = {name: data[name] for name in names if data.get(name) is not None}
         if not isinstance(known.get("cases"), list) or not known["cases"]:
             raise ValueError("cases: it must be a list of at least one test case")
-        for name, choices in {"language": LANGUAGES, "compare": ("tokens", "lines", "exact")}.items():
-            if name in known and known[name] not in choices:
-                raise ValueError(f"{name} is {known[name]!r}; choose {', '.join(choices)}")
         function = known.get("function")
         if function is not None and not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)?", str(function)):
             raise ValueError(f"function is {function!r}; write a name, or Class.method")
-        if function is not None and known.get("language", "python") != "python":
-            raise ValueError(f"language is {known['language']!r}; functions are called in python only")
+        kinds = comparison.TEXT if function is None else comparison.VALUES
+        known["compare"] = known.get("compare") or kinds[0]
+        for name, choices in {"language": LANGUAGES, "compare": kinds}.items():
+            if name in known and known[name] not in choices:
+                raise ValueError(f"{name} is {known[name]!r}; choose {', '.join(choices)}")
+        _check_settings(known)
         for number, case in enumerate(known["cases"], 1):
-            _check_case(number, case, function)
-        tolerance = known.get("tolerance", 0.0)
-        if not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
-            raise ValueError(f"tolerance is {tolerance!r}; it must be a number ≥ 0")
-        try:
-            known["limits"] = Limits(**known.get("limits", {}))
-        except TypeError as error:
-            names = ", ".join(entry.name for entry in fields(Limits))
-            raise ValueError(f"limits: {error}; the names are {names}") from error
+            try:
+                _check_case(case, known)
+            except ValueError as error:
+                raise ValueError(f"case {number}: {error}") from error
+        known["limits"] = _limits(known.get("limits", {}))
+        known["files"] = tuple(known.get("files", FILES))
         return cls(**known)
 
+    def accepted(self, case: dict) -> list:
+        """The outputs a case accepts."""
+        if "outputs" in case:
+            return case["outputs"]
+        output = case["output"]
+        return output if self.function is None and isinstance(output, list) else [output]
 
-def _check_case(number: int, case, function: str | None) -> None:
-    if not isinstance(case, dict) or "output" not in case:
-        raise ValueError(f"case {number}: it must be an object with output")
+
+def _check_settings(known: dict) -> None:
+    language, function = known.get("language", "python"), known.get("function")
+    if function is not None and language != "python":
+        raise ValueError(f"language is {language!r}; functions are called in python only")
+    if (package := LANGUAGES[language].missing()) is not None:
+        raise ValueError(f"language is {language!r}, whose toolchain is not installed: apt-get install {package}")
+    tolerance = known.get("tolerance", 0.0)
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance is {tolerance!r}; it must be a number ≥ 0")
+    if not isinstance(known.get("ignore_case", False), bool):
+        raise ValueError(f"ignore_case is {known['ignore_case']!r}; it must be true or false")
+    in_place = known.get("in_place", 0)
+    if isinstance(in_place, bool) or not isinstance(in_place, int) or in_place < 0:
+        raise ValueError(f"in_place is {in_place!r}; it must be the number of an argument, from 0")
+    if "in_place" in known and function is None:
+        raise ValueError("in_place: only a function has arguments; name the function")
+    preamble = known.get("preamble", "")
+    if not isinstance(preamble, str) or (preamble and language != "python"):
+        raise ValueError("preamble: it must be Python text, for python only")
+    _check_text("preamble", preamble)
+    names = known.get("files", FILES)
+    if (
+        not isinstance(names, list | tuple)
+        or len(names) != 2
+        or not all(isinstance(name, str) and re.fullmatch(r"\w[\w.-]{0,99}", name, re.ASCII) for name in names)
+        or names[0] == names[1]
+    ):
+        raise ValueError(f"files is {names!r}; it must be two file names, of the input and of the output")
+
+
+def _check_case(case, known: dict) -> None:
+    function = known.get("function")
+    keys = {"input"} if function is None else {"args", "kwargs"}
+    if not isinstance(case, dict) or ("output" in case) == ("outputs" in case):
+        raise ValueError("it must be an object with output, or with outputs")
+    if function is not None and "input" in case:
+        raise ValueError("it has input; a function is called with args (a list) and kwargs (an object)")
+    if function is None and {"args", "kwargs"} & case.keys():
+        raise ValueError("it has args or kwargs, which functions have; name the function, or give input")
+    if unknown := case.keys() - keys - {"output", "outputs"}:
+        raise ValueError(f"unknown key {min(unknown)!r}")
+    if "outputs" in case and (not isinstance(case["outputs"], list) or not case["outputs"]):
+        raise ValueError("outputs must be a list of at least one accepted output")
     if function is None:
-        if not isinstance(case.get("input"), str) or not isinstance(case["output"], str):
-            raise ValueError(f"case {number}: input and output must be text; or name the function")
+        accepted = case.get("outputs", case.get("output"))
+        accepted = accepted if isinstance(accepted, list) else [accepted]
+        if not isinstance(case.get("input"), str) or not accepted or not all(isinstance(x, str) for x in accepted):
+            raise ValueError("input and output must be text; or name the function")
+        for text in (case["input"], *accepted):
+            _check_text("input or output", text)
         return
     if not isinstance(case.get("args", []), list) or not isinstance(case.get("kwargs", {}), dict):
-        raise ValueError(f"case {number}: args must be a list, kwargs an object")
+        raise ValueError("args must be a list, kwargs an object")
+    if known.get("in_place", 0) >= max(1, len(case.get("args", [])) + len(case.get("kwargs", {}))):
+        raise ValueError(f"in_place is {known['in_place']}, but the case has fewer arguments")
     try:
-        function_server.decode([case.get("args", []), case.get("kwargs", {}), case["output"]])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"case {number}: {error}") from error
+        interpreter.decode([case.get("args", []), case.get("kwargs", {}), case.get("outputs", [case.get("output")])])
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_text(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name}: character {error.start + 1} is half of a surrogate pair, not text") from error
+
+
+def _limits(data) -> Limits:
+    names = ", ".join(entry.name for entry in fields(Limits))
+    if not isinstance(data, dict):
+        raise ValueError(f"limits is {data!r:.60}; it must be an object with some of {names}")
+    try:
+        return Limits(**data)
+    except TypeError as error:
+        raise ValueError(f"limits: {error}; the names are {names}") from error
 
 
 @dataclass(frozen=True)
 class Verdict:
     """reward: 1.0 iff all cases passed. failed: the grader could not tell, and reward means nothing.
 
-    reason: in words. passed: cases passed before the first that was not.
+    reason: in words. passed: cases passed before the first that was not. answered: the response had a program.
     """
 
     reward: float
@@ -114,214 +218,214 @@ class Verdict:
     passed: int = 0
     cases: int = 0
     failed: bool = False
-
-
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})[ \t]*([^\s`]*)[^`\n]*$")
+    answered: bool = True
 
 
 def extract_program(response: str, language: str = "python", *, thinking: bool = False) -> tuple[str | None, str]:
     """The program a response ends with, or None and why there is none.
 
-    What counts is what follows the last </think>; a response that opens <think>, or whose prompt did (`thinking`),
-    and never closes it has none. There, the last closed fenced block tagged with the language counts, else the last
-    closed block without a tag. A fence may be followed by a special token such as <|im_end|> at the end.
+    Of what follows the thinking, the last closed fenced block tagged with the language counts, else the last closed
+    block without a tag. thinking: the prompt opened the thinking.
     """
-    before, closed, answer = response.rpartition("</think>")
-    if not closed and (thinking or "<think>" in answer):
-        return None, "no program: the thinking does not end"
-    tagged = untagged = None
-    fence, tag, lines = "", "", []
-    for line in answer.splitlines():
-        if fence:
-            if re.match(rf" {{0,3}}{re.escape(fence[0])}{{{len(fence)},}}\s*(<.*)?$", line):
-                block = "\n".join(lines) + "\n"
-                if tag in LANGUAGES[language].tags:
-                    tagged = block
-                elif not tag:
-                    untagged = block
-                fence = ""
-            else:
-                lines.append(line)
-        elif opening := _FENCE.match(line):
-            fence, tag, lines = opening[1], opening[2].lower(), []
-    program = tagged if tagged is not None else untagged
-    if program is not None:
-        return program, ""
-    if fence:
+    answer = after_thinking(response, opened=thinking)
+    blocks, unclosed = fenced_blocks(answer)
+    tags = re.compile(LANGUAGES[language].tags)
+    for wanted in (tags.fullmatch, lambda tag: not tag):
+        for tag, content in reversed(blocks):
+            if wanted(tag):
+                return content, ""
+    if not answer.strip() and response.strip():
+        return None, "no program: the thinking does not end, or nothing follows it"
+    if unclosed:
         return None, "no program: the fenced block is not closed"
     return None, f"no program: no fenced block of {language}"
 
 
 def judge(response: str, problem: Problem, sandbox: Sandbox, *, thinking: bool = False) -> Verdict:
-    """The verdict on a response; blocks while all of the sandbox's workers are busy.
-
-    thinking: the prompt ends with <think>.
-    """
+    """The verdict on a response; blocks while all of the sandbox's workers are busy. thinking: as extract_program."""
     program, reason = extract_program(response, problem.language, thinking=thinking)
     if program is None:
-        return Verdict(0.0, reason, cases=len(problem.cases))
+        return Verdict(0.0, reason, cases=len(problem.cases), answered=False)
     return judge_program(program, problem, sandbox)
 
 
 def judge_program(program: str, problem: Problem, sandbox: Sandbox) -> Verdict:
     """The verdict on a program. A failure of the sandbox gives failed and why, never a plain 0."""
-    check = _run_function if problem.function else _run_cases
     passed = 0
     try:
-        for fault in check(program.encode(errors="replace"), problem, sandbox):
-            if fault is not None:
-                return Verdict(0.0, fault, passed, len(problem.cases))
+        for number, (case, result) in enumerate(
+            zip(problem.cases, run_cases(program, problem.cases, problem, sandbox), strict=True), 1
+        ):
+            if (fault := fault_of(result, case, problem, sandbox)) is not None:
+                return Verdict(0.0, f"case {number}: {fault}", passed, len(problem.cases))
             passed += 1
+    except NotCompiled as error:
+        return Verdict(0.0, f"does not compile: {error}", 0, len(problem.cases))
     except (SandboxError, SandboxUnavailable) as error:
         return Verdict(0.0, f"the sandbox failed: {error}", passed, len(problem.cases), failed=True)
     return Verdict(1.0, "passed", passed, len(problem.cases))
 
 
-def judge_all(
-    responses: Iterable[str], problems: Iterable[Problem], sandbox: Sandbox, *, thinking: bool = False
-) -> Iterator[Verdict]:
+def judge_all(responses: Iterable[str], problems: Iterable[Problem], sandbox: Sandbox) -> Iterator[Verdict]:
     """The verdicts in order, as many responses at a time as the sandbox has workers."""
     with ThreadPoolExecutor(sandbox.workers) as threads:
-        yield from threads.map(
-            lambda pair: judge(*pair, sandbox, thinking=thinking), zip(responses, problems, strict=True)
+        yield from threads.map(lambda pair: judge(*pair, sandbox), zip(responses, problems, strict=True))
+
+
+class NotCompiled(Exception):
+    """The program does not compile; the message is the compiler's last error."""
+
+
+def run_cases(program: str, cases: Iterable[dict], problem: Problem, sandbox: Sandbox) -> Iterator[Result]:
+    """Run a program on each case, in a sandbox of its own and with all of the limits; it is compiled once.
+
+    The cases need no output. Results of functions are a line of encoded JSON on standard output.
+
+    Raises:
+        NotCompiled: nothing was run.
+    """
+    source = program.encode(errors="replace")
+    if problem.language == "python":
+        files, argv = (
+            {"main.py": source, "run.py": _interpreter()},
+            [python(), "-I", "run.py", "main.py", "request.json"],
+        )
+    else:
+        files, argv = compiled(source, problem.language, sandbox), _started(problem)
+    preamble = problem.preamble if problem.preamble is not None else (PREAMBLE if problem.function else "")
+    request = {"function": problem.function, "in_place": problem.in_place, "preamble": preamble}
+    for case in cases:
+        if problem.language == "python":
+            call = [case.get("args", []), case.get("kwargs", {})]
+            files["request.json"] = json.dumps(request | {"call": call}).encode()
+        yield sandbox.run(
+            argv,
+            stdin=case.get("input", "").encode(),
+            files=files,
+            links=dict(zip(problem.files, ("/dev/stdin", "/dev/stdout"), strict=True)),
+            limits=_room_for(case, problem),
         )
 
 
-def run_text(
-    program: bytes, inputs: Iterable[str], language: str, limits: Limits, sandbox: Sandbox
-) -> Iterator[Result]:
-    """Run a program on each input in a sandbox of its own; it is compiled once.
-
-    Yields one result, of the compiler, if that fails.
-    """
-    chosen = LANGUAGES[language]
-    files = {chosen.source: program}
-    if chosen.compile:
-        command = f"{chosen.compile} && cat main"
-        compiled = sandbox.run(["/bin/sh", "-c", command], files=files, limits=COMPILE_LIMITS)
-        if not compiled.succeeded:
-            yield compiled
-            return
-        files = {"main": compiled.stdout}
-    # By a shell, for which a program that cannot be started is one that failed.
-    argv = ["/bin/sh", "-c", chosen.run.format(python=python())]
-    for text in inputs:
-        yield sandbox.run(argv, stdin=text.encode(), files=files, limits=limits)
+def _room_for(case: dict, problem: Problem) -> Limits:
+    """The limits, with more output where the accepted ones need it."""
+    longest = max((len(json.dumps(output)) for output in case.get("outputs", [case.get("output", "")])), default=0)
+    return replace(problem.limits, output_kb=max(problem.limits.output_kb, 2 * longest // 1024 + 64))
 
 
-def _run_cases(program: bytes, problem: Problem, sandbox: Sandbox) -> Iterator[str | None]:
-    """For each case in turn None or what is wrong with it."""
-    inputs = [case["input"] for case in problem.cases]
-    results = run_text(program, inputs, problem.language, problem.limits, sandbox)
-    for number, (case, result) in enumerate(zip(problem.cases, results, strict=False), 1):
-        if (fault := _fault(result)) is not None:
-            yield f"case {number}: {fault}"
-        elif not same_text(result.stdout, case["output"].encode(), problem.compare, problem.tolerance):
-            yield f"case {number}: wrong output"
-        else:
-            yield None
-
-
-def _run_function(program: bytes, problem: Problem, sandbox: Sandbox) -> Iterator[str | None]:
-    """For each case in turn None or what is wrong with it. All calls are made in one sandbox, in order."""
-    calls = [[case.get("args", []), case.get("kwargs", {})] for case in problem.cases]
-    result = run_calls(program, problem.function, calls, problem.limits, sandbox)
-    lines = result.stdout.splitlines()
-    for number, case in enumerate(problem.cases, 1):
-        if number > len(lines):
-            yield f"case {number}: {_fault(result) or 'no result'}"
-        elif not same_json(lines[number - 1], case["output"], problem.tolerance):
-            raised = _ERROR.fullmatch(lines[number - 1].decode(errors="replace"))
-            yield f"case {number}: " + (f"exception ({raised[1]})" if raised else "wrong result")
-        else:
-            yield None
-
-
-_ERROR = re.compile(r'\{"\$error": "(.*)"\}')
-
-
-def run_calls(program: bytes, function: str, calls: list, limits: Limits, sandbox: Sandbox) -> Result:
-    """Call a function of a program with each [args, kwargs], encoded; a line of JSON for each on standard output."""
-    return sandbox.run(
-        [python(), "-I", "-S", "server.py", "solution.py", function],
-        stdin="".join(json.dumps(call) + "\n" for call in calls).encode(),
-        files={"server.py": _server(), "solution.py": program},
-        limits=limits,
-    )
+def _started(problem: Problem) -> list[str]:
+    """By a shell, for which a program that cannot be started is one that failed."""
+    command = LANGUAGES[problem.language].run.replace("{heap_mb}", str(int(problem.limits.memory_mb * 0.75)))
+    return ["/bin/sh", "-c", command]
 
 
 @lru_cache
-def _server() -> bytes:
-    return Path(function_server.__file__).read_bytes()
+def _interpreter() -> bytes:
+    return Path(interpreter.__file__).read_bytes()
 
 
-def _fault(result: Result) -> str | None:
-    """Why a program did not end as it should; None if it did."""
+_compiled: OrderedDict[str, dict[str, bytes] | str] = OrderedDict()  # by language and source; text: the error
+_compiled_lock = Lock()
+
+
+def compiled(source: bytes, language: str, sandbox: Sandbox) -> dict[str, bytes]:
+    """The files of a program that can be started: compiled, or its source where nothing is to compile.
+
+    Raises:
+        NotCompiled: with the compiler's last error or the limit it passed.
+        SandboxError: the machine was too busy to tell.
+    """
+    chosen = LANGUAGES[language]
+    if chosen.compile is None:
+        return {chosen.source: source}
+    key = f"{language} {hashlib.sha256(source).hexdigest()}"
+    with _compiled_lock:
+        made = _compiled.get(key)
+        if made is not None:
+            _compiled.move_to_end(key)
+    if made is None:
+        command = f"({chosen.compile}) >&2 && cat {chosen.artifact}"
+        result = sandbox.run(["/bin/sh", "-c", command], files={chosen.source: source}, limits=COMPILE_LIMITS)
+        made = {chosen.artifact: result.stdout} if result.succeeded else _compiler_error(result)
+        if result.stopped == "time":  # a machine less busy may compile it
+            raise NotCompiled(made)
+        with _compiled_lock:
+            _compiled[key] = made
+            while sum(_size(entry) for entry in _compiled.values()) > CACHED_BYTES:
+                _compiled.popitem(last=False)
+    if isinstance(made, str):
+        raise NotCompiled(made)
+    return made
+
+
+def _size(entry: dict[str, bytes] | str) -> int:
+    return len(entry) if isinstance(entry, str) else sum(len(content) for content in entry.values())
+
+
+def _compiler_error(result: Result) -> str:
+    if result.stopped:
+        return f"{result.stopped} limit of the compiler"
+    lines = result.stderr.decode(errors="replace").splitlines()
+    return next((line for line in lines if "error" in line), lines[-1] if lines else f"exit code {result.exit_code}")[
+        :200
+    ]
+
+
+def fault_of(result: Result, case: dict, problem: Problem, sandbox: Sandbox) -> str | None:
+    """What is wrong with a program's result on a case; None if nothing is."""
     if result.stopped:
         return f"{result.stopped} limit"
     if result.exit_code:
         last = result.stderr.decode(errors="replace").strip().splitlines()[-1:]
         return f"exit code {result.exit_code}" + "".join(f" ({line[:200]})" for line in last)
-    return None
-
-
-def same_text(found: bytes, expected: bytes, compare: str, tolerance: float) -> bool:
-    """Whether two outputs are the same under a way to compare (see the module's head)."""
-    if compare == "exact" and not tolerance:
-        return found == expected
-    if compare == "lines" and not tolerance:
-        return _lines(found) == _lines(expected)
-    left, right = found.split(), expected.split()
-    if not tolerance:
-        return left == right
-    return len(left) == len(right) and all(
-        a == b or _close(_number(a), _number(b), tolerance) for a, b in zip(left, right, strict=True)
-    )
-
-
-def _lines(text: bytes) -> list[bytes]:
-    return [line.rstrip() for line in text.rstrip().split(b"\n")]
-
-
-def _number(token: bytes) -> float | None:
-    try:
-        return float(token)
-    except ValueError:
+    found = result.stdout
+    if problem.function is not None:
+        [found, *_] = found.splitlines() or [b""]
+        if not found:
+            return "no result"
+    if same_output(found, problem.accepted(case), problem, sandbox):
         return None
+    if problem.function is None:
+        return "wrong output"
+    raised = re.fullmatch(r'\{"\$error": "(.*)"\}', found.decode(errors="replace"))
+    return f"exception ({raised[1]})" if raised else "wrong result"
 
 
-def _close(left: float | None, right: float | None, tolerance: float) -> bool:
-    return None not in (left, right) and math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)
-
-
-def same_json(line: bytes, expected, tolerance: float) -> bool:
-    """Whether a line the program wrote is the expected value; what is no JSON, or nested too deeply, is not."""
-    try:
-        return same_value(function_server.decode(json.loads(line)), function_server.decode(expected), tolerance)
-    except (ValueError, TypeError, RecursionError, OverflowError):
-        return False
-
-
-def same_value(found, expected, tolerance: float = 0.0) -> bool:
-    """Python's == of plain values, but that numbers may differ by the tolerance and nan is nan."""
-    numbers = int | float
-    if isinstance(found, numbers) and isinstance(expected, numbers):
-        if found == expected or (found != found and expected != expected):
+def same_output(found: bytes, accepted: list, problem: Problem, sandbox: Sandbox) -> bool:
+    """Whether an output, of a function a line of encoded JSON, is one of the accepted ones."""
+    if problem.function is not None:
+        expected, how = json.dumps(accepted).encode(), (problem.compare, problem.tolerance)
+        if len(found) + len(expected) <= COMPARED_HERE:
+            return comparison.same_result(found, accepted, *how)
+        return _compare_apart("compare_result", found, expected, how, sandbox)
+    how = (problem.compare, problem.tolerance, problem.ignore_case)
+    for expected in (text.encode() for text in accepted):
+        if found == expected:
             return True
-        return tolerance > 0 and _close(float(found), float(expected), tolerance)
-    if isinstance(expected, list | tuple):
-        return (
-            type(found) is type(expected)
-            and len(found) == len(expected)
-            and all(same_value(a, b, tolerance) for a, b in zip(found, expected, strict=True))
-        )
-    if isinstance(expected, dict):
-        return (
-            isinstance(found, dict)
-            and found.keys() == expected.keys()
-            and all(same_value(found[key], expected[key], tolerance) for key in expected)
-        )
-    return type(found) is type(expected) and found == expected
+        if len(found) + len(expected) <= COMPARED_HERE:
+            same = comparison.same_text(found, expected, *how)
+        else:
+            same = _compare_apart("same_text", found, expected, how, sandbox)
+        if same:
+            return True
+    return False
+
+
+def _compare_apart(function: str, found: bytes, expected: bytes, how: tuple, sandbox: Sandbox) -> bool:
+    """Compare in a sandbox, where chosen outputs can neither hang nor grow this process.
+
+    What takes longer than the limits is not the same.
+    """
+    args = [{"$bytes": found.hex()}, {"$bytes": expected.hex()}, *how]
+    request = {"function": function, "call": [args, {}]}
+    files = {"main.py": _comparison(), "run.py": _interpreter(), "request.json": json.dumps(request).encode()}
+    argv = [python(), "-I", "run.py", "main.py", "request.json"]
+    return sandbox.run(argv, files=files, limits=COMPARE_LIMITS).stdout == b"true\n"
+
+
+@lru_cache
+def _comparison() -> bytes:
+    return Path(comparison.__file__).read_bytes()
 
 
 def read_label(label: str) -> Problem:
@@ -335,7 +439,7 @@ def read_label(label: str) -> Problem:
         try:
             return Problem.parse(json.loads(label))
         except json.JSONDecodeError as error:
-            raise ValueError(f"the label is no JSON ({error}): {label!r:.60}") from error
+            raise ValueError(f"the label is not JSON ({error}): {label!r:.60}") from error
     path, separator, name = label.rpartition("#")
     if not separator:
         raise ValueError(f"the label must be a problem as a JSON object, or FILE#ID, not {label!r:.60}")
@@ -357,7 +461,7 @@ def _offsets(path: str) -> dict[str, int]:
             try:
                 name = str(json.loads(line)["id"])
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {number}: no JSON object with id") from error
+                raise ValueError(f"{path}, line {number}: it must be a JSON object with id") from error
             if name in offsets:
                 raise ValueError(f"{path}, line {number}: the id {name!r} is there twice")
             offsets[name] = position

@@ -5,7 +5,7 @@ The report has a model write the generators; here they are given. A problem is a
     id           also the name of its generator: GENERATORS/ID.py, / in the id replaced by _
     submissions  programs that are thought to be right; the first ten are run
     statement    text in which phrases of problems with a special judge are looked for; may be absent
-    and what kimi_plugins.grading.programs.Problem knows beside cases: function, language, compare, tolerance, limits
+    and what kimi_plugins.grading.programs.Problem knows beside cases: function, language, compare, tolerance, …
 
 A generator is a Python program that may import cyaron. It is run once a case, with the number of the case (from 0) as
 its argument and the random module seeded by it, and prints the input: text, or with `function` a JSON array of the
@@ -22,17 +22,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from kimi_plugins.grading.programs import Problem, run_calls, run_text, same_json, same_text
-from kimi_plugins.sandbox import function_server, generator_server
+from kimi_plugins.grading.mutants import mutants
+from kimi_plugins.grading.programs import NotCompiled, Problem, judge_program, run_cases, same_output
+from kimi_plugins.sandbox import generator_server, interpreter
 from kimi_plugins.sandbox.pool import Limits, Sandbox, SandboxError, python
 
 PACKAGES = ("cyaron", "xeger", "colorful")  # CYaRon and what it imports
 GENERATOR_LIMITS = Limits(wall_seconds=60.0, cpu_seconds=30.0, output_kb=16 << 10)
-KEYS = ("function", "language", "compare", "tolerance", "limits")
+KEYS = tuple(field.name for field in fields(Problem) if field.name != "cases")
+MUTANTS = 10  # tried before cases are thought to reject none
 
 # Problems that accept more than one output. Ours.
 SPECIAL_JUDGE = re.compile(
@@ -47,7 +49,8 @@ STAGES = (
     "with a generator that runs",
     "without special judge by the outputs",
     "with enough valid cases",
-    "kept: the references pass them",
+    "with references that pass them",
+    "kept: they reject a mutated reference",
 )
 
 
@@ -126,11 +129,16 @@ def make_cases(data: dict, generator: str | None, thresholds: Thresholds, packag
     inputs = [text for text in inputs if text is not None]
     function = data.get("function")
     if function is not None:
-        inputs = [json.loads(text) for text in inputs if _is_array(text)]
+        inputs = [text for text in inputs if _is_array(text)]
+    made = len(inputs)
+    inputs = list(dict.fromkeys(inputs))
+    if function is not None:
+        inputs = [json.loads(text) for text in inputs]
     if len(inputs) < thresholds.valid:
-        return Outcome(2, f"the generator made {len(inputs)} cases" + (f" ({fault})" if fault else ""))
+        different = "" if len(inputs) == made else f", {len(inputs)} of them different"
+        return Outcome(2, f"the generator made {made} cases{different}" + (f" ({fault})" if fault else ""))
     settings = _settings(data)
-    same = _same(settings)
+    same = _same(settings, sandbox)
     outputs = [outputs_of(submission, inputs, settings, sandbox) for submission in submissions]
     cases, disputed, passing = [], 0, [True] * len(submissions)
     for text, answers in zip(inputs, zip(*outputs, strict=True), strict=True):
@@ -149,13 +157,29 @@ def make_cases(data: dict, generator: str | None, thresholds: Thresholds, packag
     if sum(passing) < needed(thresholds.passing, len(submissions)):
         return Outcome(5, f"{sum(passing)} of {len(submissions)} references pass")
     row = {"id": data["id"]} | {key: data[key] for key in KEYS if data.get(key) is not None} | {"cases": cases}
-    return Outcome(6, f"{len(cases)} cases", row)
+    reference = next(text for text, passes in zip(submissions, passing, strict=True) if passes)
+    if not _reject_a_mutant(reference, Problem.parse(row), sandbox):
+        return Outcome(6, "no mutated reference fails on the cases")
+    return Outcome(7, f"{len(cases)} cases", row)
+
+
+def _reject_a_mutant(reference: str, problem: Problem, sandbox: Sandbox) -> bool:
+    """Whether the cases tell a reference from a changed one; programs that are not Python are not changed."""
+    if problem.language != "python":
+        return True
+    for program in mutants(reference, MUTANTS):
+        verdict = judge_program(program, problem, sandbox)
+        if verdict.failed:
+            raise SandboxError(verdict.reason)
+        if verdict.reward == 0:
+            return True
+    return False
 
 
 def generate(generator: str, cases: int, packages: Path, sandbox: Sandbox) -> tuple[list[str | None], str]:
     """What the generator printed for each case, None where it failed; and the last line of its errors."""
     result = sandbox.run(
-        [python(), "-I", "-S", "server.py", "generator.py", str(cases)],
+        [python(), "-I", "server.py", "generator.py", str(cases)],
         files={"server.py": Path(generator_server.__file__).read_bytes(), "generator.py": generator.encode()},
         mounts=[(str(packages), "/packages")],
         limits=GENERATOR_LIMITS,
@@ -176,25 +200,30 @@ def _printed(line: bytes) -> str | None:
 
 def _is_array(text: str) -> bool:
     try:
-        return isinstance(function_server.decode(json.loads(text)), list)
+        return isinstance(interpreter.decode(json.loads(text)), list)
     except (ValueError, TypeError, RecursionError):
         return False
 
 
 def outputs_of(program: str, inputs: list, settings: Problem, sandbox: Sandbox) -> list:
     """The output of a program on each input as a case holds it, None where it fails."""
-    if settings.function is None:
-        results = run_text(program.encode(), inputs, settings.language, settings.limits, sandbox)
-        outputs = [result.stdout.decode(errors="replace") if result.succeeded else None for result in results]
-    else:
-        calls = [[args, {}] for args in inputs]
-        result = run_calls(program.encode(), settings.function, calls, settings.limits, sandbox)
-        outputs = [_value(line) for line in result.stdout.splitlines()[: len(inputs)]]
-    return outputs + [None] * (len(inputs) - len(outputs))
+    cases = [{"input" if settings.function is None else "args": text} for text in inputs]
+    read = _text if settings.function is None else _value
+    try:
+        return [
+            read(result.stdout) if result.succeeded else None
+            for result in run_cases(program, cases, settings, sandbox)
+        ]
+    except NotCompiled:
+        return [None] * len(inputs)
+
+
+def _text(stdout: bytes) -> str:
+    return stdout.decode(errors="replace")
 
 
 def _settings(data: dict) -> Problem:
-    """The problem without its cases; one that is none stands in for them."""
+    """The problem without its cases, for which an empty one stands."""
     function = data.get("function")
     return Problem.parse(
         {key: data.get(key) for key in KEYS} | {"cases": [_case([] if function else "", function, "")]}
@@ -205,19 +234,19 @@ class _Null:
     """Stands for the function's result None, which is an output."""
 
 
-def _value(line: bytes):
+def _value(stdout: bytes):
     try:
-        value = json.loads(line)
-        function_server.decode(value)
+        value = json.loads(stdout)
+        interpreter.decode(value)
     except (ValueError, TypeError, RecursionError):
         return None  # $error among them
     return _Null if value is None else value
 
 
-def _same(settings: Problem):
+def _same(settings: Problem, sandbox: Sandbox):
     if settings.function is None:
-        return lambda a, b: same_text(a.encode(), b.encode(), settings.compare, settings.tolerance)
-    return lambda a, b: a is b or (_Null not in (a, b) and same_json(json.dumps(a).encode(), b, settings.tolerance))
+        return lambda a, b: same_output(a.encode(), [b], settings, sandbox)
+    return lambda a, b: a is b or (_Null not in (a, b) and same_output(json.dumps(a).encode(), [b], settings, sandbox))
 
 
 def _case(text, function: str | None, output) -> dict:

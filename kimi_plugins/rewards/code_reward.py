@@ -9,6 +9,7 @@ import os
 
 import torch
 
+from kimi_plugins.grading.extraction import opens_thinking
 from kimi_plugins.grading.programs import Verdict, judge, read_label
 from kimi_plugins.sandbox.pool import Sandbox
 
@@ -19,7 +20,7 @@ sandbox = Sandbox(workers=int(os.environ.get("KIMI_SANDBOX_WORKERS", "0")) or No
 def reward_func(queries: list[str], prompts: list[str], labels: list[str]) -> dict:
     """1 where the program at the end of the response passes all cases of its label, else 0; all [B].
 
-    queries: prompt and response as decoded from the rollout. labels: see code.read_label.
+    queries: prompt and response as decoded from the rollout. labels: see programs.read_label.
     extra_logs: grader_failed is 1 where nothing is known about the response, whose reward must not count;
     answered is 1 where there was a program.
     """
@@ -33,7 +34,7 @@ def reward_func(queries: list[str], prompts: list[str], labels: list[str]) -> di
         "scores": rewards,
         "extra_logs": {
             "grader_failed": torch.tensor([float(verdict.failed) for verdict in verdicts]),
-            "answered": torch.tensor([float(not verdict.reason.startswith("no program")) for verdict in verdicts]),
+            "answered": torch.tensor([float(verdict.answered) for verdict in verdicts]),
         },
     }
 
@@ -45,4 +46,4 @@ def _verdict(query: str, prompt: str, label: str) -> Verdict:
         problem = read_label(label)
     except (ValueError, OSError) as error:
         return Verdict(0.0, str(error), failed=True)
-    return judge(query[len(prompt) :], problem, sandbox, thinking=prompt.rstrip().endswith("<think>"))
+    return judge(query[len(prompt) :], problem, sandbox, thinking=opens_thinking(prompt))

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import queue
+import re
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -44,8 +46,22 @@ class Limits:
 
     def __post_init__(self):
         for name, value in asdict(self).items():
-            if not 0 < value < float("inf"):
-                raise ValueError(f"limit {name} is {value}: it must be a finite number > 0")
+            least, most = _RANGES[name]
+            whole = name not in ("wall_seconds", "cpu_seconds")
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+                raise ValueError(f"limit {name} is {value!r}: it must be a {'whole ' * whole}number")
+            if not least <= value <= most:
+                raise ValueError(f"limit {name} is {value}: it must be from {least} to {most}")
+
+
+_RANGES = {
+    "wall_seconds": (0.01, 3600),
+    "cpu_seconds": (0.01, 3600),
+    "memory_mb": (16, 1 << 20),
+    "processes": (1, 4096),
+    "disk_mb": (1, 1 << 20),
+    "output_kb": (1, 1 << 20),
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +118,7 @@ class Sandbox:
         *,
         stdin: bytes = b"",
         files: dict[str, bytes] | None = None,
+        links: dict[str, str] | None = None,
         mounts: Iterable[tuple[str, str]] = (),
         limits: Limits | None = None,
     ) -> Result:
@@ -111,6 +128,7 @@ class Sandbox:
             argv: program and arguments. /usr is the machine's own, the working directory /tmp is empty and writable.
             stdin: all the program gets to read.
             files: name in /tmp and content of files it finds there.
+            links: name in /tmp and target of symbolic links.
             mounts: (directory of the machine, where to mount it) to be seen, read-only. Readable by everybody.
 
         Raises:
@@ -123,6 +141,7 @@ class Sandbox:
             "argv": list(argv),
             "stdin": stdin,
             "files": list((files or {}).items()),
+            "links": list((links or {}).items()),
             "mounts": [(str(source), str(target)) for source, target in mounts],
             "limits": asdict(limits or Limits()),
         }
@@ -294,7 +313,8 @@ print(json.dumps({
 }))
 """
 _ENVIRONMENT = {"HOME": "/tmp", "LANG": "C.UTF-8", "PATH": "/usr/local/bin:/usr/bin:/bin"}
-_ETC = ("alternatives", "ld.so.cache")  # compilers and libraries are found through them
+# Compilers and libraries are found through them; Java's files of settings are there.
+_ETC = ("alternatives", "ld.so.cache", *sorted(path.name for path in Path("/etc").glob("java-*-openjdk")))
 _ISOLATED = {
     "user": 65534,
     "group": 65534,
@@ -303,20 +323,26 @@ _ISOLATED = {
     "seccomp": 2,
     "no_new_privileges": 1,
     "network": False,
-    "files": [name for name in _ETC if Path("/etc", name).exists()],
+    "files": sorted(name for name in _ETC if Path("/etc", name).exists()),
     "environment": sorted([*_ENVIRONMENT, "PWD"]),
 }
 
 
+@lru_cache
 def python() -> str:
-    """The system's own Python, which is what programs are run by.
+    """The newest Python under /usr, by which programs are run.
 
     Raises:
-        SandboxUnavailable: there is none under /usr.
+        SandboxUnavailable: there is none.
     """
-    for path in ("/usr/bin/python3", "/usr/local/bin/python3"):
-        if Path(path).exists():
-            return path
+    found = [
+        (int(match[1]), str(path))
+        for directory in ("/usr/bin", "/usr/local/bin")
+        for path in Path(directory).glob("python3.*")
+        if (match := re.fullmatch(r"python3\.(\d+)", path.name))
+    ]
+    if found:
+        return max(found)[1]
     raise SandboxUnavailable("no Python under /usr for the programs: apt-get install python3")
 
 

@@ -23,7 +23,6 @@ BWRAP_TASKS = 2  # bwrap outside, and as the first process inside
 NOBODY = 65534
 STDERR_KEPT = 64 << 10  # bytes
 CLEAN_SECONDS = 10.0
-STACK_BYTES = 64 << 20
 OPEN_FILES = 256
 PATIENCE = 4  # times the wall limit, for programs that get no core
 
@@ -48,6 +47,10 @@ class Worker:
         files = [(name, _file(content)) for name, content in request["files"]]
         os.lseek(self.filter, 0, os.SEEK_SET)
         out, err, status = os.pipe(), os.pipe(), os.pipe()
+        for fd in (out[0], err[0], status[0]):
+            os.set_blocking(fd, False)  # a program of the same user could read from its own pipe
+        if os.geteuid() == 0:
+            os.fchown(out[1], NOBODY, NOBODY)  # so that it can be opened as /dev/stdout
         inherited = [self.filter, status[1], *(fd for _, fd in files)]
         arguments = self.bwrap + self._options(request, status[1], files) + ["--", *request["argv"]]
         began = time.monotonic()
@@ -94,6 +97,8 @@ class Worker:
         options += ["--size", disk, "--tmpfs", "/dev/shm", "--size", disk, "--tmpfs", "/tmp"]
         for name, fd in files:
             options += ["--perms", "0755", "--file", str(fd), f"/tmp/{name}"]
+        for name, target in request["links"]:
+            options += ["--symlink", target, f"/tmp/{name}"]
         return options + ["--remount-ro", "/"]
 
     def _watch(self, pid: int, readers: dict[str, int], limits: dict, began: float) -> tuple[str | None, dict]:
@@ -129,7 +134,10 @@ class Worker:
                 if fd not in names:
                     raise Abandoned
                 name = names[fd]
-                chunk = os.read(fd, 1 << 16)
+                try:
+                    chunk = os.read(fd, 1 << 16)
+                except BlockingIOError:  # the program has read it
+                    continue
                 if not chunk:
                     poll.unregister(fd)
                     del names[fd]
@@ -210,7 +218,8 @@ def _become(arguments: list[str], limits: dict, streams: tuple[int, int, int], i
         cpu, disk = math.ceil(limits["cpu_seconds"]), limits["disk_mb"] << 20
         _limit(resource.RLIMIT_CPU, cpu, cpu + 1)  # SIGXCPU, a second later SIGKILL
         _limit(resource.RLIMIT_FSIZE, disk, disk)
-        _limit(resource.RLIMIT_STACK, STACK_BYTES, STACK_BYTES)
+        stack = limits["memory_mb"] << 20
+        _limit(resource.RLIMIT_STACK, stack, stack)
         _limit(resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES)
         for name in (resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE):
             _limit(name, 0, 0)
