@@ -150,7 +150,7 @@ def _check_probabilities(option: str, probabilities: str | None, spec: str | Non
 
 def check_prompts(args) -> Iterator[str]:
     data = args.data
-    rows = yield from check_dataset(
+    yield from check_dataset(
         "data.prompt_dataset",
         data.prompt_dataset,
         ("data.prompt_split", data.prompt_split),
@@ -159,24 +159,6 @@ def check_prompts(args) -> Iterator[str]:
         data.max_samples,
     )
     yield from _check_probabilities("data.prompt_probs", data.prompt_probs, data.prompt_dataset)
-    if rows is None or data.prompt_probs is not None:
-        return
-    batch, samples = args.rollout.batch_size, args.rollout.n_samples_per_prompt
-    ranks = batches.groups(args)["actor"] // batches.model_parallel(args)
-    rest = rows % batch
-    if rows * samples < args.train.batch_size:
-        yield (
-            f"data.prompt_dataset: {rows} prompts × {samples} samples are fewer rollouts than train.batch_size "
-            f"{args.train.batch_size}: an episode makes no update, and the learning-rate schedule has 0 steps; add "
-            "prompts or lower train.batch_size"
-        )
-    elif rest and ranks > 1 and not (args.train.dynamic_batch_enable or args.algo.dynamic_filtering_enable):
-        if not batches.splits(rest * samples, ranks, args):
-            yield (
-                f"data.prompt_dataset: {rows} prompts leave {rest} for an episode's last iteration, whose rollouts do "
-                f"not split evenly over {ranks} data-parallel ranks: they would wait for each other for ever; set "
-                + (f"data.max_samples to {rows - rest}" if rows > batch else f"rollout.batch_size to at most {rows}")
-            )
 
 
 def check_eval_prompts(args) -> Iterator[str]:

@@ -1,0 +1,91 @@
+"""The last iteration of an episode has fewer rollouts: all of them are trained on, by every rank, and none twice."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+CASES = [
+    "micro-batches larger than the rest",
+    "micro-batches smaller than the rest",
+    "a rest that ranks cannot share evenly",
+    "fewer rollouts than ranks",
+    "more than one optimizer step",
+    "ZeRO 2",
+    "ZeRO 3",
+]
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def start(world, directory):
+    environment = os.environ | {
+        "WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
+    }
+    for rank in range(world):
+        log = (directory / f"log_{world}_{rank}").open("w")
+        yield subprocess.Popen(
+            [sys.executable, str(HERE / "leftover_worker.py"), str(directory)],
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """{ranks: results of each}, the ranks of both runs started together."""
+    directory = tmp_path_factory.mktemp("rest")
+    ranks = [process for world in (1, 2) for process in start(world, directory)]
+    try:
+        assert [process.wait(timeout=500) for process in ranks] == [0] * len(ranks), directory
+    finally:
+        for process in ranks:
+            process.kill()
+            process.wait()
+    return {
+        world: [json.loads((directory / f"rest_{world}_{rank}.json").read_text()) for rank in range(world)]
+        for world in (1, 2)
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.stack
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("case", CASES)
+def test_a_short_iteration_and_the_next_one_have_the_gradient_of_the_formula(results, case, world):
+    for rank in results[world]:
+        for iteration in rank[case]:  # the short one, then a whole one into which nothing of it may leak
+            assert iteration["error"] < 1e-5
+            got, want = iteration["metric"]
+            assert got == pytest.approx(want, rel=1e-5)
+
+
+def test_every_rank_gets_equally_many_micro_batches_and_its_even_share():
+    from openrlhf.trainer.ppo_utils.experience_maker import even_batch_sizes
+
+    for samples in range(1, 60):
+        for limit in (1, 3, 8):
+            for ranks in (1, 2, 3):
+                sizes = even_batch_sizes(samples, limit, ranks)
+                assert sum(sizes) == samples and 0 < min(sizes) and max(sizes) <= limit
+                if set(sizes) == {1} and len(sizes) % ranks:
+                    continue  # fewer samples than whole rounds: single ones
+                per_rank = len(sizes) // ranks
+                shares = [sum(sizes[rank * per_rank : (rank + 1) * per_rank]) for rank in range(ranks)]
+                assert max(shares) - min(shares) <= 1
