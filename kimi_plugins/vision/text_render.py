@@ -8,31 +8,38 @@ names every piece of the text with its box.
 import re
 import unicodedata
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from itertools import pairwise
 from math import ceil, cos, radians, sin
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from kimi_plugins.vision.fonts import Face, columns, language, why_not_drawn
+from kimi_plugins.vision.formulas import Setting, Untypeset, typeset
 
 FAMILIES = ("sans", "serif", "mono")
 LOOKS = ("plain", "paper", "screen", "dark")
 SMALLEST_FORMULA = 10
+WIDEST = 120  # columns of a line whose spaces matter; the canvas is widened for it
 SMALLEST_FONT = 12  # pixels; ours
 TAB = 4
-_FONTS = {  # carried by matplotlib: the same on every machine
-    "sans": ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf"),
-    "serif": ("DejaVuSerif.ttf", "DejaVuSerif-Bold.ttf"),
-    "mono": ("DejaVuSansMono.ttf", "DejaVuSansMono-Bold.ttf"),
-}
 _MATH_FONTS = {"sans": "dejavusans", "serif": "dejavuserif", "mono": "dejavusans"}
 
 # A closing $ stands right after the formula and before no digit, as in Pandoc: "$5 or $6" is no formula.
 _MATH = re.compile(
-    r"\\\((?P<paren>.+?)\\\)|\\\[(?P<bracket>.+?)\\\]|\$\$(?P<display>[^$]+?)\$\$|(?<![\\$\w])\$(?P<dollar>[^\s$](?:[^$\n]*?[^\s$\\])?)\$(?![\d$])",
+    r"\\\((?P<paren>.+?)\\\)|\\\[(?P<bracket>.+?)\\\]|\$\$(?P<display>(?:\\.|[^$\\])+?)\$\$"
+    r"|(?P<environment>\\begin\{(?P<name>(?:align|equation|gather|multline|eqnarray|alignat|displaymath|math)\*?)\}"
+    r".+?\\end\{(?P=name)\})"
+    r"|(?<![\\$A-Za-z0-9])\$(?P<dollar>(?:\\.|[^\s$\\])(?:(?:\\.|[^$\n\\]|\n(?!\s*\n))*?(?:\\.|[^\s$\\]))?)\$(?![\d$])",
     re.DOTALL,
 )
+_BREAK = re.compile(r"\n(?:[ \t]*\n)+")
+_RUN = re.compile(r"(?<![.?!:;\s])\s{2,}(?=\S)|(?<=\S)\t|(?<=\S)\s{3,}(?=\S)")  # two may follow a sentence
+# Characters between which a line may end, with the punctuation that stays with them.
+_OPEN, _CLOSE = "（《「『【〔“‘", "，。！？、；：）》」』】〕…—·”’ー々"
+_IDEOGRAPH = "\u3041-\u30fb\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_UNITS = re.compile(f"[{_OPEN}]*[{_IDEOGRAPH}][{_CLOSE}]*|(?:(?![{_OPEN}]*[{_IDEOGRAPH}]).)+", re.DOTALL)
 _FENCE = re.compile(r"^```[ \t]*(?P<language>[\w+#.-]*)[^\n]*\n(?P<code>.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 _TABLE = re.compile(r"(?:^[ \t]*\|[^\n]*\|[ \t]*(?:\n|\Z)){2,}", re.MULTILINE)
 _TABLE_RULE = re.compile(r"[ \t]*\|(?:[ \t]*:?-+:?[ \t]*\|)+[ \t]*")
@@ -92,7 +99,7 @@ class _Placed(NamedTuple):
     atom: _Atom
     x: float
     baseline: float
-    font: ImageFont.FreeTypeFont
+    font: Face
     mask: Image.Image | None  # of a formula, whose lower edge is at the baseline
 
 
@@ -136,10 +143,14 @@ def render(text: str, style: Style, *, most_pixels: int, seed: int = 0) -> Rende
         raise Unrenderable("there is no text")
     if len(text) * SMALLEST_FONT**2 / 4 > most_pixels:
         raise Unrenderable(f"{len(text):,} characters do not fit into {most_pixels:,} pixels")
-    _check_characters(text, style.family)
+    for character in unicodedata.normalize("NFC", text):
+        reason = None if character in "\n\t " else why_not_drawn(character, style.family)
+        if reason is not None:
+            name = unicodedata.name(character, "control character")
+            raise Unrenderable(f"U+{ord(character):04X} ({name}) {reason}")
     lead, blocks = _blocks(text)
     for size in range(style.font, min(style.font, SMALLEST_FONT) - 1, -1):
-        layout = _Layout(replace(style, font=size))
+        layout = _Layout(replace(style, font=size), language(text))
         for block in blocks:
             layout.add(block)
         width, height = layout.size()
@@ -150,64 +161,12 @@ def render(text: str, style: Style, *, most_pixels: int, seed: int = 0) -> Rende
     raise Unrenderable(f"needs {width} × {height} pixels at {size} pixels a letter, and {most_pixels:,} are allowed")
 
 
-def _check_characters(text: str, family: str) -> None:
-    drawable = _characters(family) & _characters("mono")
-    for character in text:
-        if character in "\n\t ":
-            continue
-        unfit = unicodedata.category(character) in ("Mn", "Me", "Mc", "Cf", "Cc", "Cs", "Co", "Cn", "Zl", "Zp")
-        if unfit or unicodedata.bidirectional(character) in ("R", "AL", "AN") or ord(character) not in drawable:
-            name = unicodedata.name(character, "control character")
-            raise Unrenderable(f"U+{ord(character):04X} ({name}) cannot be drawn")
-
-
-@cache
-def _font_path(family: str, bold: bool) -> str:
-    import matplotlib
-
-    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / _FONTS[family][bold])
-
-
-@cache
-def _characters(family: str) -> frozenset[int]:
-    from matplotlib.ft2font import FT2Font
-
-    return frozenset(FT2Font(_font_path(family, False)).get_charmap()) & frozenset(
-        FT2Font(_font_path(family, True)).get_charmap()
-    )
-
-
-@cache
-def _font(family: str, size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(_font_path(family, bold), size, layout_engine=ImageFont.Layout.BASIC)
-
-
-@lru_cache(maxsize=1024)
-def _formula(source: str, size: int, family: str) -> tuple[Image.Image, float]:
-    """A formula's coverage, "L", cut to its ink, and how far that reaches below the baseline."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.mathtext import MathTextParser
-
-    line = " ".join(source.split())
+def _formula(source: str, size: int, style: Style) -> tuple[Image.Image, int]:
+    """A formula's coverage, and how far that reaches below the baseline."""
     try:
-        # 72 dpi: a point is a pixel.
-        parsed = _parser(MathTextParser).parse(
-            f"${line}$", dpi=72, prop=FontProperties(size=size, math_fontfamily=_MATH_FONTS[family])
-        )
-    except ValueError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise Unrenderable(f"the formula {line:.60} cannot be typeset: {reason}") from error
-    array = np.asarray(parsed.image)
-    rows, columns = array.any(axis=1).nonzero()[0], array.any(axis=0).nonzero()[0]
-    if len(rows) == 0:
-        raise Unrenderable(f"the formula {line:.60} has nothing to draw")
-    depth = parsed.depth - (array.shape[0] - 1 - rows[-1])
-    return Image.fromarray(array[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]), depth
-
-
-@cache
-def _parser(kind):
-    return kind("agg")
+        return typeset(source, Setting(size, _MATH_FONTS[style.family]))
+    except Untypeset as error:
+        raise Unrenderable(f"the formula {' '.join(source.split()):.60} cannot be typeset: {error}") from error
 
 
 # Blocks ------------------------------------------------------------------------------------------------------------
@@ -218,8 +177,12 @@ class _Prose(NamedTuple):
 
 
 class _Code(NamedTuple):
+    """Text of which every space counts. fenced: as code, on a panel; tab: columns from one tab stop to the next."""
+
     indent: str  # before the first atom
     atoms: list[_Atom]
+    fenced: bool = True
+    tab: int = TAB
 
 
 class _Table(NamedTuple):
@@ -261,11 +224,39 @@ def _add_code(blocks: list, opening: str, match: re.Match) -> None:
 
 
 def _add_prose(blocks: list, text: str) -> None:
-    stripped = text.lstrip()
-    if text != stripped:
-        _hang(blocks, text[: len(text) - len(stripped)])
-    if stripped:
-        blocks.append(_Prose(_prose_atoms(stripped)))
+    """Paragraphs, those together of which spaces mean something and those of which they do not."""
+    formulas = [match.span() for match in _MATH.finditer(text)]
+    ends = [match.end() for match in _BREAK.finditer(text) if not any(a < match.start() < b for a, b in formulas)]
+    runs: list[tuple[bool, str]] = []
+    for start, end in zip([0, *ends], [*ends, len(text)], strict=True):
+        paragraph = text[start:end]
+        spaced = _spaces_matter(paragraph)
+        if runs and (runs[-1][0] == spaced or not paragraph.strip()):
+            runs[-1] = (runs[-1][0], runs[-1][1] + paragraph)
+        else:
+            runs.append((spaced, paragraph))
+    for spaced, run in runs:
+        if spaced:
+            first, *atoms = _code_atoms(run, "text")
+            _hang(blocks, first.gap)
+            cells = [len(cell) for line in run.splitlines() for cell in line.strip().split("\t")[:-1]]
+            blocks.append(_Code(first.gap, atoms, fenced=False, tab=max([TAB, *(length + 2 for length in cells)])))
+            continue
+        stripped = run.lstrip()
+        if run != stripped:
+            _hang(blocks, run[: len(run) - len(stripped)])
+        if stripped:
+            blocks.append(_Prose(_prose_atoms(stripped)))
+
+
+def _spaces_matter(paragraph: str) -> bool:
+    """Whether a paragraph is code, a grid or a table: indented lines, runs of spaces, or lines of one length."""
+    lines = [line.rstrip() for line in _MATH.sub("x", paragraph).splitlines() if line.strip()]
+    telling = [line for line in lines if _RUN.search(line) or len(lines) > 1 and line[0].isspace()]
+    if _MATH.search(paragraph):
+        return len(telling) > 1  # a line of LaTeX may well be indented
+    alike = len(lines) > 1 and len(lines[0]) > 2 and len({len(line) for line in lines}) == 1
+    return bool(telling) or alike
 
 
 def _prose_atoms(text: str) -> list[_Atom]:
@@ -277,7 +268,9 @@ def _prose_atoms(text: str) -> list[_Atom]:
             if word[3]:
                 atoms[-1] = atoms[-1]._replace(gap=atoms[-1].gap + word[3])
             else:
-                atoms.append(_Atom(word[1], word[2]))
+                *units, last = _UNITS.findall(word[1])
+                atoms.extend(_Atom(unit, "") for unit in units)
+                atoms.append(_Atom(last, word[2]))
 
     for match in _MATH.finditer(text):
         add_words(text[at : match.start()])
@@ -357,8 +350,8 @@ def _add_table(blocks: list, text: str) -> None:
 class _Layout:
     """Places atoms from the top down; the canvas is as high as they need and wider than the column if one needs it."""
 
-    def __init__(self, style: Style) -> None:
-        self.style = style
+    def __init__(self, style: Style, language: int) -> None:
+        self.style, self.language = style, language
         self.margin = 2 * style.font
         self.y = float(self.margin)  # top of the next line
         self.placed: list[_Placed] = []
@@ -405,30 +398,30 @@ class _Layout:
                         yield []
                     line, x = [], 0.0
                 elif part.gap:
-                    x += self._font(part).getlength(" ")
+                    x += self._font(part).length(" ")
         if line:
             yield line
 
-    def _font(self, atom: _Atom) -> ImageFont.FreeTypeFont:
-        return _font(self.style.family, self.style.font, atom.bold)
+    def _font(self, atom: _Atom, family: str | None = None) -> Face:
+        return Face(family or self.style.family, self.style.font, atom.bold, self.language)
 
     def _parts(self, atom: _Atom, width: float):
         """(atom, mask, depth, width) of the atom, in as many parts as a line's width asks for."""
         size = self.style.font
         if atom.formula is not None:
-            mask, depth = _formula(atom.formula, size, self.style.family)
+            mask, depth = _formula(atom.formula, size, self.style)
             if mask.width > width:
                 smaller = max(SMALLEST_FORMULA, int(size * width / mask.width) - 1)
-                mask, depth = _formula(atom.formula, smaller, self.style.family)
+                mask, depth = _formula(atom.formula, smaller, self.style)
             yield atom, mask, depth, mask.width
             return
         font, rest = self._font(atom), atom.text
-        while len(rest) > 1 and font.getlength(rest) > width:
+        while len(rest) > 1 and font.length(rest) > width:
             most = min(len(rest) - 1, int(5 * width / size))  # no letter is narrower than a fifth
-            end = next(n for n in range(most, 0, -1) if n == 1 or font.getlength(rest[:n]) <= width)
+            end = next(n for n in range(most, 0, -1) if n == 1 or font.length(rest[:n]) <= width)
             yield atom._replace(text=rest[:end], gap=""), None, 0.0, width
             rest = rest[end:]
-        yield atom._replace(text=rest), None, 0.0, font.getlength(rest)
+        yield atom._replace(text=rest), None, 0.0, font.length(rest)
 
     def _line(self, line: list, left: float) -> None:
         """Put a line at self.y, high enough for its highest formula, and move on below it."""
@@ -440,31 +433,43 @@ class _Layout:
         self.y += above + below + 0.15 * size
 
     def _code(self, block: _Code) -> None:
-        """Token by token in a typewriter font, spaces as they are; a line that is too long goes on below."""
+        """Token by token in a typewriter font, spaces as they are. The canvas is widened for lines of up to WIDEST
+        columns; longer ones go on below, at their indentation, and are refused where columns are aligned."""
         size, start = self.style.font, self.y
-        font = _font("mono", size)
-        pitch, most = font.getlength("m"), int(self.style.width // font.getlength("m"))
-        self.y += 0.5 * size
-        column = 0
-        for atom in [_Atom("", block.indent), *block.atoms]:
-            rest = atom.text
+        pitch = self._font(_Atom("", ""), "mono").length("m")
+        most = int(self.style.width // pitch)
+        self.y += 0.5 * size if block.fenced else 0
+        lines = _code_lines(block)
+        aligned = sum(_has_runs(line) for line in lines) > 1 and not block.fenced
+        for line in lines:
+            end = line[-1][1] + columns(line[-1][0].text) if line else 0
+            if end > WIDEST and aligned and _has_runs(line):
+                raise Unrenderable(f"a line of {end} columns, whose spaces matter, does not fit")
+            self._code_line(line, pitch, most if end > WIDEST else WIDEST)
+            self.y += 1.3 * size
+        if block.fenced:
+            self.y += 0.5 * size
+            self.panels.append((start, self.y))
+
+    def _code_line(self, line: list[tuple[_Atom, int]], pitch: float, most: int) -> None:
+        """Tokens at their columns; broken between tokens, or within one that is too long, after `most` columns."""
+        size, shift = self.style.font, 0
+        indent = min(line[0][1], most // 2) if line else 0
+        for atom, column in line:
+            rest, at = atom.text, column - shift
             while rest:
-                if column >= most:
-                    column, self.y = 0, self.y + 1.3 * size
-                part, rest = rest[: most - column], rest[most - column :]
+                if at >= most or at > indent and at + columns(rest) > most >= indent + columns(rest):
+                    self.y += 1.3 * size
+                    at = indent
+                taken = len(rest)
+                while taken > 1 and at + columns(rest[:taken]) > most:
+                    taken -= 1
+                part, rest = rest[:taken], rest[taken:]
                 piece = atom._replace(text=part, gap="" if rest else atom.gap)
-                bold = _font("mono", size, atom.bold)
-                self.placed.append(_Placed(piece, self.margin + column * pitch, self.y + size, bold, None))
-                column += len(part)
-            for space in atom.gap if atom is not block.atoms[-1] else "":
-                if space == "\n":
-                    column, self.y = 0, self.y + 1.3 * size
-                elif space == " ":
-                    column += 1
-                elif space == "\t":
-                    column += TAB - column % TAB
-        self.y += 1.8 * size
-        self.panels.append((start, self.y))
+                x = self.margin + at * pitch
+                self.placed.append(_Placed(piece, x, self.y + size, self._font(atom, "mono"), None))
+                at += columns(part)
+            shift = column + columns(atom.text) - at
 
     def _table(self, rows: list[list[list[_Atom]]]) -> None:
         """A grid; columns are as wide as their longest line of words, and wrap if all together are too wide."""
@@ -492,7 +497,7 @@ class _Layout:
 
     def _natural(self, atoms: list[_Atom]) -> float:
         """Width of a cell in one line."""
-        lengths = (length + self._font(atom).getlength(" ") for atom in atoms for *_, length in self._parts(atom, 1e6))
+        lengths = (length + self._font(atom).length(" ") for atom in atoms for *_, length in self._parts(atom, 1e6))
         return max(sum(lengths), 2.0 * self.style.font)
 
     def draw(self, lead: str) -> Rendered:
@@ -516,9 +521,31 @@ class _Layout:
                 image.paste(ink, (round(box[0]), round(box[1])), placed.mask)
             else:
                 at = (round(placed.x), round(placed.baseline))
-                draw.text(at, atom.text, colours[atom.colour], placed.font, "ls")
+                placed.font.draw(draw, at, atom.text, colours[atom.colour])
             pieces.append(Piece(atom.text, atom.gap, box))
         return Rendered(image, lead, tuple(pieces))
+
+
+def _code_lines(block: _Code) -> list[list[tuple[_Atom, int]]]:
+    """Lines of (token, its column)."""
+    lines: list[list[tuple[_Atom, int]]] = [[]]
+    column = 0
+    for atom in [_Atom("", block.indent), *block.atoms]:
+        if atom.text:
+            lines[-1].append((atom, column))
+            column += columns(atom.text)
+        for space in atom.gap if atom is not block.atoms[-1] else "":
+            if space == "\n":
+                lines.append([])
+                column = 0
+            else:
+                column += block.tab - column % block.tab if space == "\t" else columns(space)
+    return lines
+
+
+def _has_runs(line: list[tuple[_Atom, int]]) -> bool:
+    """Whether there is more than a space between two tokens."""
+    return any(at - before - columns(atom.text) > 1 for (atom, before), (_, at) in pairwise(line))
 
 
 def _shared(natural: list[float], room: float) -> list[float]:
@@ -535,7 +562,7 @@ def _ink(placed: _Placed) -> tuple[float, float, float, float]:
     x, baseline = round(placed.x), round(placed.baseline)
     if placed.mask:
         return x, baseline - placed.mask.height, x + placed.mask.width, baseline
-    left, top, right, bottom = placed.font.getbbox(placed.atom.text, anchor="ls")
+    left, top, right, bottom = placed.font.box(placed.atom.text)
     return x + left, baseline + top, x + right, baseline + bottom
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="pip install matplotlib")
 
+from kimi_plugins.vision import fonts
+from kimi_plugins.vision.formulas import Setting, typeset
 from kimi_plugins.vision.text_render import (
     FAMILIES,
     LOOKS,
@@ -163,14 +166,20 @@ def test_the_budget_holds_for_skewed_pages(skew):
     "text, reason",
     [
         (" \n", "there is no text"),
-        ("漢字", r"U\+6F22 \(CJK UNIFIED IDEOGRAPH-6F22\) cannot be drawn"),
-        ("smile 😀", r"U\+1F600"),
+        ("crab 🦀", r"U\+1F980"),
+        ("नमस्ते", r"U\+0928"),
         ("שלום", r"U\+05E9 \(HEBREW"),
-        ("e\u0301", r"U\+0301 \(COMBINING ACUTE ACCENT\)"),
+        ("x\u0301", r"U\+0301 \(COMBINING ACUTE ACCENT\)"),
         ("zero\u200bwidth", r"U\+200B"),
         ("bell\a", r"U\+0007 \(control character\)"),
         ("\ud800", r"U\+D800"),
-        (r"$\begin{pmatrix}1\end{pmatrix}$", r"the formula \\begin\{pmatrix\}1\\end\{pmatrix\} cannot be typeset"),
+        (
+            r"$\begin{foo}1\end{foo}$",
+            r"the formula \\begin\{foo\}1\\end\{foo\} cannot be typeset: the environment 'foo'",
+        ),
+        (r"$\cancel{5}$", "cannot be typeset"),
+        (r"$\frac{1}$", "has no argument"),
+        (r"$\left( 1$", "is missing"),
         (r"\(\quad\) x", "has nothing to draw"),
         ("x" * 100_000, "100,000 characters do not fit"),
         ("| a | b |\n|---|---|\n| $" + "+x" * 90 + "$ | 1 |\n", "is wider than its cell"),
@@ -189,3 +198,148 @@ def test_the_same_seed_gives_the_same_pixels():
     assert sample_style(random.Random(3), width=300) == sample_style(random.Random(3), width=300)
     styles = [sample_style(random.Random(n), width=300) for n in range(60)]
     assert {style.look for style in styles} == set(LOOKS) and {style.family for style in styles} == set(FAMILIES)
+
+
+UNFENCED = "What does f(3) return?\n\ndef f(x):\n    if x > 2:\n        x = 0\n    return x"
+GRID = "Which column has a gap?\na    b    c\n1    2    3\n1         3"
+SHEET = "name\tage\tcity\nAnn\t\tParis\nMontgomery\t5\tRome"
+
+
+def lefts(text, **style):
+    """[(piece, where it starts)], in letters of a typewriter font from the first piece of the last paragraph."""
+    rendered = render(text, Style(**style), most_pixels=10**6)
+    check(rendered, text)
+    [wide] = [piece for piece in render("```\nmmmmmmmmmm\n```", Style(**style), most_pixels=10**6).pieces]
+    pitch = (wide.box[2] - wide.box[0]) / 9.9
+    start = min(piece.box[0] for piece in rendered.pieces)
+    return [(piece.text, (piece.box[0] - start) / pitch) for piece in rendered.pieces]
+
+
+@pytest.mark.parametrize("text", [UNFENCED, UNFENCED.replace("    ", "\t"), GRID, "#####\n#   #\n# # #\n#####"])
+def test_spaces_that_matter_are_kept_without_a_fence(text):
+    expanded = text.expandtabs(4)
+    at, words = lefts(text), expanded.split()
+    assert [word for word, _ in at] == words
+    end = 0
+    for (word, x), place in zip(at, words, strict=True):
+        found = expanded.index(place, end)
+        end = found + len(place)
+        column = found - (expanded.rfind("\n", 0, found) + 1)
+        if word not in UNFENCED.splitlines()[0].split():  # a paragraph of prose
+            assert x == pytest.approx(column, abs=0.45), word
+
+
+def test_an_empty_cell_between_tabs_is_seen():
+    at = dict(lefts(SHEET))
+    assert at["Paris"] == pytest.approx(at["city"], abs=0.4) == pytest.approx(at["Rome"], abs=0.4)
+    assert at["age"] == pytest.approx(at["5"], abs=0.4)
+
+
+def test_prose_with_two_spaces_after_a_sentence_stays_prose():
+    serif = render("One ends.  Another one begins.", Style(family="serif"), most_pixels=10**6)
+    widths = [piece.box[2] - piece.box[0] for piece in serif.pieces if len(piece.text) == 3]
+    assert serif.pieces[0].text == "One" and widths
+    mono = render("One   two", Style(family="serif"), most_pixels=10**6).pieces[0].box
+    assert mono[2] - mono[0] != widths[0]
+
+
+def test_a_grid_too_wide_to_be_drawn_is_refused_and_a_long_line_of_code_goes_on_below():
+    with pytest.raises(Unrenderable, match="whose spaces matter, does not fit"):
+        render("\n".join("x   " * 60 for _ in range(3)), Style(), most_pixels=10**6)
+    text = "def f():\n    return " + " + ".join(map(str, range(60)))
+    rendered = render(text, Style(width=300), most_pixels=2 * 10**6)
+    check(rendered, text)
+    tops = sorted({round(piece.box[3] / 10) for piece in rendered.pieces})
+    assert len(tops) > 3
+
+
+@pytest.mark.parametrize(
+    "written, plain",
+    [
+        (r"x \le 3", r"x \leq 3"),
+        (r"\frac12", r"\frac{1}{2}"),
+        (r"\tfrac 1{37}", r"\frac{1}{37}"),
+        (r"\frac{x}2+\sqrt x", r"\frac{x}{2}+\sqrt{x}"),
+        (r"{a \over b} + {n \choose k}", r"{\frac{a}{b}} + {\binom{n}{k}}"),
+        (r"\displaystyle\sum\limits_{i=1}^n i", r"\sum_{i=1}^n i"),
+        (r"x^\frac12", r"x^{\frac{1}{2}}"),
+        (r"\bold{v} \dotsm \lvert x\rvert", r"\mathbf{v} \cdots |x|"),
+        (r"n\equiv 1\pmod 5", r"n\equiv 1\ \ (\mathrm{mod}\ 5)"),
+        (r"5% of x", r"5\% o f x"),
+    ],
+)
+def test_formulas_are_read_as_latex_reads_them(written, plain):
+    a, b = (typeset(source, Setting(20, "dejavusans"))[0] for source in (written, plain))
+    assert a.size == b.size and a.tobytes() == b.tobytes()
+
+
+@pytest.mark.parametrize(
+    "source, across, down",
+    [
+        (r"\begin{matrix}1&2\\3&4\\5&6\end{matrix}", 2, 3),
+        (r"\begin{aligned}a\\b\\c\\d\end{aligned}", 1, 4),
+        (r"\begin{array}{ccc}1&2&3\\4&5&6\end{array}", 3, 2),
+    ],
+)
+def test_cells_are_in_rows_and_columns(source, across, down):
+    mask = np.asarray(typeset(source, Setting(20, "dejavusans"))[0]) > 60
+
+    def runs(ink):
+        return int((np.diff(np.concatenate([[0], ink.astype(int)])) == 1).sum())
+
+    assert (runs(mask.any(axis=0)), runs(mask.any(axis=1))) == (across, down)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        r"\begin{cases}1&x>0\\0\end{cases}",
+        r"\left(\begin{pmatrix}1\\2\end{pmatrix}\right)^2_i",
+        r"\frac{\begin{vmatrix}1&2\\3&4\end{vmatrix}}{2}",
+        r"\boxed{3}",
+        r"\underbrace{1+1}_{n} + \overbrace{a}^{b}",
+        r"\begin{array}{c|c}a&b\\\hline c&d\end{array}",
+        r"\sum_{\substack{i<n\\j<i}} i",
+        r"\left\{\begin{array}{cl}3-x&\text{if }x\leq3\\1\end{array}\right.",
+        r"\text{costs \$5 for $x^2$} \tag{1}",
+    ],
+)
+def test_formulas_of_two_dimensions_are_drawn(source):
+    text = f"Let ${source}$ be."
+    check(render(text, Style(), most_pixels=10**6), text)
+
+
+def test_what_a_formula_encloses_is_enclosed():
+    body, depth = typeset(r"\begin{matrix}1\\2\\3\end{matrix}", Setting(20, "dejavusans"))
+    around, _ = typeset(r"\begin{pmatrix}1\\2\\3\end{pmatrix}", Setting(20, "dejavusans"))
+    assert around.height >= body.height and around.width > body.width + 8
+
+
+CHINESE_TEXT = (
+    "小明有12个苹果，给了小红3个，还剩多少个？$f(x)=\\begin{cases}1,&\\text{若 }x>0\\\\0,&\\text{否则}\\end{cases}$"
+)
+
+
+@pytest.mark.skipif(len(fonts._files("sans", False)) < 2, reason="needs a font for Chinese, as in fonts-noto-cjk")
+@pytest.mark.parametrize(
+    "text", [CHINESE_TEXT, "ひらがなとカタカナ、漢字。" * 8, "사과가 몇 개 있습니까?", "表：\n甲　乙\n一　二"]
+)
+def test_chinese_japanese_and_korean(text):
+    check(render(text, Style(width=200), most_pixels=10**6), text)
+
+
+def test_vietnamese_composed_or_not():
+    for text in ("Có bao nhiêu quả?", unicodedata.normalize("NFD", "Có bao nhiêu quả?")):
+        check(render(text, Style(family="mono"), most_pixels=10**6), text)
+
+
+def test_a_missing_font_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(fonts, "_FOLDER", tmp_path)
+    fonts._files.cache_clear(), fonts._file_with.cache_clear()
+    try:
+        with pytest.raises(Unrenderable, match=r"U\+6F22 .* cannot be drawn; install Debian's fonts-noto-cjk"):
+            render("漢字", Style(), most_pixels=10**6)
+        with pytest.raises(Unrenderable, match="fonts-noto-cjk"):
+            render(r"$\text{漢}$", Style(), most_pixels=10**6)
+    finally:
+        fonts._files.cache_clear(), fonts._file_with.cache_clear()

@@ -1,0 +1,800 @@
+r"""LaTeX formulas as coverage masks.
+
+matplotlib's mathtext sets one line. This module writes what authors write in the form that mathtext reads (`\le`,
+`\frac12`, `\text{if } x`), and lays out what has two dimensions itself: matrices, cases, arrays, aligned lines, and
+delimiters, scripts, fractions and frames around them.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from math import ceil, floor
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from kimi_plugins.vision.fonts import Face, in_formulas, language
+
+SMALLEST = 8  # pixels of a script's font
+
+
+class Untypeset(ValueError):
+    """A formula that cannot be typeset; the message says why."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a formula is drawn: font size in pixels, and mathtext's name of the fonts."""
+
+    size: int
+    fonts: str
+
+    def smaller(self) -> "Setting":
+        return Setting(max(SMALLEST, round(0.7 * self.size)), self.fonts)
+
+
+class Box(NamedTuple):
+    """mask: coverage [height, width], uint8. down: how many of its rows are below the baseline."""
+
+    mask: np.ndarray
+    down: int
+
+    @property
+    def up(self) -> int:
+        return self.mask.shape[0] - self.down
+
+    @property
+    def width(self) -> int:
+        return self.mask.shape[1]
+
+
+@lru_cache(maxsize=1024)
+def typeset(source: str, setting: Setting) -> tuple[Image.Image, int]:
+    """(coverage, "L", cut to its ink; how far that reaches below the baseline).
+
+    Raises:
+        Untypeset: a command or an environment that is not known, unbalanced braces, or nothing to draw.
+    """
+    reader = _Reader(source)
+    box = _row(reader.nodes(()), setting)
+    if reader.at < len(source):
+        raise Untypeset(f"{reader.rest():.20} has no opening counterpart")
+    rows, columns = box.mask.any(axis=1).nonzero()[0], box.mask.any(axis=0).nonzero()[0]
+    if len(rows) == 0:
+        raise Untypeset("has nothing to draw")
+    depth = box.down - (box.mask.shape[0] - 1 - int(rows[-1]))
+    return Image.fromarray(box.mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]), depth
+
+
+# Reading -----------------------------------------------------------------------------------------------------------
+
+
+class Line(NamedTuple):
+    """A piece that mathtext can set."""
+
+    latex: str
+
+
+class Grid(NamedTuple):
+    """Rows of cells. columns: the alignment of each, l, c or r, repeated; rules: before which columns one stands."""
+
+    rows: list[list[list]]
+    columns: str
+    rules: tuple[int, ...] = ()
+    lines: tuple[int, ...] = ()  # before which rows a rule stands
+    gap: float = 0.9  # between columns, in font sizes; aligned lines have none
+    script: bool = False
+
+
+class Fenced(NamedTuple):
+    left: str
+    body: list
+    right: str
+
+
+class Fraction(NamedTuple):
+    upper: list
+    lower: list
+    rule: bool = True
+
+
+class Scripted(NamedTuple):
+    base: list
+    upper: list
+    lower: list
+
+
+class Framed(NamedTuple):
+    body: list
+
+
+class Braced(NamedTuple):
+    """A horizontal brace at the body's edge, with a label beyond it."""
+
+    body: list
+    above: bool
+    label: list
+
+
+class Words(NamedTuple):
+    """Text with characters that mathtext has no glyphs for."""
+
+    text: str
+
+
+Node = Words | Line | Grid | Fenced | Fraction | Scripted | Framed | Braced
+
+_SAME = {  # names that mathtext does not know: what it calls them
+    "le": r"\leq", "ge": r"\geq", "ne": r"\neq", "tfrac": r"\frac", "cfrac": r"\dfrac", "dbinom": r"\binom",
+    "tbinom": r"\binom", "bold": r"\mathbf", "bm": r"\mathbf", "dotsm": r"\cdots", "dotsb": r"\cdots",
+    "dotsc": r"\ldots", "dotso": r"\ldots", "dotsi": r"\cdots", "hdots": r"\ldots", "lvert": "|", "rvert": "|",
+    "lVert": r"\|", "rVert": r"\|", "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]",
+    "land": r"\wedge", "lor": r"\vee", "lnot": r"\neg", "iff": r"\Longleftrightarrow", "implies": r"\Longrightarrow",
+    "impliedby": r"\Longleftarrow", "gets": r"\leftarrow", "owns": r"\ni", "square": "□", "Box": "□",
+    "blacksquare": "■", "qed": "□", "degree": r"^{\circ}", "textdegree": r"^{\circ}", "colon": ":",
+    "bmod": r"\ \mathrm{mod}\ ", "lt": "<", "gt": ">", "And": r"\ &\ ", "mathbbm": r"\mathbb", "Bbb": r"\mathbb",
+    "textbackslash": r"\backslash", "vartriangle": r"\triangle", "bigtriangleup": r"\triangle",
+    "complement": "∁", "checkmark": "✓", "lozenge": "◊", "longrightarrow": r"\rightarrow", "star": r"\star",
+    "thinspace": r"\,", "medspace": r"\:", "thickspace": r"\;", "negthinspace": r"\!", "enspace": r"\ ",
+    "nobreakspace": r"\ ", "space": r"\ ", "varGamma": r"\Gamma", "varDelta": r"\Delta", "euro": "€",
+    "pounds": "£", "yen": "¥", "textdollar": r"\$", "textquotesingle": "'", "overarc": r"\overline",
+}  # fmt: skip
+# Say how a formula is set, not what it says.
+_LEFT_OUT = {
+    "displaystyle", "textstyle", "scriptstyle", "scriptscriptstyle", "limits", "nolimits", "nonumber", "notag",
+    "allowbreak", "nobreak", "relax", "strut", "null", "left.", "centering", "noindent", "displaylimits",
+}  # fmt: skip
+_SIZES = re.compile("(big|Big|bigg|Bigg)[lrm]?")
+_ARGUMENTS = {  # commands of so many arguments
+    **dict.fromkeys(
+        "hat widehat tilde widetilde bar overline underline vec dot ddot dddot check breve acute grave mathring "
+        "overrightarrow overleftarrow mathbf mathrm mathit mathcal mathbb mathfrak mathscr mathsf mathtt "
+        "boldsymbol operatorname mathnormal mathregular mathdefault".split(),
+        1,
+    ),
+    **dict.fromkeys(("frac", "dfrac", "binom", "overset", "underset"), 2),
+}
+_TEXT = {"text": "mathrm", "mbox": "mathrm", "textrm": "mathrm", "textup": "mathrm", "textnormal": "mathrm"} | {
+    "hbox": "mathrm", "textmd": "mathrm", "textbf": "mathbf", "textit": "mathit", "emph": "mathit", "textsl": "mathit",
+    "texttt": "mathtt", "textsf": "mathsf", "textsc": "mathrm",
+}  # fmt: skip
+_GROUPED = {
+    "mathop": "",
+    "mathbin": "",
+    "mathrel": "",
+    "mathord": "",
+    "mathopen": "",
+    "mathclose": "",
+    "ensuremath": "",
+}
+_DELIMITED = {
+    "matrix": ("", ""), "pmatrix": ("(", ")"), "bmatrix": ("[", "]"), "Bmatrix": (r"\{", r"\}"),
+    "vmatrix": ("|", "|"), "Vmatrix": (r"\|", r"\|"), "smallmatrix": ("", ""),
+}  # fmt: skip
+_LINES = "aligned align alignedat alignat split eqnarray".split()
+_CENTRED = "gathered gather equation multline displaymath math".split()
+_WORD = re.compile(r"\\([A-Za-z]+)\*?|\\(.)", re.DOTALL)
+_LINE_END = re.compile(r"(?<!\\)%[ \t]*\n")  # joins two lines of the source; any other % is taken for a per cent sign
+
+
+def _flat(nodes: list) -> str | None:
+    """The nodes as one line of mathtext; None if one of them is laid out here."""
+    parts = []
+    for node in nodes:
+        if not isinstance(node, Line):
+            return None
+        parts.append(node.latex)
+    return " ".join(parts)
+
+
+class _Reader:
+    """Recursive descent over a formula's source."""
+
+    def __init__(self, source: str) -> None:
+        self.source = _LINE_END.sub("", source)
+        self.at = 0
+
+    def rest(self) -> str:
+        return self.source[self.at :]
+
+    def skip_space(self) -> None:
+        while self.at < len(self.source) and self.source[self.at].isspace():
+            self.at += 1
+
+    def take(self, text: str) -> bool:
+        """Whether `text` follows, which is then passed over."""
+        self.skip_space()
+        if not self.source.startswith(text, self.at):
+            return False
+        self.at += len(text)
+        return True
+
+    def nodes(self, ends: tuple[str, ...]) -> list:
+        """Up to one of the ends, which is not passed over, or to the end of the source."""
+        found: list = []
+        while True:
+            self.skip_space()
+            if self.at >= len(self.source):
+                if ends:
+                    raise Untypeset(f"{ends[0]} is missing")
+                return found
+            if self.ends(ends):
+                return found
+            if self.command() in ("over", "choose"):
+                return [self.infix(found, ends)]
+            if self.source[self.at] in "}&" or self.source.startswith((r"\\", r"\right", r"\end{"), self.at):
+                if not ends and self.source.startswith(r"\\", self.at):
+                    return self.broken(found)
+                if not (self.source.startswith(r"\right", self.at) and self.command() != "right"):
+                    raise Untypeset(f"{self.rest():.20} is not expected here")
+            self.node(found)
+
+    def infix(self, before: list, ends: tuple[str, ...]) -> Node:
+        r"""{a \over b} and {a \choose b}."""
+        name = self.command()
+        self.at += len(name) + 1
+        after = self.nodes(ends)
+        lines = [_flat(before), _flat(after)]
+        if None not in lines:
+            return Line(f"\\{'frac' if name == 'over' else 'binom'}{{{lines[0]}}}{{{lines[1]}}}")
+        fraction = Fraction(before, after, rule=name == "over")
+        return fraction if name == "over" else Fenced("(", [fraction], ")")
+
+    def ends(self, ends: tuple[str, ...]) -> bool:
+        for end in ends:
+            if self.source.startswith(end, self.at) and (end != r"\right" or self.command() == "right"):
+                return True
+        return False
+
+    def command(self) -> str:
+        word = _WORD.match(self.source, self.at)
+        return (word[1] or word[2]) if word else ""
+
+    def broken(self, first: list) -> list:
+        r"""Lines that only \\ separates."""
+        rows = [[first]]
+        while self.take(r"\\"):
+            row: list = []
+            while self.at < len(self.source) and not self.source.startswith(r"\\", self.at):
+                self.skip_space()
+                if self.at < len(self.source):
+                    self.node(row)
+            rows.append([row])
+        return [Grid([row for row in rows if row[0]], "c", gap=0)]
+
+    def node(self, found: list) -> None:
+        """Read one and put it behind those found."""
+        character = self.source[self.at]
+        if character in "^_":
+            self.scripts(found)
+        elif character == "{":
+            found.extend(self.group())
+        elif character == "\\":
+            self.word(found)
+        elif character == "~":
+            self.at += 1
+            found.append(Line(r"\ "))
+        elif character == "'":
+            self.at += 1
+            if found and isinstance(found[-1], Line):
+                found[-1] = Line(found[-1].latex + "'")
+            else:
+                found.append(Line("'"))
+        else:
+            if self.take("``"):
+                found.append(Line("“"))
+                return
+            number = re.compile(r"\d+").match(self.source, self.at)
+            text = number[0] if number else character
+            self.at += len(text)
+            if not in_formulas(text[0]):
+                found.append(Words(text))
+                return
+            found.append(Line({"$": r"\$", "`": "‘", "%": r"\%", "#": r"\#", '"': "”"}.get(text, text)))
+
+    def group(self) -> list:
+        """{…}: one line in braces, or what is laid out here."""
+        self.at += 1
+        body = self.nodes(("}",))
+        self.at += 1
+        line = _flat(body)
+        return body if line is None else [Line("{" + line + "}")]
+
+    def argument(self, command: str) -> list:
+        """What follows a command: a group's contents, a command with its own arguments, or one character."""
+        self.skip_space()
+        if self.at >= len(self.source):
+            raise Untypeset(f"\\{command} has no argument")
+        if self.source[self.at] == "{":
+            self.at += 1
+            body = self.nodes(("}",))
+            self.at += 1
+            return body
+        if self.source[self.at] in "}&^_":
+            raise Untypeset(f"\\{command} has no argument")
+        found: list = []
+        if self.source[self.at].isdigit():
+            found.append(Line(self.source[self.at]))
+            self.at += 1
+        else:
+            self.node(found)
+        return found
+
+    def raw(self, command: str) -> str:
+        """The source of a group."""
+        if not self.take("{"):
+            raise Untypeset(f"\\{command} needs braces")
+        start, depth = self.at, 1
+        while self.at < len(self.source):
+            character = self.source[self.at]
+            if character == "\\":
+                self.at += 1
+            depth += (character == "{") - (character == "}")
+            self.at += 1
+            if depth == 0:
+                return self.source[start : self.at - 1]
+        raise Untypeset("} is missing")
+
+    def option(self) -> str | None:
+        """[…], if it follows."""
+        if not self.take("["):
+            return None
+        start, depth = self.at, 0
+        while self.at < len(self.source):
+            character = self.source[self.at]
+            depth += (character == "{") - (character == "}")
+            self.at += 1
+            if character == "]" and depth == 0:
+                return self.source[start : self.at - 1]
+        raise Untypeset("] is missing")
+
+    def scripts(self, found: list) -> None:
+        parts: dict[str, list] = {}
+        flat = ""
+        while self.at < len(self.source) and self.source[self.at] in "^_":
+            mark = self.source[self.at]
+            self.at += 1
+            if mark in parts:
+                raise Untypeset(f"two {mark} in a row")
+            parts[mark] = self.argument(mark)
+            self.skip_space()
+        base = found[-1:]
+        lines = {mark: _flat(nodes) for mark, nodes in parts.items()}
+        if None not in lines.values() and (not base or isinstance(base[0], Line)):
+            for mark, line in lines.items():
+                # A prime that stands in front of the script, or a circle, goes on where it stands.
+                flat += f"{mark}{{{line}}}"
+            if base:
+                found[-1] = Line(base[0].latex + flat)
+            else:
+                found.append(Line("{}" + flat))
+            return
+        if isinstance(base[0] if base else None, Braced):
+            found[-1] = base[0]._replace(label=parts.get("^", parts.get("_", [])))
+            return
+        found[-1:] = [Scripted(base, parts.get("^", []), parts.get("_", []))]
+
+    def word(self, found: list) -> None:
+        """A command with its arguments."""
+        match = _WORD.match(self.source, self.at)
+        if match is None:
+            raise Untypeset("ends with a backslash")
+        self.at = match.end()
+        name = match[1] or match[2]
+        if match[1] is None:
+            symbols = {
+                "&": "&",
+                "%": r"\%",
+                "$": r"\$",
+                "#": r"\#",
+                "_": r"\_",
+                "-": "",
+                "/": "",
+                "@": "",
+                "\n": r"\ ",
+            }
+            latex = symbols.get(name, "\\" + name)
+            found.append(Line(r"\mathrm{&}" if latex == "&" else latex))
+        elif name == "begin":
+            found.append(self.environment())
+        elif name == "left":
+            left = self.delimiter()
+            body = self.nodes((r"\right",))
+            self.at += len(r"\right")
+            right, line = self.delimiter(), _flat(body)
+            if line is None or not line:
+                found.append(Fenced(left, body, right))
+            else:
+                found.append(Line(rf"\left{left} {line} \right{right}"))
+        elif name in _TEXT:
+            found.extend(_text(self.raw(name), _TEXT[name]))
+        elif name in ("pmod", "mod", "pod"):
+            line = self.line(name)
+            words = r"\mathrm{mod}\ " if name != "pod" else ""
+            found.append(Line(rf"\ \ {words}{line}" if name == "mod" else rf"\ \ ({words}{line})"))
+        elif name in ("boxed", "fbox", "framebox"):
+            found.append(Framed(self.argument(name)))
+        elif name in ("underbrace", "overbrace"):
+            found.append(Braced(self.argument(name), name == "overbrace", []))
+        elif name == "sqrt":
+            index, body = self.option(), self.line(name)
+            found.append(Line(rf"\sqrt[{index}]{{{body}}}" if index else rf"\sqrt{{{body}}}"))
+        elif name == "substack":
+            self.take("{")
+            rows = self.rows("}", "c")
+            self.at += 1
+            found.append(Grid(rows[0], "c", script=True))
+        elif name in ("hspace", "vspace", "hskip", "kern", "mkern", "phantom", "hphantom", "vphantom", "label"):
+            self.raw(name)
+            found.append(Line(r"\ "))
+        elif name == "tag":
+            found.extend([Line(r"\ \ ("), *_text(self.raw(name), "mathrm"), Line(")")])
+        elif name in _GROUPED:
+            body = self.argument(name)
+            line = _flat(body)
+            found.extend(body if line is None else [Line("{" + line + "}")])
+        elif name == "not":
+            self.skip_space()
+            found.append(self.negated())
+        elif name in _LEFT_OUT:
+            pass
+        elif _SIZES.fullmatch(name):
+            found.append(Line("\\" + _SIZES.fullmatch(name)[1] + self.delimiter()))
+        else:
+            known = _SAME.get(name, "\\" + name)
+            command = known[1:] if known.startswith("\\") else ""
+            if count := _ARGUMENTS.get(command, 0):
+                found.append(self.applied(command, count))
+            else:
+                found.append(Line(known))
+
+    def applied(self, command: str, count: int) -> Node:
+        bodies = [self.argument(command) for _ in range(count)]
+        lines = [_flat(body) for body in bodies]
+        if None not in lines:
+            if command == "operatorname":
+                lines = [re.sub(r"[{}]|\\mathrm", "", line or "").replace(r"\ ", " ") for line in lines]
+                return Line(rf"\mathrm{{{lines[0]}}}")
+            return Line(f"\\{command}" + "".join(f"{{{line}}}" for line in lines))
+        if command in ("frac", "dfrac"):
+            return Fraction(*bodies)
+        if command == "binom":
+            return Fenced("(", [Fraction(*bodies, rule=False)], ")")
+        raise Untypeset(f"\\{command} around a matrix")
+
+    def negated(self) -> Line:
+        found: list = []
+        self.node(found)
+        crossed = {"=": r"\neq", r"\in": r"\notin", r"\equiv": "≢", r"\mid": "∤", "|": "∤", r"\subset": "⊄"}
+        crossed |= {r"\leq": "≰", r"\geq": "≱", "<": "≮", ">": "≯", r"\subseteq": "⊈", r"\exists": "∄", r"\sim": "≁"}
+        latex = found[0].latex if isinstance(found[0], Line) else ""
+        if latex not in crossed:
+            raise Untypeset(f"\\not{latex}")
+        return Line(crossed[latex])
+
+    def line(self, command: str) -> str:
+        line = _flat(self.argument(command))
+        if line is None:
+            raise Untypeset(f"\\{command} around a matrix")
+        return line
+
+    def delimiter(self) -> str:
+        self.skip_space()
+        word = _WORD.match(self.source, self.at)
+        mark = word[0] if word else self.source[self.at : self.at + 1]
+        self.at += len(mark)
+        same = {
+            r"\lvert": "|",
+            r"\rvert": "|",
+            r"\lVert": r"\|",
+            r"\rVert": r"\|",
+            r"\lbrace": r"\{",
+            r"\rbrace": r"\}",
+        }
+        same |= {r"\lbrack": "[", r"\rbrack": "]", r"\vert": "|", r"\Vert": r"\|", "<": r"\langle", ">": r"\rangle"}
+        return same.get(mark, mark)
+
+    def environment(self) -> Node:
+        name = self.raw("begin")
+        plain = name.rstrip("*")
+        columns, rules, gap = "c", (), 0.9
+        left, right = _DELIMITED.get(plain, ("", ""))
+        if plain in ("array", "tabular"):
+            self.option()
+            spec = self.raw(name)
+            columns = "".join(letter for letter in re.sub(r"[@!>]\{[^}]*\}", "", spec) if letter in "lcr") or "c"
+            rules = _bars(spec)
+        elif plain in ("cases", "dcases", "rcases"):
+            columns = "l"
+            left, right = ("", r"\}") if plain == "rcases" else (r"\{", "")
+        elif plain in _LINES:
+            if plain in ("alignedat", "alignat"):
+                self.raw(name)
+            self.option()
+            columns, gap = "rcl" if plain == "eqnarray" else "rl", 0.0
+        elif plain in _CENTRED:
+            gap = 0.0
+        elif plain not in _DELIMITED:
+            raise Untypeset(f"the environment {name!r} is not known")
+        elif name.endswith("*"):
+            columns = self.option() or "c"
+        rows, lines = self.rows(rf"\end{{{name}}}", columns)
+        self.at += len(rf"\end{{{name}}}")
+        grid = Grid(rows, columns, rules, lines, gap, plain == "smallmatrix")
+        return Fenced(left or ".", [grid], right or ".") if left or right else grid
+
+    def rows(self, end: str, columns: str) -> tuple[list[list[list]], tuple[int, ...]]:
+        r"""Cells of every row up to the end, which is not passed over, and before which rows a \hline stands."""
+        rows: list[list[list]] = [[]]
+        lines = []
+        while True:
+            while self.take(r"\hline") or self.take(r"\cline"):
+                if self.source.startswith("{", self.at):
+                    self.raw("cline")  # from which column to which: drawn over all
+                lines.append(len(rows) - 1)
+            rows[-1].append(self.nodes(("&", r"\\", r"\cr", end)))
+            if self.take("&"):
+                continue
+            if self.take(r"\\") or self.take(r"\cr"):
+                if re.compile(r"\s*\[\s*-?[\d.]+\s*[a-z]+\s*\]").match(self.source, self.at):
+                    self.option()
+                rows.append([])
+                continue
+            if len(rows) > 1 and rows[-1] == [[]]:
+                rows.pop()  # the last line ended with a break
+            if not any(cell for row in rows for cell in row):
+                raise Untypeset("an environment without contents")
+            return rows, tuple(lines)
+
+
+def _bars(spec: str) -> tuple[int, ...]:
+    found, column = [], 0
+    for letter in spec:
+        if letter == "|":
+            found.append(column)
+        column += letter in "lcr"
+    return tuple(found)
+
+
+def _text(raw: str, font: str) -> list[Line | Words]:
+    r"""The contents of \text, in which $…$ is mathematics again."""
+    found: list[Line | Words] = []
+    for number, part in enumerate(re.split(r"(?<!\\)\$", raw)):
+        if number % 2:
+            reader = _Reader(part)
+            line = _flat(reader.nodes(()))
+            if line is None:
+                raise Untypeset("a matrix within text")
+            found.append(Line(line))
+            continue
+        words = re.sub(r"\\([%#_{}$])", r"\\\1", part)
+        if re.search(r"\\(?![%#_{}$ ,;:])|[{}^]", re.sub(r"\\[{}]", "", words)):
+            reader = _Reader(words)  # accents, dashes, nested fonts
+            line = _flat(reader.nodes(()))
+            if line is None:
+                raise Untypeset("a matrix within text")
+            found.append(Line(f"\\{font}{{{line}}}"))
+            continue
+        words = words.replace("---", "—").replace("--", "–").replace("``", "“").replace("''", "”").replace("~", " ")
+        for pieces in re.split(r"(\s+)", words):
+            if not all(map(in_formulas, pieces)):
+                found.append(Words(pieces))
+            elif pieces.isspace():
+                found.append(Line(r"\ "))
+            elif pieces:
+                found.append(Line(f"\\{font}{{{_plain(pieces)}}}"))
+    return found
+
+
+def _plain(word: str) -> str:
+    """A word of text: characters that mean something in a formula are escaped."""
+    return re.sub(r"(?<!\\)[$#%_]", lambda mark: "\\" + mark[0], word)
+
+
+# Layout ------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _parser():
+    from matplotlib.mathtext import MathTextParser
+
+    return MathTextParser("agg")
+
+
+def _line(latex: str, setting: Setting) -> Box:
+    from matplotlib.font_manager import FontProperties
+
+    try:
+        # 72 dpi: a point is a pixel.
+        properties = FontProperties(size=setting.size, math_fontfamily=setting.fonts)
+        parsed = _parser().parse(f"${latex}$", dpi=72, prop=properties)
+    except ValueError as error:
+        raise Untypeset(str(error).strip().splitlines()[-1]) from error
+    mask = np.asarray(parsed.image)
+    return Box(mask, min(round(parsed.depth), mask.shape[0]))
+
+
+def _row(nodes: list, setting: Setting) -> Box:
+    """Boxes side by side on one baseline; neighbouring lines are set together."""
+    boxes, at = [], 0
+    while at < len(nodes):
+        end = at
+        while end < len(nodes) and isinstance(nodes[end], Line):
+            end += 1
+        if end > at:
+            latex = " ".join(node.latex for node in nodes[at:end])
+            if latex.strip(" {}"):
+                boxes.append(_line(latex, setting))
+            at = end
+        else:
+            boxes.append(_LAYOUTS[type(nodes[at])](nodes[at], setting))
+            at += 1
+    return _beside(boxes, round(0.2 * setting.size))
+
+
+def _beside(boxes: list[Box], gap: int) -> Box:
+    if not boxes:
+        return Box(np.zeros((1, 1), np.uint8), 0)
+    up, down = max(box.up for box in boxes), max(box.down for box in boxes)
+    mask = np.zeros((up + down, sum(box.width for box in boxes) + gap * (len(boxes) - 1)), np.uint8)
+    x = 0
+    for box in boxes:
+        mask[up - box.up : up + box.down, x : x + box.width] = box.mask
+        x += box.width + gap
+    return Box(mask, down)
+
+
+def _axis(setting: Setting) -> int:
+    """Height of a fraction's rule above the baseline."""
+    return round(0.28 * setting.size)
+
+
+def _rule(setting: Setting) -> int:
+    return max(1, setting.size // 16)
+
+
+def _centred(mask: np.ndarray, setting: Setting) -> Box:
+    """Half of it above the axis, half below."""
+    return Box(mask, max(0, mask.shape[0] // 2 - _axis(setting)))
+
+
+def _grid(grid: Grid, setting: Setting) -> Box:
+    setting = setting.smaller() if grid.script else setting
+    cells = [[_row(cell, setting) for cell in row] for row in grid.rows]
+    count = max(map(len, cells))
+    widths = [max(row[n].width for row in cells if n < len(row)) for n in range(count)]
+    gap = round(grid.gap * setting.size)
+    # Aligned lines come in pairs, which are apart.
+    gaps = [0] + [
+        gap or (setting.size if grid.columns == "rl" and n % 2 == 0 else setting.size // 6) for n in range(1, count)
+    ]
+    edge = round(0.3 * setting.size) if grid.rules or grid.lines else 0
+    lefts = [edge + sum(widths[:n]) + sum(gaps[: n + 1]) for n in range(count)]
+    apart = round(0.4 * setting.size)
+    ups = [max(setting.size * 7 // 10, *(box.up for box in row)) for row in cells]
+    downs = [max(setting.size // 4, *(box.down for box in row)) for row in cells]
+    tops = [edge + sum(ups[:n]) + sum(downs[:n]) + apart * n for n in range(len(cells))]
+    mask = np.zeros((tops[-1] + ups[-1] + downs[-1] + edge, lefts[-1] + widths[-1] + edge), np.uint8)
+    for row, top, up in zip(cells, tops, ups, strict=True):
+        for n, box in enumerate(row):
+            align = grid.columns[n % len(grid.columns)]
+            x = lefts[n] + {"l": 0, "r": widths[n] - box.width}.get(align, (widths[n] - box.width) // 2)
+            y = top + up - box.up
+            mask[y : y + box.mask.shape[0], x : x + box.width] = box.mask
+    rule = _rule(setting)
+    for n in grid.rules:
+        x = mask.shape[1] - rule if n >= count else 0 if n == 0 else lefts[n] - gaps[n] // 2
+        mask[:, x : x + rule] = 255
+    for n in grid.lines:
+        y = mask.shape[0] - rule if n >= len(cells) else 0 if n == 0 else tops[n] - apart // 2
+        mask[y : y + rule] = 255
+    return _centred(mask, setting)
+
+
+def _fenced(fenced: Fenced, setting: Setting) -> Box:
+    body = _row(fenced.body, setting)
+    axis = _axis(setting)
+    half = max(body.up - axis, body.down + axis, setting.size // 2)
+    sides = [
+        _centred(_stretched(mark, 2 * half, setting), setting) for mark in (fenced.left, fenced.right) if mark != "."
+    ]
+    boxes = [body]
+    if fenced.left != ".":
+        boxes.insert(0, sides[0])
+    if fenced.right != ".":
+        boxes.append(sides[-1])
+    return _beside(boxes, max(1, setting.size // 8))
+
+
+def _stretched(mark: str, height: int, setting: Setting) -> np.ndarray:
+    """A delimiter as high as what it encloses."""
+    size = min(max(setting.size, round(0.9 * height)), 3 * setting.size)
+    mask = _inked(_line(mark, Setting(size, setting.fonts)).mask)
+    return np.asarray(Image.fromarray(mask).resize((mask.shape[1], height), Image.Resampling.BILINEAR))
+
+
+def _inked(mask: np.ndarray) -> np.ndarray:
+    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _stacked(masks: list[np.ndarray], gap: int) -> np.ndarray:
+    """Masks one above another, in the middle."""
+    width = max(mask.shape[1] for mask in masks)
+    rows = []
+    for mask in masks:
+        left = (width - mask.shape[1]) // 2
+        rows += [np.pad(mask, ((0, 0), (left, width - mask.shape[1] - left))), np.zeros((gap, width), np.uint8)]
+    return np.concatenate(rows[:-1])
+
+
+def _words(words: Words, setting: Setting) -> Box:
+    face = Face("sans", setting.size, language=language(words.text))
+    left, top, right, bottom = face.box(words.text)
+    image = Image.new("L", (ceil(right) + 1, ceil(bottom) - floor(top) + 1))
+    face.draw(ImageDraw.Draw(image), (0, -floor(top)), words.text, 255)
+    return Box(np.asarray(image), max(0, image.height + floor(top)))
+
+
+def _fraction(fraction: Fraction, setting: Setting) -> Box:
+    upper, lower = _row(fraction.upper, setting).mask, _row(fraction.lower, setting).mask
+    gap = max(2, setting.size // 6)
+    width = max(upper.shape[1], lower.shape[1])
+    line = np.full((_rule(setting), width), 255 if fraction.rule else 0, np.uint8)
+    down = lower.shape[0] + gap - _axis(setting)
+    return Box(_stacked([upper, line, lower], gap), max(0, down))
+
+
+def _scripted(node: Scripted, setting: Setting) -> Box:
+    base = _row(node.base, setting)
+    small = setting.smaller()
+    boxes = [base]
+    above, below = (_row(nodes, small) if nodes else None for nodes in (node.upper, node.lower))
+    up = base.up - (above.mask.shape[0] // 2 if above else 0)
+    width = max(box.width for box in (above, below) if box)
+    top = max(base.up, up + above.mask.shape[0]) if above else base.up
+    bottom = max(base.down, base.down - 1 + (below.mask.shape[0] // 2 if below else 0))
+    mask = np.zeros((top + bottom, width), np.uint8)
+    if above:
+        y = top - up - above.mask.shape[0]
+        mask[y : y + above.mask.shape[0], : above.width] |= above.mask
+    if below:
+        y = max(mask.shape[0] - below.mask.shape[0], 0)
+        if above and y < top - up:
+            raise Untypeset("two tall scripts at one base")
+        if below.mask.shape[0] > mask.shape[0]:
+            mask = np.pad(mask, ((0, below.mask.shape[0] - mask.shape[0]), (0, 0)))
+            bottom = mask.shape[0] - top
+        mask[y : y + below.mask.shape[0], : below.width] |= below.mask
+    boxes.append(Box(mask, bottom))
+    return _beside(boxes, max(1, setting.size // 12))
+
+
+def _framed(node: Framed, setting: Setting) -> Box:
+    body, pad, rule = _row(node.body, setting), max(3, setting.size // 4), _rule(setting)
+    inner = np.pad(body.mask, pad)
+    return Box(np.pad(inner, rule, constant_values=255), body.down + pad + rule)
+
+
+def _braced(node: Braced, setting: Setting) -> Box:
+    body = _row(node.body, setting)
+    brace = np.rot90(_stretched(r"\{", max(body.width, setting.size), setting), 1 if not node.above else -1)
+    label = _row(node.label, setting.smaller()).mask if node.label else None
+    gap = max(1, setting.size // 8)
+    parts = [body.mask, brace] + ([] if label is None else [label])
+    extra = sum(part.shape[0] + gap for part in parts[1:])
+    mask = _stacked(parts[::-1] if node.above else parts, gap)
+    return Box(mask, body.down + (0 if node.above else extra))
+
+
+_LAYOUTS: dict[type, Callable] = {
+    Words: _words,
+    Grid: _grid,
+    Fenced: _fenced,
+    Fraction: _fraction,
+    Scripted: _scripted,
+    Framed: _framed,
+    Braced: _braced,
+}
