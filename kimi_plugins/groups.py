@@ -7,7 +7,7 @@ whatever micro-batches the samples were spread over.
 import torch
 from torch import Tensor
 
-GRADER_FAILED = "grader_failed"  # in a rollout's info: 1 if its grade says nothing of it, else 0
+from kimi_plugins.grading.failures import GRADER_FAILED
 
 
 def by_prompt(experiences: list, samples_per_prompt: int, value) -> Tensor:
@@ -67,13 +67,16 @@ def success_rate(experiences: list) -> float | None:
 def _mean_of_graded(verdicts: Tensor, failed: Tensor) -> Tensor:
     """Of [..., k] over the responses, as [...]; NaN where every grade failed."""
     graded = ~failed
-    return (verdicts * graded).sum(dim=-1) / graded.sum(dim=-1)
+    return verdicts.where(graded, 0.0).sum(dim=-1) / graded.sum(dim=-1)
 
 
 def grader_failed(experience) -> Tensor:
-    """[B], bool: where the grader failed, so that the score, 0, says nothing."""
+    """[B], bool: where the score says nothing, as the grader failed or gave a number that is not finite."""
+    strange = ~verdict(experience).isfinite()
+    if experience.rewards is not None:
+        strange = strange | ~experience.rewards.isfinite()
     failed = experience.info.get(GRADER_FAILED)
-    return torch.zeros_like(verdict(experience), dtype=torch.bool) if failed is None else failed.bool()
+    return strange if failed is None else strange | (failed.nan_to_num(0.0) != 0)
 
 
 def solved_shares(rates: Tensor) -> dict[str, float]:
@@ -89,6 +92,13 @@ def add_to_rewards(experiences: list, values: Tensor) -> None:
     flat = values.reshape(-1)
     for experience in experiences:
         experience.rewards = experience.rewards + flat[torch.tensor(experience.index)]
+
+
+def set_rewards(experiences: list, values: Tensor) -> None:
+    """Replace the rewards of the samples by group values [P, k], in place."""
+    flat = values.reshape(-1)
+    for experience in experiences:
+        experience.rewards = flat[torch.tensor(experience.index)]
 
 
 def verdict(experience) -> Tensor:

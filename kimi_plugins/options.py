@@ -5,6 +5,8 @@ The report (arXiv 2501.12599) discloses no value of τ, k, learning rate or batc
 
 import argparse
 from dataclasses import Field, dataclass, field, fields
+from types import UnionType
+from typing import get_args, get_origin
 
 
 def option(default, text: str, choices: tuple | None = None):
@@ -126,10 +128,53 @@ class Rollout:
 class Rewards:
     """k1.5 §2.3.5, rewards that can be trusted. All numbers are ours."""
 
+    kind: str | None = option(
+        None,
+        "what grades the responses: math, code, judge, exact, regex, vision, a function module:function, or file, the "
+        "function of reward.remote_url; of rows for which neither kind_key nor sources says another (ours)",
+    )
+    kind_key: str | None = option(None, "column of the prompts that holds the kind of each row (ours)")
+    sources: list[str] | None = option(
+        None, "kinds by data source, SOURCE=KIND each: [gsm8k=math, apps=code] in YAML, gsm8k=math apps=code as a flag"
+    )
+    source_key: str = option("datasource", "column of the prompts that holds the data source of each row (ours)")
+    format: str | None = option(
+        None,
+        "regular expression that the whole response matches, in which . is any character, for format_reward and the "
+        "metric kimi/format_share (ours)",
+    )
+    format_reward: float = option(0.0, "added to the reward of a response that has the format; scores stay (ours)")
     failure_limit: float = option(
         0.05,
         "share of a batch's grades that may fail (time-out, memory, crash), of at least 100; above it the run ends",
     )
+
+
+@dataclass(frozen=True)
+class CodeGrader:
+    """The code grader (§2.3.5, §2.6.4), all ours."""
+
+    workers: int | None = option(None, "programs at a time in each engine; not set: one a core")
+
+
+@dataclass(frozen=True)
+class TextGrader:
+    """The kinds exact and regex: the final answer is the label, or matches it. All ours."""
+
+    answer_pattern: str | None = option(
+        None,
+        "regular expression of the final answer, its first group or the rest of the line after it; not set: all that "
+        "follows the thinking",
+    )
+
+
+@dataclass(frozen=True)
+class Functions:
+    """A user's reward functions, run in processes that can be killed, as exact, regex and format are. All ours."""
+
+    workers: int = option(4, "processes of each function in each engine, one call at a time each")
+    timeout: float = option(60.0, "seconds for one response; then its process is killed and replaced")
+    start_timeout: float = option(600.0, "seconds to import the function")
 
 
 @dataclass(frozen=True)
@@ -145,7 +190,7 @@ class Vision:
 
 @dataclass(frozen=True)
 class MathGrader:
-    """The math grader (§2.3.5), all ours. No flags of a run: see rewards/math_reward.py and `openrlhf kimi grade`."""
+    """The math grader (§2.3.5), all ours; also of `openrlhf kimi grade math`."""
 
     answer_pattern: str = option(
         None,
@@ -172,7 +217,7 @@ class Curation:
 
 @dataclass(frozen=True)
 class Judge:
-    """The reward model that judges answers (§2.3.5), numbers ours. No flags of a run: see rewards/judge_reward.py."""
+    """The reward model that judges answers (§2.3.5), numbers ours."""
 
     url: str = option("http://127.0.0.1:8100/v1", "of the OpenAI-compatible server; of a classic one, of serve_rm")
     model: str = option("judge", "its name there, which is how openrlhf kimi judge-serve calls it")
@@ -204,6 +249,11 @@ SECTIONS = {
     "sampling": Sampling,
     "rollout": Rollout,
     "rewards": Rewards,
+    "rewards.math": MathGrader,
+    "rewards.code": CodeGrader,
+    "rewards.judge": Judge,
+    "rewards.text": TextGrader,
+    "rewards.functions": Functions,
     "vision": Vision,
     "log": Log,
 }
@@ -219,7 +269,15 @@ def _argparse_kwargs(entry: Field) -> dict:
     kwargs = {"default": entry.default, "help": entry.metadata["help"]}
     if entry.type is bool:
         return kwargs | {"action": argparse.BooleanOptionalAction}
-    return kwargs | {"type": entry.type, "choices": entry.metadata["choices"]}
+    kind = get_args(entry.type)[0] if isinstance(entry.type, UnionType) else entry.type  # X | None is read as X
+    if get_origin(kind) is list:
+        return kwargs | {"type": get_args(kind)[0], "nargs": "+"}
+    return kwargs | {"type": kind, "choices": entry.metadata["choices"]}
+
+
+def values(section: type, given: object):
+    """A section with the values of the attributes of the same names; `given` is a part of a run's arguments."""
+    return section(**{entry.name: getattr(given, entry.name) for entry in fields(section)})
 
 
 def describe(section: type, name: str) -> str:

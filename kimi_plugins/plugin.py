@@ -4,6 +4,7 @@ Each class is one plugin (`--plugins kimi-policy`); `kimi` is all of them. The h
 processes that may not have torch or DeepSpeed loaded, so what needs those is imported in the hook.
 """
 
+from openrlhf import hookspecs
 from openrlhf.plugins import hookimpl
 
 from kimi_plugins import options
@@ -155,29 +156,55 @@ class Rewards:
     @hookimpl
     def openrlhf_add_arguments(parser, command):
         if command == "train":
-            options.add_arguments(parser, "rewards")
+            for section in ("rewards", *(name for name in options.SECTIONS if name.startswith("rewards."))):
+                options.add_arguments(parser, section)
 
     @staticmethod
     @hookimpl
     def openrlhf_validate_config(args, command):
-        from kimi_plugins.rewards.failed_grades import problems
+        from kimi_plugins.rewards.settings import problems
 
         return problems(args) if command == "train" else []
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_check_machine(args, command):
+        from kimi_plugins.rewards.settings import data_problems
+
+        return data_problems(args) if command == "train" else []
+
+    if hasattr(hookspecs, "openrlhf_reward_function"):  # an OpenRLHF built before has neither hook
+
+        @staticmethod
+        @hookimpl
+        def openrlhf_prompt_label(row, label, args):
+            from kimi_plugins.rewards.settings import tagged_label
+
+            return tagged_label(row, label, args)
+
+        @staticmethod
+        @hookimpl
+        def openrlhf_reward_function(args):
+            from kimi_plugins.rewards.settings import reward_function
+
+            return reward_function(args)
 
     @staticmethod
     @hookimpl(trylast=True)  # the other plugins' changes included
     def openrlhf_shape_rewards(experiences, args):
         from kimi_plugins.rewards.failed_grades import check, neutralise
+        from kimi_plugins.rewards.metrics import add_format_rewards
 
         check(experiences, args.kimi.rewards.failure_limit)
+        add_format_rewards(experiences, args.kimi.rewards.format_reward)
         neutralise(experiences, args)
 
     @staticmethod
     @hookimpl
     def openrlhf_metrics(experiences):
-        from kimi_plugins.rewards.failed_grades import failure_share
+        from kimi_plugins.rewards.metrics import metrics
 
-        return {"kimi/grader_failure_share": failure_share(experiences)}
+        return metrics(experiences)
 
 
 class Vision:

@@ -3,6 +3,7 @@
 import zlib
 
 from kimi_plugins.groups import by_prompt, success_rates, verdict
+from kimi_plugins.rewards import labels
 
 
 def record(experiences: list, step: int, tokenizer, *, samples_per_prompt: int, groups: int) -> dict:
@@ -25,13 +26,15 @@ def record(experiences: list, step: int, tokenizer, *, samples_per_prompt: int, 
             _response(*member, tokenizer) | {"advantage": advantage}
             for member, advantage in zip(members, advantages[group], strict=True)
         ]
-        samples.append({"prompt": experience.prompts[row], "label": experience.labels[row], "responses": responses})
+        samples.append(
+            {"prompt": experience.prompts[row], "label": labels.plain(experience.labels[row]), "responses": responses}
+        )
     return {"step": step, "groups": [list(pair) for pair in zip(ids, scores, strict=True)], "samples": samples}
 
 
 def _id(experience, row: int) -> int:
     images = experience.images[row] if experience.images else None
-    parts = [experience.prompts[row], experience.labels[row], *(images or ())]
+    parts = [experience.prompts[row], labels.plain(experience.labels[row]), *(images or ())]
     return zlib.crc32("\0".join(map(str, parts)).encode(errors="surrogatepass"))
 
 

@@ -37,8 +37,7 @@ def final_answers(response: str, pattern: str | None = None) -> list[str]:
         NoAnswer: nothing after the thinking, no box, or the last box is empty or does not close.
         ValueError: the pattern is not a regular expression.
     """
-    text = after_thinking(response).rstrip()
-    text = text[:-TAIL] + SPECIAL_TOKENS.sub("", text[-TAIL:])
+    text = without_special_tokens(after_thinking(response))
     spans = list(_boxes(text) if pattern is None else _matches(text, pattern))
     if not spans:
         raise NoAnswer("no final answer" if text.strip() else "nothing after the thinking")
@@ -53,6 +52,12 @@ def final_answers(response: str, pattern: str | None = None) -> list[str]:
     if not all(contents):
         raise NoAnswer("the final answer is empty")
     return contents
+
+
+def without_special_tokens(text: str) -> str:
+    """The text without special tokens and white space at its end."""
+    text = text.rstrip()
+    return text[:-TAIL] + SPECIAL_TOKENS.sub("", text[-TAIL:])
 
 
 def after_thinking(response: str, *, opened: bool = False) -> str:

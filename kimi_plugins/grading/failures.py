@@ -4,6 +4,7 @@ from collections import Counter
 
 from kimi_plugins.grading.verdict import Verdict
 
+GRADER_FAILED = "grader_failed"  # in a rollout's info: 1 if its grade says nothing of it, else 0
 LEAST_GRADES = 100  # a share of fewer grades is taken for one of so many
 
 

@@ -61,6 +61,7 @@ def _check_server(url: str) -> Iterator[str]:
 
 
 def check_reward(args) -> Iterator[str]:
+    key = "reward.remote_url"
     agent, remote = args.train.agent_func_path, args.reward.remote_url
     if agent:
         if agent.endswith(".py"):
@@ -69,8 +70,15 @@ def check_reward(args) -> Iterator[str]:
             yield f"train.agent_func_path: {agent} is no .py file; name one that defines AgentExecutor"
     elif remote:
         urls = remote.split(",") if isinstance(remote, str) else remote
+        if urls == ["plugin"]:  # a plugin grades the responses
+            return
         if urls[0].endswith(".py"):
-            yield from _check_file("reward.remote_url", urls[0], "reward_func")
+            if len(urls) > 1:
+                yield (
+                    f"{key}: {','.join(urls)}: only the first file would be loaded; name one, or give the rows kinds "
+                    "by kimi.rewards.sources"
+                )
+            yield from _check_file(key, urls[0], "reward_func")
         else:
             for url in urls:
                 yield from _check_server(url.strip())

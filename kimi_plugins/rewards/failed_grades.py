@@ -5,28 +5,12 @@ Its reward becomes the baseline of the others in the group: the advantage is 0 a
 term of the loss, which needs no reward, still holds it at the reference.
 """
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
 from kimi_plugins import groups
 from kimi_plugins.grading import failures
 from kimi_plugins.policy.mirror_descent import group_advantages
-
-
-def problems(args) -> list[str]:
-    return list(_problems(args))
-
-
-def _problems(args) -> Iterator[str]:
-    limit = args.kimi.rewards.failure_limit
-    if not 0 <= limit <= 1:
-        yield f"kimi.rewards.failure_limit is {limit}: it is a share, from 0 (no failure) to 1 (any number), e.g. 0.05"
-
-
-def failure_share(experiences: list) -> float:
-    return _failed(experiences).float().mean().item()
 
 
 def check(experiences: list, limit: float) -> None:
@@ -40,14 +24,13 @@ def neutralise(experiences: list, args) -> None:
     k = args.rollout.n_samples_per_prompt
     failed = groups.failed_by_prompt(experiences, k)  # [P, k]
     rewards = groups.by_prompt(experiences, k, lambda experience: experience.rewards)  # [P, k]
-    change = torch.zeros_like(rewards)
     for prompts in groups.families(experiences, args):
         lost = failed[prompts]  # [m, k]
         if lost.any():
             graded = rewards[prompts][~lost]
             neutral = _baseline(graded, args) if len(graded) else 0.0
-            change[prompts] = torch.where(lost, neutral - rewards[prompts], 0.0)
-    groups.add_to_rewards(experiences, change)
+            rewards[prompts] = rewards[prompts].masked_fill(lost, neutral)
+    groups.set_rewards(experiences, rewards)
 
 
 def _failed(experiences: list) -> Tensor:

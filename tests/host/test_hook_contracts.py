@@ -14,7 +14,9 @@ from openrlhf.plugins import PluginError
 HOOKS = {name: spec for name, spec in vars(hookspecs).items() if name.startswith("openrlhf_")}
 SINGLE_PROVIDER = {
     "openrlhf_engine_args",
+    "openrlhf_prompt_label",
     "openrlhf_prompt_sampler",
+    "openrlhf_reward_function",
     "openrlhf_samples_generator",
     "openrlhf_group_advantages",
     "openrlhf_policy_loss",
@@ -26,6 +28,8 @@ ACCEPTED = {
     "openrlhf_engine_args": {"max_num_seqs": 8},
     "openrlhf_prompt_sampler": [2, 0, 1],
     "openrlhf_prompt_columns": ["pair"],
+    "openrlhf_prompt_label": {"kind": "math"},
+    "openrlhf_reward_function": print,
     "openrlhf_samples_generator": SimpleNamespace(generate_samples=print),
     "openrlhf_group_advantages": torch.tensor([[0.5, -0.5], [0.0, 0.0]]),
     "openrlhf_policy_loss": torch.nn.Identity(),
@@ -36,6 +40,7 @@ REFUSED = {
     "openrlhf_check_machine": [(("a problem",), "list of strings or None, not tuple")],
     "openrlhf_prompt_sampler": [(iter([0]), "a sampler with __iter__ and __len__ or None, not list_iterator")],
     "openrlhf_prompt_columns": [("pair", "list of strings or None, not str")],
+    "openrlhf_reward_function": [("reward.py", "a function or None, not str")],
     "openrlhf_engine_args": [(["max_num_seqs"], "a dict or None, not list")],
     "openrlhf_samples_generator": [(print, "an openrlhf SamplesGenerator or None, not builtin_function_or_method")],
     "openrlhf_group_advantages": [

@@ -20,7 +20,8 @@ from kimi_plugins.grading.failures import TooManyFailures
 from kimi_plugins.plugin import Length, Rewards, Sampling
 from kimi_plugins.policy.mirror_descent import group_advantages
 from kimi_plugins.rewards import math_reward
-from kimi_plugins.rewards.math_reward import MathReward, response_of
+from kimi_plugins.rewards.math_reward import MathReward
+from kimi_plugins.rewards.mixed_reward import response_of
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +38,8 @@ def experiences(rewards, failed, order=None):
             rewards=rewards[order[start : start + 3]],
             scores=rewards[order[start : start + 3]],
             info={"grader_failed": failed[order[start : start + 3]]},
+            response_length=torch.tensor([10] * len(order[start : start + 3])),
+            labels=["2"] * len(order[start : start + 3]),
         )
         for start in range(0, len(order), 3)
     ]
@@ -164,7 +167,7 @@ def test_openrlhf_takes_the_reward(response, label, reward, failed):
     run = executor.execute(prompt, label, params, 32, tokenizer(prompt + response), Engine())
     output = asyncio.run(run)
     assert (output["reward"], output["scores"]) == (reward, reward)
-    assert output["extra_logs"] == {"grader_failed": failed}
+    assert output["extra_logs"]["grader_failed"] == failed
 
 
 def test_another_pattern_is_two_lines_of_a_file():
@@ -191,7 +194,7 @@ def test_the_response_is_told_from_the_prompt(query, prompt, response):
 
 def test_a_query_without_its_prompt_is_a_failed_grade():
     result = MathReward()(["2"], ["Q: 1+1? A:"], ["2"])
-    assert (result["rewards"], result["extra_logs"]) == (0.0, {"grader_failed": 1.0})
+    assert (result["rewards"], result["extra_logs"]["grader_failed"]) == (0.0, 1.0)
 
 
 def command(*arguments):

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 
+from kimi_plugins import options
 from kimi_plugins.grading.judge.prompt import SCHEMA, NoVerdict, read_reply
 
 API_KEY = "KIMI_JUDGE_API_KEY"  # environment variable; sent as a bearer token
@@ -92,9 +93,7 @@ class Client:
                 self._rests_until = now + DOWN_SECONDS
 
     def _post(self, path: str, data: bytes) -> dict:
-        headers = {"Content-Type": "application/json"}
-        if token := os.environ.get(API_KEY):
-            headers["Authorization"] = f"Bearer {token}"
+        headers = {"Content-Type": "application/json"} | _key()
         request = urllib.request.Request(self._url + path, data, headers)
         deadline = time.monotonic() + self._timeout
         try:
@@ -160,3 +159,34 @@ def _score(answer: dict) -> tuple[bool, str]:
         return float(score) > 0, f"score {float(score):.3f}"
     except (KeyError, TypeError, ValueError):
         raise NoVerdict("the server's JSON has no rewards of one query") from None
+
+
+def unreachable(settings: options.Judge) -> str | None:
+    """Why a judge cannot be asked from this machine; None if it can. A judge that writes also has to know its name."""
+    import httpx
+
+    address = f"{settings.url.rstrip('/')}/models"
+    try:
+        answer = httpx.get(address, headers=_key(), timeout=min(settings.request_timeout, 10.0))
+    except httpx.HTTPError as error:
+        return f"nothing answers at {settings.url} ({error or type(error).__name__}); start the judge, or correct it"
+    if settings.kind == "classic":
+        return None  # serve_rm has no list of models
+    if answer.status_code != 200:
+        return (
+            f"{address} answers HTTP {answer.status_code}; name the address of an OpenAI-compatible server, with /v1"
+        )
+    try:
+        names = [model["id"] for model in answer.json()["data"]]
+    except (ValueError, KeyError, TypeError):
+        return f"{address} answers without a list of models; name the address of an OpenAI-compatible server"
+    if settings.model not in names:
+        return (
+            f"{settings.url} has no model {settings.model!r} (it has {', '.join(names)}); set kimi.rewards.judge.model"
+        )
+    return None
+
+
+def _key() -> dict[str, str]:
+    token = os.environ.get(API_KEY)
+    return {"Authorization": f"Bearer {token}"} if token else {}
