@@ -313,7 +313,7 @@ def test_the_reward_function_reports_failures_as_the_trainer_takes_them():
         reward = JudgeReward(url=server.url, slots=1)
         results = [reward([f"{n}: {FORM[0]}"], [f"{n}: "], ["18"]) for n in (1, 2, 3)]
         ruled = reward([r"Q\boxed{26}"], ["Q"], ["18"])
-        reward._judge.close()
+        reward.close()
     assert [result["rewards"] for result in results] == [1.0, 0.0, 0.0]
     assert [result["extra_logs"][GRADER_FAILED] for result in results] == [0.0, 0.0, 1.0]
     assert [result["extra_logs"]["judge_asked"] for result in [*results, ruled]] == [1.0, 1.0, 0.0, 0.0]
