@@ -1,9 +1,11 @@
 import csv
 import json
+from pathlib import Path
 
 import pytest
+from made_images import encoded, picture
 
-from kimi_plugins.data.sources import COLUMNS, Mapping, Normaliser, Source, UnknownColumn, check_columns, normalised
+from kimi_plugins.data.sources import ROLES, Mapping, Normaliser, Source, UnknownColumn, check_columns, normalised
 
 
 def prompts(paths, tmp_path, mapping=(), pattern=None, split="train"):
@@ -70,7 +72,7 @@ def test_what_a_prompt_knows_of_its_origin(tmp_path, write_rows):
         ({"question": "1?", "answer": "  "}, "no answer: answer is empty"),
         ({"question": "1?", "answer": float("nan")}, "no answer: answer is nan"),
         ({"question": "1?", "answer": "1", "image": "gone.png"}, "no image: "),
-        ({"question": "1?", "answer": "1", "image": 7}, "no image: a number instead of a path"),
+        ({"question": "1?", "answer": "1", "image": 7}, "no image: image 1: is a int"),
     ],
 )
 def test_rows_that_are_no_prompts(tmp_path, write_rows, row, reason):
@@ -120,22 +122,22 @@ def test_columns_are_joined_and_tried_in_turn(tmp_path, write_rows):
 
 
 def test_unknown_columns_are_refused_with_those_there_are(tmp_path, write_rows):
-    path = write_rows("x.jsonl", [{"problem": "1 + 1?", "answer": "2"}])
-    with pytest.raises(UnknownColumn, match="no column for question; its columns are problem, answer"):
+    path = write_rows("x.jsonl", [{"task": "1 + 1?", "answer": "2"}])
+    with pytest.raises(UnknownColumn, match="no column for question; its columns are task, answer"):
         prompts([path], tmp_path)
     with pytest.raises(UnknownColumn, match="no input has the column probelm; there are problem, answer"):
-        prompts([path], tmp_path, ["question=problem", "domain=probelm"])
+        prompts([path], tmp_path, ["question=task", "domain=probelm"])
     for bad in ("question", "question=", "question=a+", "colour=x"):
         with pytest.raises(ValueError, match="--map"):
             Mapping.parse([bad])
-    assert set(Mapping.parse([]).columns) == set(COLUMNS)
+    assert set(Mapping.parse([]).columns) == set(ROLES)
 
 
 def test_inputs_that_are_not_there(tmp_path):
     for name, message in (
         ("gone.jsonl", "no such file"),
         (tmp_path / "gone", "no such file"),
-        (tmp_path, "without a saved data set"),
+        (tmp_path, "directory without data files"),
     ):
         with pytest.raises(ValueError, match=message):
             Source(str(name), "train").kind()
@@ -146,7 +148,7 @@ def test_inputs_that_are_not_there(tmp_path):
 
 
 def test_images(tmp_path, write_rows):
-    (tmp_path / "a.png").write_bytes(b"\x89PNG...")
+    (tmp_path / "a.png").write_bytes(encoded(picture()))
     path = write_rows(
         "x.jsonl",
         [
@@ -155,7 +157,8 @@ def test_images(tmp_path, write_rows):
         ],
     )
     [(one, _)] = prompts([path], tmp_path)[:1]
-    assert (one["question"], one["image"]) == ("<image>\nHow many?", [str((tmp_path / "a.png").resolve())])
+    assert (one["question"], one["image"]) == ("<image>How many?", [one["image"][0]])
+    assert Path(one["image"][0]).is_relative_to(tmp_path / "images")
     [_, (two, reason)] = prompts([path], tmp_path)
     assert reason is None and two["question"] == "<image> against <image>?" and len(two["image"]) == 2
 
@@ -164,7 +167,7 @@ def test_images_in_the_data_become_files(tmp_path):
     import datasets
     from PIL import Image
 
-    Image.new("RGB", (3, 3)).save(tmp_path / "a.png")
+    Image.new("RGB", (60, 60)).save(tmp_path / "a.png")
     features = datasets.Features(
         {"question": datasets.Value("string"), "answer": datasets.Value("string"), "image": datasets.Image()}
     )
@@ -174,7 +177,7 @@ def test_images_in_the_data_become_files(tmp_path):
     (one, first), (two, second) = prompts([tmp_path / "saved"], tmp_path)
     assert first is second is None
     assert one["image"] == two["image"]
-    assert Image.open(one["image"][0]).size == (3, 3)
+    assert Image.open(one["image"][0]).size == (60, 60)
 
 
 def test_a_split_that_is_not_there(tmp_path):
@@ -182,7 +185,7 @@ def test_a_split_that_is_not_there(tmp_path):
 
     data = datasets.Dataset.from_list([{"question": "a?", "answer": "1"}])
     datasets.DatasetDict({"validation": data}).save_to_disk(tmp_path / "split")
-    with pytest.raises(ValueError, match="no split 'train'; set --split to one of validation"):
+    with pytest.raises(ValueError, match="no split 'train'; set the split to one of validation"):
         prompts([tmp_path / "split"], tmp_path)
     [(row, _)] = prompts([tmp_path / "split"], tmp_path, split="validation")
     assert row["question"] == "a?"
