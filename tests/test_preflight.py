@@ -16,7 +16,7 @@ import psutil
 import pytest
 from openrlhf.utils.config import hierarchize
 
-from kimi_plugins.data import readers
+from kimi_plugins.data import containers
 from kimi_plugins.preflight import (
     cluster,
     configuration_problems,
@@ -333,28 +333,44 @@ class TestData:
     def test_many_bad_rows_are_counted(self):
         rows = [row if n % 2 else {"question": "?", "label": "1"} for n, row in enumerate(ROWS)]
         line = only(data__prompt_dataset=write_rows("bad.jsonl", rows))
-        assert "rows 1, 3, 5 and 29 more: no key 'input'; " in line
-        assert "set data.input_key to one of its keys: 'label', 'question'" in line
+        assert "rows 1, 3, 5 and 29 more: no question: the row lacks the column input; it has question, label" in line
 
     def test_rows_without_a_common_shape_stay_few_lines(self):
         rows = [{f"key{n}": n} for n in range(50)]
-        assert len(found(data__prompt_dataset=write_rows("bad.jsonl", rows))) == 6
+        assert "no column for question and answer; its columns are key0, key1" in only(
+            data__prompt_dataset=write_rows("bad.jsonl", rows)
+        )
+        assert len(found("sft", data__dataset="bad.jsonl")) == 6
+
+    def test_a_column_that_an_option_names_is_missing(self):
+        assert "prompts.jsonl: no column 'qestion'; set data.input_key to one of its columns: input, label" in only(
+            data__input_key="qestion"
+        )
+
+    def test_a_shape_is_recognised_where_the_usual_columns_are_missing(self):
+        rows = [{"prompt": [{"role": "user", "content": "?"}], "reward_model": {"ground_truth": "1"}}] * 64
+        write_rows("verl.jsonl", rows)
+        assert found(data__prompt_dataset="verl.jsonl", data__apply_chat_template=True) == []
+        line = only(data__prompt_dataset="verl.jsonl", data__apply_chat_template=True, data__label_key=None)
+        assert "data.label_key: not set, and verl.jsonl has the shape verl" in line
 
     @pytest.mark.parametrize(
         "row, text",
         [
-            ({"input": "1"}, "no key 'label'; add it, or set data.label_key"),
-            ({"label": "1"}, "no key 'input'"),
-            ({"input": None, "label": "1"}, "'input' is null"),
-            ({"input": "", "label": "1"}, "'input' is empty"),
-            ({"input": [], "label": "1"}, "'input' is empty"),
+            ({"input": "1"}, "no answer: the row lacks the column label; it has input"),
+            ({"label": "1"}, "no question: the row lacks the column input; it has label"),
+            ({"input": None, "label": "1"}, "no question: input is null"),
+            ({"input": "", "label": "1"}, "no question: input is empty"),
+            ({"input": [], "label": "1"}, "no question: input has no messages"),
+            ({"input": "1", "label": None}, "no answer: label is null"),
+            ({"input": "<image>", "label": "1"}, "has 1 × <image> and 0 images"),
             (
                 {"input": [{"role": "user", "content": "1"}], "label": "1"},
-                "'input' holds messages, not text; set data.apply_chat_template",
+                "holds messages, not text; set data.apply_chat_template",
             ),
-            ("text", '"text" is not an object'),
-            (None, "null is not an object"),
-            ([1], "[1] is not an object"),
+            ("text", "is a str, not an object"),
+            (None, "is a NoneType, not an object"),
+            ([1], "is a list, not an object"),
         ],
     )
     def test_bad_row(self, row, text):
@@ -389,20 +405,20 @@ class TestData:
 
     def test_unreadable_because_it_is_no_parquet_file(self):
         Path("p.parquet").write_bytes(b"text")
-        assert "p.parquet cannot be read" in only(data__prompt_dataset="p.parquet")
+        assert "p.parquet: not a Parquet file; download it again" in only(data__prompt_dataset="p.parquet")
 
     def test_unknown_format(self):
         Path("prompts.txt").write_text("1 + 1")
-        assert "prompts.txt has an unknown format" in only(data__prompt_dataset="prompts.txt")
+        assert "prompts.txt: unknown format; convert it to JSONL" in only(data__prompt_dataset="prompts.txt")
 
     def test_lists_patterns_and_directories(self):
         Path("more").mkdir()
-        assert "more is missing or empty" in only(data__prompt_dataset="more")
+        assert "more: a directory without data files; give one with" in only(data__prompt_dataset="more")
         write_rows("more/a.jsonl", ROWS)
         write_rows("more/b.jsonl", [{"input": "1"}])
-        assert found(data__prompt_dataset="more") == []
+        assert "row 1 of more/b.jsonl: no answer: the row lacks" in only(data__prompt_dataset="more")
         assert found(data__prompt_dataset="prompts.jsonl, more/a.jsonl") == []
-        assert "more/b.jsonl row 1: no key 'label'" in only(data__prompt_dataset="more/*.jsonl")
+        assert "row 1 of more/b.jsonl: no answer" in only(data__prompt_dataset="more/*.jsonl")
         assert "more/c is missing" in only(data__prompt_dataset="more@c")
 
     def test_hub_name(self, place, monkeypatch):
@@ -413,7 +429,8 @@ class TestData:
         assert found(data__prompt_dataset="openai/gsm8k") == []
 
     def test_split_of_a_file(self):
-        assert only(data__prompt_split="test").startswith("data.prompt_split: 'test', but a file")
+        assert found(data__prompt_split="test") == []
+        assert only("sft", data__dataset_split="test").startswith("data.dataset_split: 'test', but a file")
         assert only("dpo", eval__dataset="pairs.jsonl", eval__split="test").startswith("eval.split: 'test'")
 
     @pytest.mark.parametrize("probs, good", [("0.5,0.5", True), ("0.5,0.6", False), ("1", False), ("a,b", False)])
@@ -459,63 +476,6 @@ class TestTrainerData:
         write_rows("few.jsonl", PAIRS[:99])
         assert only("rm", data__dataset="few.jsonl").startswith("eval.dataset: not set")
         assert found("rm", data__dataset="few.jsonl", eval__dataset="pairs.jsonl") == []
-
-
-class TestReaders:
-    def read(self, name, body, columns=("input",)):
-        path = Path(name)
-        path.write_bytes(body)
-        return list(readers.READERS[path.suffix](str(path), list(columns)))
-
-    def test_json_rows_are_numbered_by_line(self):
-        body = b'\xef\xbb\xbf\n{"a": 1}\r\n\n{"a":\n 2} {"a": 3}\n{"a": 4'
-        rows = self.read("rows.jsonl", body)
-        assert [row[:2] for row in rows[:3]] == [(2, {"a": 1}), (4, {"a": 2}), (5, {"a": 3})]
-        assert rows[3][0] == 6 and "ends too early" in rows[3][2]
-
-    def test_reading_goes_on_after_a_malformed_row(self):
-        rows = self.read("rows.jsonl", b'{"a": 1\n{"a": 2}\n{a: 3}\nnull x\n{"a": 5}')
-        assert [number for number, _, problem in rows if problem] == [1, 3, 4]
-        assert [row for _, row, problem in rows if not problem] == [{"a": 2}, None, {"a": 5}]
-
-    @pytest.mark.parametrize("chunk", [1, 7, 64])
-    def test_chunks_do_not_matter(self, monkeypatch, chunk):
-        random.seed(0)
-        values = [{"a": "x" * random.randrange(40), "b": [n] * random.randrange(9)} for n in range(60)]
-        lines = [json.dumps(value, indent=random.choice([None, 2])) + "\n" for value in values]
-        body = "".join([*lines[:30], "{bad}\n", *lines[30:]]).encode()
-        monkeypatch.setattr(readers, "CHUNK", chunk)
-        rows = self.read("rows.jsonl", body)
-        assert [row for _, row, problem in rows if problem is None] == values
-        starts = [1 + sum(line.count("\n") for line in lines[:30])]
-        assert [number for number, _, problem in rows if problem] == starts
-
-    def test_array(self):
-        assert self.read("rows.json", b' [{"a": 1},\n {"a": 2}]') == [(1, {"a": 1}, None), (2, {"a": 2}, None)]
-        [(number, _, problem)] = self.read("rows.json", b'[{"a": 1},\n {"a": 2]')
-        assert number == 2 and "not valid JSON" in problem
-
-    def test_csv(self):
-        body = '\ufeffinput,label\n"a,\nb",1\nc,2,3\n,4\n'.encode()
-        first, second, third = self.read("rows.csv", body)
-        assert first == (3, {"input": "a,\nb", "label": "1"}, None)
-        assert second[0] == 4 and "more fields" in second[2]
-        assert third == (5, {"input": "", "label": "4"}, None)
-        assert self.read("rows.csv", body + "é,1\n".encode("latin-1"))[-1] == (6, None, readers.NOT_UTF8)
-
-    def test_parquet_and_arrow(self):
-        parquet, pyarrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
-        table = pyarrow.table({"input": ["a", None], "other": [1, 2]})
-        parquet.write_table(table, "rows.parquet")
-        with pyarrow.OSFile("stream.arrow", "wb") as sink, pyarrow.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        with pyarrow.OSFile("file.arrow", "wb") as sink, pyarrow.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        for name in ("rows.parquet", "stream.arrow", "file.arrow"):
-            rows = self.read(name, Path(name).read_bytes(), ("input", "label"))
-            assert rows == [(1, {"input": "a"}, None), (2, {"input": None}, None)]
-            rows = self.read(name, Path(name).read_bytes(), ("label",))
-            assert rows == [(1, {}, None), (2, {}, None)]
 
 
 class TestReward:
@@ -848,14 +808,17 @@ class TestAgainstTheStack:
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         datasets = pytest.importorskip("datasets")
         Path(name).write_bytes(body)
-        rows = list(readers.READERS[Path(name).suffix](name, ["input"]))
-        good = bool(rows) and all(isinstance(row, dict) and problem is None for _, row, problem in rows)
+        try:
+            rows = list(containers.file_rows(name))
+        except containers.Unreadable:
+            rows = []
+        good = bool(rows) and all(isinstance(row.value, dict) and row.problem is None for row in rows)
         kind = Path(name).suffix.replace("jsonl", "json")[1:]
         try:
             dataset = datasets.load_dataset(kind, data_files=name, cache_dir=str(place / "cache"))
             loaded = list(dataset["train"]["input"])
         except (ValueError, StopIteration, datasets.exceptions.DatasetGenerationError):
             loaded = None
-        assert good == (loaded is not None)
+        assert good == (loaded is not None) or name == "short_row.csv"  # whose missing fields datasets takes for null
         if good:
-            assert [row["input"] for _, row, _ in rows] == loaded
+            assert [row.value["input"] for row in rows] == loaded

@@ -5,6 +5,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from kimi_plugins.data.files import replacing
@@ -22,7 +23,8 @@ def add_parser(commands) -> None:
         "cot.jsonl (input, output), classic.jsonl (chosen, rejected: a right and a wrong case), and summary.json to "
         "DIR, and prints the training commands. docs/judges.md has the details. Exit code 2: bad input.",
     )
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="as docs/data.md says")
+    parser.add_argument("--split", default="train", help="of data sets in splits; default: train")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     for name in COLUMNS:
         parser.add_argument(f"--{name}-column", default=name, help=f"default: {name}")
@@ -52,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 def make(args: argparse.Namespace) -> dict:
     """Write the sets; returns the summary. Raises ValueError or OSError for input that cannot be used."""
+    from kimi_plugins.data import containers
     from kimi_plugins.grading.extraction import compiled
     from kimi_plugins.grading.judge import data
 
@@ -60,19 +63,32 @@ def make(args: argparse.Namespace) -> dict:
     if args.answer_pattern is not None:
         compiled(args.answer_pattern)
     columns = {name: getattr(args, f"{name}_column") for name in COLUMNS}
-    counts, dropped, bad = Counter(), Counter(), []
+    counts: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    known: dict[str, None] = {}
+    bad: list[str] = []
 
     def samples() -> Iterator[data.Sample]:
-        for where, row, problem in _rows(args.files, list(columns.values())):
+        for row in chain.from_iterable(containers.rows(name, args.split) for name in args.files):
             counts["read"] += 1
-            if problem is None and not isinstance(row, dict):
-                problem = f"{type(row).__name__} instead of an object"
+            problem = row.problem
+            if problem is None and not isinstance(row.value, dict):
+                problem = f"{type(row.value).__name__} instead of an object"
             if problem is not None:
                 dropped["unreadable"] += 1
-                bad.append(f"{where}: {problem}")
+                bad.append(f"{row.file} row {row.number}: {problem}")
                 continue
+            known.update(dict.fromkeys(row.value))
             try:
-                found = data.sample(row, columns, args.answer_pattern)
+                found = data.sample(
+                    {
+                        name: containers.value_at(row.value, name)
+                        for name in columns.values()
+                        if containers.has_column(row.value, name)
+                    },
+                    columns,
+                    args.answer_pattern,
+                )
             except data.Dropped as error:
                 dropped[str(error)] += 1
                 continue
@@ -81,7 +97,10 @@ def make(args: argparse.Namespace) -> dict:
     kept, surplus = data.balanced(samples(), args.injected, args.seed)
     if not kept:
         reasons = "; ".join(f"{count} × {reason}" for reason, count in (dropped + surplus).most_common(3))
-        raise ValueError(f"no case is left of {counts['read']} rows: {reasons or 'the files are empty'}")
+        raise ValueError(
+            f"no case is left of {counts['read']} rows: {reasons or 'the files are empty'}; their columns are "
+            f"{', '.join(known) or 'none'}"
+        )
     summary = {
         "rows": counts["read"],
         "cases": len(kept),
@@ -101,16 +120,6 @@ def make(args: argparse.Namespace) -> dict:
     with replacing(args.out / "summary.json") as partial:
         partial.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return summary
-
-
-def _rows(files: list[Path], columns: list[str]) -> Iterator[tuple[str, object, str | None]]:
-    from kimi_plugins.data.readers import READERS
-
-    for path in files:
-        if path.suffix not in READERS:
-            raise ValueError(f"{path}: its name ends in none of {', '.join(READERS)}")
-        for place, row, problem in READERS[path.suffix](str(path), columns):
-            yield f"{path} row {place}", row, problem
 
 
 def report(summary: dict, out: Path) -> str:

@@ -57,9 +57,10 @@ def add_prompt_arguments(parser: argparse.ArgumentParser, *, flag: str | None = 
     parser.add_argument(
         name, type=Path, metavar="DATA", help="prompts with answers: JSONL, Parquet, CSV or Arrow", **required
     )
-    parser.add_argument("--input-key", default="input", help="column of the prompts, text or messages; default: input")
-    parser.add_argument("--label-key", default="label", help="column of the right answers; default: label")
-    parser.add_argument("--image-key", default="images", help="column of paths of images; default: images")
+    parser.add_argument("--input-key", help="column of the prompts, text or messages; default: recognised")
+    parser.add_argument("--label-key", help="column of the right answers; default: recognised")
+    parser.add_argument("--image-key", help="column of the images; default: recognised")
+    parser.add_argument("--format", default="auto", help="shape of the rows, see docs/data.md; default: recognised")
 
 
 def add_grading_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +82,12 @@ def prompts(args: argparse.Namespace) -> Callable[[], Iterator[Prompt]]:
     from kimi_plugins.completions.prompts import read_prompts
 
     return partial(
-        read_prompts, args.data, input_key=args.input_key, label_key=args.label_key, image_key=args.image_key
+        read_prompts,
+        args.data,
+        input_key=args.input_key,
+        label_key=args.label_key,
+        image_key=args.image_key,
+        format=args.format,
     )
 
 

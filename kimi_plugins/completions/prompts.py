@@ -1,16 +1,21 @@
 """Prompt sets as a run takes them: a prompt, its answer, and images if there are any."""
 
-import json
+import base64
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kimi_plugins.completions.types import Request
-from kimi_plugins.data.readers import READERS
+from kimi_plugins.data.known import Columns, opened
+from kimi_plugins.data.store import folder_of
+from kimi_plugins.data.values import BadRow
 
 
 class Prompt(NamedTuple):
-    """request: its key is the number of the row. answer: the right one. row: as it was read."""
+    """request: its key is the number of the row, after the file if it is one of several. answer: the right one.
+
+    row: as it was read.
+    """
 
     request: Request
     answer: str
@@ -18,36 +23,48 @@ class Prompt(NamedTuple):
 
 
 def read_prompts(
-    path: Path, *, input_key: str = "input", label_key: str = "label", image_key: str = "images"
+    path: str | Path,
+    *,
+    input_key: str | None = None,
+    label_key: str | None = None,
+    image_key: str | None = None,
+    format: str = "auto",
 ) -> Iterator[Prompt]:
-    """The rows of a JSONL, Parquet, CSV or Arrow file, one at a time.
+    """The rows of a data set, one at a time.
+
+    Args:
+        path: as data.containers.rows takes it.
+        input_key, label_key, image_key: columns, where they are not to be recognised.
+        format: a name of data.known.FORMATS.
 
     Raises:
-        ValueError: a row that is none, with its number and what to do; or a file of another kind.
+        ValueError: a malformed row, with its number and what to do, or a data set that cannot be read or has no rows.
     """
-    read = READERS.get(path.suffix)
-    if read is None:
-        raise ValueError(f"{path}: is none of {', '.join(READERS)}")
-    number = None
-    for number, row, problem in read(str(path), [input_key, label_key, image_key]):
-        where = f"{path} row {number}"
-        if problem:
-            raise ValueError(f"{where}: {problem}")
-        yield _prompt(row, number, where, input_key, label_key, image_key)
-    if number is None:
-        raise ValueError(f"{path}: has no rows")
+    shape, rows = opened(str(path), format=format, columns=Columns(input_key, label_key, image_key))
+    empty = True
+    for row in rows:
+        where = f"{row.file} row {row.number}"
+        if row.problem is not None:
+            raise ValueError(f"{where}: {row.problem}")
+        try:
+            prompt = shape.prompt(row.value)
+        except BadRow as error:
+            raise ValueError(
+                f"{where}: {error}; name the columns with --input-key and --label-key, or remove the row"
+            ) from error
+        key = str(row.number) if row.file == str(path) else f"{row.file}:{row.number}"
+        images = tuple(_reference(image, folder_of(row)) for image in prompt.images)
+        yield Prompt(Request(key, prompt.given(), images), prompt.answer, row.value)
+        empty = False
+    if empty:
+        raise ValueError(f"{path}: has no rows; give a file with data")
 
 
-def _prompt(row, number: int, where: str, input_key: str, label_key: str, image_key: str) -> Prompt:
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: {type(row).__name__} instead of an object")
-    for name, flag in ((input_key, "--input-key"), (label_key, "--label-key")):
-        if row.get(name) in (None, "", []):
-            raise ValueError(f"{where}: no {name}; name the column with {flag}, or remove the row")
-    prompt, answer, images = row[input_key], row[label_key], row.get(image_key) or ()
-    if not isinstance(prompt, str | list):
-        raise ValueError(f"{where}: {input_key} is {json.dumps(prompt)[:40]}, neither text nor chat messages")
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float):
-        raise ValueError(f"{where}: {label_key} is {json.dumps(answer)[:40]}, neither text nor a number")
-    images = (images,) if isinstance(images, str) else tuple(images)
-    return Prompt(Request(str(number), prompt, images), str(answer), row)
+def _reference(image: Any, folder: Path) -> str:
+    """An image as the engines take it: a path, a URL, or a data: URI."""
+    if isinstance(image, dict):
+        image = image["bytes"] if image.get("bytes") is not None else image.get("path")
+    if isinstance(image, bytes):
+        return f"data:image;base64,{base64.b64encode(image).decode()}"
+    path = folder / str(image).removeprefix("file://")
+    return str(path) if len(str(image)) < 4096 and path.is_file() else str(image)

@@ -363,7 +363,9 @@ def _json_array(path: str, file: BinaryIO) -> Iterator[Found]:
         Unreadable: it is not valid JSON; behind an error there is no telling where the next element starts.
     """
     decode, incremental = _Decoder(), codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    text, more, size = incremental.decode(file.read(CHUNK).removeprefix(codecs.BOM_UTF8)), True, CHUNK
+    text, more, size = "", True, CHUNK
+    while "[" not in text:
+        text += incremental.decode(file.read(CHUNK))
     at, position, expected = text.index("[") + 1, 0, "element"
     while True:
         at = _end_of_space(text, at)
@@ -410,6 +412,8 @@ def _hopeless(error: json.JSONDecodeError, text: str) -> bool:
 
 def _json(path: str, file: BinaryIO) -> Iterator[Found]:
     start = file.read(CHUNK)
+    while not start.removeprefix(codecs.BOM_UTF8).strip() and (data := file.read(CHUNK)):
+        start += data
     whole = _Rejoined(start, file)
     if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
         yield from _json_array(path, whole)  # type: ignore[arg-type]

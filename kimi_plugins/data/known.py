@@ -8,8 +8,9 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
+from kimi_plugins.data import containers
 from kimi_plugins.data.containers import Row, Unreadable, has_column, value_at
 from kimi_plugins.data.shapes import Shape
 from kimi_plugins.data.values import BadRow, as_object, parsed_messages
@@ -451,7 +452,15 @@ COLUMNS = Shape(
     discipline=("discipline",),
     identity=("id",),
 )
-OPENRLHF = replace(COLUMNS, name="openrlhf", question=(("input",),), answer=("label",), needs=("input", "label"))
+OPENRLHF = replace(
+    COLUMNS,
+    name="openrlhf",
+    question=(("input",),),
+    answer=("label",),
+    context=(),
+    needs=("input", "label"),
+    verbatim=True,
+)
 FORMATS = {shape.name: shape for shape in (OPENRLHF, *SHAPES, COLUMNS)}
 LOOKED_AT = 32  # rows whose columns and values say the shape
 
@@ -480,6 +489,54 @@ def shape_of(rows: Iterable[Row], name: str, given: str | Shape = "auto") -> tup
         if good:
             _check_columns(shape, good, name)
     return shape, chain(first, rows)
+
+
+class Columns(NamedTuple):
+    """Names of columns that are given, not recognised; dotted where they are nested."""
+
+    input: str | None = None
+    label: str | None = None
+    images: str | None = None
+    difficulty: str | None = None
+
+    def applied(self, shape: Shape) -> Shape:
+        """The shape with these columns in place of its own."""
+        changed: dict[str, Any] = {} if self.input is None else {"question": ((self.input,),), "context": ()}
+        given = {"answer": self.label, "images": self.images, "difficulty": self.difficulty}
+        changed |= {role: (name,) for role, name in given.items() if name is not None}
+        return replace(shape, **changed, needs=(), also=None) if changed else shape
+
+
+RECOGNISED = Columns()
+
+
+def opened(
+    name: str, *, split: str = "train", format: str = "auto", columns: Columns = RECOGNISED
+) -> tuple[Shape, Iterator[Row]]:
+    """The shape of a data set, and all its rows.
+
+    Args:
+        name, split: as containers.rows takes them.
+        format: a name of FORMATS, or auto.
+        columns: names of columns that are given.
+
+    Raises:
+        UnknownShape: no shape fits; the message lists the columns.
+        Unreadable: the data set cannot be read as a whole.
+    """
+    rows = containers.rows(name, split)
+    if format != "auto":
+        return shape_of(rows, name, columns.applied(named(format)))
+    if columns.input is not None and columns.label is not None:
+        return shape_of(rows, name, columns.applied(COLUMNS))
+    first = list(islice(rows, LOOKED_AT))
+    try:
+        shape, _ = shape_of(first, name)
+    except UnknownShape:
+        if columns.input is None and columns.label is None:
+            raise
+        shape = COLUMNS
+    return shape_of(chain(first, rows), name, columns.applied(shape))
 
 
 def named(name: str) -> Shape:

@@ -13,7 +13,6 @@ from kimi_plugins.data.containers import has_column, value_at
 from kimi_plugins.data.placeholders import holds_image, placed
 from kimi_plugins.data.values import (
     LETTERS,
-    PLACEHOLDER,
     SOLUTIONS,
     BadRow,
     answer_text,
@@ -28,6 +27,7 @@ from kimi_plugins.data.values import (
     parsed_choices,
     parsed_messages,
     text_of,
+    verbatim_text,
     with_letters,
 )
 from kimi_plugins.grading.extraction import NoAnswer, final_answers
@@ -42,8 +42,8 @@ class Prompt:
     """A prompt with its answer.
 
     messages: role and content, all text; one PLACEHOLDER for each image, in the images' order. answer: text. images:
-    references as they are in the data: paths, bytes, {"bytes", "path"}, base64, URLs. difficulty: as in the data, more
-    is harder unless the shape says a pass rate. choices: of a multiple-choice question, whose text has them too.
+    references as they are in the data: paths, bytes, {"bytes", "path"}, base64, URLs. difficulty: as in the data.
+    choices: of a multiple-choice question, whose text has them too. chat: whether the data has messages, not text.
     """
 
     messages: list[dict[str, str]]
@@ -55,6 +55,11 @@ class Prompt:
     discipline: str | None = None
     identity: str | None = None
     choices: list[str] = field(default_factory=list)
+    chat: bool = False
+
+    def given(self) -> str | list[dict[str, str]]:
+        """Text where the data has text, else messages."""
+        return self.messages if self.chat else self.messages[0]["content"]
 
     def question(self) -> str:
         """The prompt as one text; a system message is put in front.
@@ -78,8 +83,9 @@ class Shape:
     images: alternatives of the images' column, of which the first that is not empty is taken; `image_*` stands for
     image_1, image_2 … choices: the options' column, or several columns with one option each. index: the answer is the
     number, from 0, of the right choice. wrong: columns of the wrong choices, where the answer is the right one.
-    pattern: regular expression of the answer within its column, as of grading.extraction; where it finds nothing, the
-    column is read as without it.
+    unlabelled: answers are not looked at and are "". verbatim: answers are text as it is in the data, and objects are
+    JSON. pattern: regular expression of the answer within its column, as of grading.extraction; where it finds
+    nothing, the column is read as without it.
     """
 
     name: str
@@ -98,6 +104,8 @@ class Shape:
     identity: tuple[str, ...] = ()
     also: Callable[[dict], bool] | None = None
     pattern: str | None = None
+    unlabelled: bool = False
+    verbatim: bool = False
 
     def fits(self, row: dict) -> bool:
         return all(has_column(row, name) for name in self.needs) and (self.also is None or self.also(row))
@@ -129,7 +137,7 @@ class Shape:
         Raises:
             BadRow: it has none, or is a conversation.
         """
-        messages, _, _ = self._messages(as_object(row))
+        messages, _, _, _ = self._messages(as_object(row))
         return Prompt(messages, "").question()
 
     def prompt(self, row: Any) -> Prompt:
@@ -139,8 +147,8 @@ class Shape:
             BadRow: something is missing, or would be lost or guessed.
         """
         row = as_object(row)
-        messages, inline, spoken = self._messages(row)
-        choices, answer = self._choices_and_answer(row, spoken)
+        messages, inline, spoken, chat = self._messages(row)
+        choices, answer = ([], "") if self.unlabelled else self._choices_and_answer(row, spoken)
         text = "\n".join(message["content"] for message in messages)
         choices, answer = with_letters(choices, answer, text, index=self.index and not spoken)
         if choices and not mentions(text, choices):
@@ -153,8 +161,8 @@ class Shape:
         for part in (answer, *(message["content"] for message in messages)):
             if not part.isascii() and _SURROGATE.search(part):
                 raise BadRow("holds half a character (a lone surrogate), which is not text")
-        if not any(message["content"].replace(PLACEHOLDER, "").strip() for message in messages if asks(message)):
-            raise BadRow("no question: it is empty" + (" beside its images" if images else ""))
+        if not images and not any(message["content"].strip() for message in messages if asks(message)):
+            raise BadRow("no question: it is empty")
         return Prompt(
             messages=messages,
             answer=answer,
@@ -165,10 +173,11 @@ class Shape:
             discipline=label(row, self.discipline),
             identity=label(row, self.identity),
             choices=choices,
+            chat=chat,
         )
 
-    def _messages(self, row: dict) -> tuple[list[dict[str, str]], list[Any], str | None]:
-        """Messages, the images within them, and the answer that the last of them gives, if it is a response."""
+    def _messages(self, row: dict) -> tuple[list[dict[str, str]], list[Any], str | None, bool]:
+        """Messages, the images within them, the answer that the last one gives, and whether the data has messages."""
         way = next((way for way in self.question if all(has_column(row, name) for name in way)), None)
         if way is None:
             wanted = " or ".join("+".join(way) for way in self.question)
@@ -178,7 +187,7 @@ class Shape:
         if value is None:
             parts = [text_of(row, name, "question") for name in way]
             context = [str(value_at(row, name)).strip() for name in self.context if filled(value_at(row, name))]
-            return [{"role": "user", "content": "\n".join([*context, " ".join(parts)])}], inline, None
+            return [{"role": "user", "content": "\n".join([*context, " ".join(parts)])}], inline, None, False
         messages = [message_of(message, inline) for message in value]
         if not messages:
             raise BadRow(f"no question: {way[0]} has no messages")
@@ -187,7 +196,7 @@ class Shape:
             spoken = messages.pop()["content"]
         if not any(message["role"] == "user" for message in messages):
             raise BadRow(f"no question: {way[0]} has no message of the user")
-        return messages, inline, spoken
+        return messages, inline, spoken, True
 
     def _choices_and_answer(self, row: dict, spoken: str | None) -> tuple[list[str], str | int]:
         choices = self._choices(row)
@@ -200,6 +209,8 @@ class Shape:
                 wanted = " or ".join(self.answer) or "for it"
                 raise BadRow(f"no answer: the row lacks the column {wanted}; it has {columns_of(row)}")
         value = value_at(row, name)
+        if self.verbatim:
+            return choices, verbatim_text(value, name)
         if choices and isinstance(value, int) and not isinstance(value, bool):
             return choices, value
         if choices and self.index and isinstance(value, str) and value.strip().isdigit():

@@ -6,7 +6,7 @@ from typing import Any
 
 from kimi_plugins.data.containers import Row
 from kimi_plugins.data.files import replacing
-from kimi_plugins.data.images import BadImage, Limits, prepare, read_bytes
+from kimi_plugins.data.images import BadImage, Limits, prepare, read_bytes, shown
 from kimi_plugins.data.shapes import Prompt, Shape
 from kimi_plugins.data.values import BadRow
 
@@ -49,8 +49,8 @@ def stored(references: list[Any], folder: Path, store: Store, limits: Limits, *,
         try:
             paths.append(store.add(*prepare(read_bytes(reference, folder, allow_urls=allow_urls), limits)))
         except BadImage as error:
-            named = f" ({reference:.80})" if isinstance(reference, str) else ""
-            raise BadRow(f"image {number}{named}: {error}") from error
+            name = shown(reference)
+            raise BadRow(f"image {number}{f' ({name})' if name else ''}: {error}") from error
     return paths
 
 

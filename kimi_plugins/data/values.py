@@ -48,7 +48,7 @@ def kind(value: Any) -> str:
 
 
 def as_object(row: Any) -> dict:
-    if isinstance(row, list):  # Open-Reasoner-Zero: a row is its conversation
+    if isinstance(row, list) and row and isinstance(row[0], dict):  # Open-Reasoner-Zero: a row is its conversation
         return {"conversations": row}
     if not isinstance(row, dict):
         raise BadRow(f"is a {type(row).__name__}, not an object")
@@ -196,6 +196,22 @@ def answer_text(value: Any, name: str, *, solution: bool = False) -> str:
     if not text:
         raise BadRow(f"no answer: {name} is empty")
     return text
+
+
+def verbatim_text(value: Any, name: str) -> str:
+    """A label as text: as it is written in the data, an object as JSON.
+
+    Raises:
+        BadRow: it is missing, or neither text nor a number nor an object.
+    """
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    if value is None or isinstance(value, bool | list | bytes) or (isinstance(value, str) and not value.strip()):
+        empty = "empty" if isinstance(value, str) else kind(value)
+        raise BadRow(f"no answer: {name} is {empty}, not text or a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadRow(f"no answer: {name} is {value}")
+    return str(value)
 
 
 _ANSWER_KEYS = {"ground_truth", "value", "answer", "target", "label", "final_answer"}

@@ -1,6 +1,7 @@
-"""Data sets as OpenRLHF's blending_datasets will load them: files row by row, directories and hub names by name only.
+"""Data sets row by row; those on the hub by name only.
 
-Whether a row is usable is what PromptDataset, SFTDataset and RewardDataset make of it.
+Prompts are read as the trainer reads them (data/training.py). Whether a row of the other trainers is usable is what
+SFTDataset and RewardDataset make of what OpenRLHF's blending_datasets loads.
 """
 
 import glob
@@ -9,11 +10,13 @@ import os
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
-from kimi_plugins.data.readers import READERS
+from kimi_plugins.data import containers
 from kimi_plugins.preflight import batches, models
 
 NAMED_ROWS = 3  # how many bad rows a problem names; the others are counted
+LOADED_FILES = (".json", ".jsonl", ".csv", ".parquet", ".arrow")  # that OpenRLHF loads for SFT and preferences
 KINDS = 5  # how many kinds of bad rows are told apart in one file
 
 Count = Generator[str, None, int | None]  # yields problems, returns the number of rows, None if unknown
@@ -46,12 +49,6 @@ class Column:
         return None
 
 
-def prompt_columns(args) -> list[Column]:
-    data = args.data
-    columns = [Column("data.input_key", data.input_key, EMPTY, None if data.apply_chat_template else MESSAGES)]
-    return columns + ([Column("data.label_key", data.label_key)] if data.label_key else [])
-
-
 def sft_columns(args) -> list[Column]:
     data, kind = args.data, None
     if args.model.pretrain_mode_enable or not data.apply_chat_template:
@@ -76,34 +73,81 @@ def _row_problem(row: object, columns: list[Column]) -> str | None:
     return next((problem for column in columns if (problem := column.problem(row))), None)
 
 
-def scan_file(option: str, path: str, columns: list[Column], limit: int) -> Count:
+class Problems:
+    """Problems of the rows of one data set, the equal ones together."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[str]] = {}
+
+    def add(self, row: containers.Row, name: str, problem: str) -> None:
+        where = str(row.number) if row.file == name else f"{row.number} of {row.file}"
+        kind = problem if problem in self.rows or len(self.rows) < KINDS else "bad in other ways; correct them"
+        self.rows.setdefault(kind, []).append(where)
+
+    def lines(self, option: str, name: str) -> Iterator[str]:
+        for problem, rows in self.rows.items():
+            named = ", ".join(rows[:NAMED_ROWS])
+            more = f" and {len(rows) - NAMED_ROWS} more" if len(rows) > NAMED_ROWS else ""
+            yield f"{option}: {name} row{'s' if len(rows) > 1 else ''} {named}{more}: {problem}"
+
+
+def scan_file(option: str, path: str, split: str, columns: list[Column], limit: int) -> Count:
     """Rows of one file. Columns are only looked at in the first `limit` rows, which are all that will be used."""
-    count, bad = 0, {}
+    count, problems = 0, Problems()
     try:
-        for number, row, problem in READERS[os.path.splitext(path)[1]](path, [column.name for column in columns]):
-            count += 1
+        for row in containers.file_rows(path, [column.name for column in columns]):
+            count, problem = count + 1, row.problem
             if problem is None and count <= limit:
-                problem = _row_problem(row, columns)
+                problem = _row_problem(row.value, columns)
             if problem is not None:
-                kind = problem if problem in bad or len(bad) < KINDS else "bad in other ways; correct them"
-                bad.setdefault(kind, []).append(number)
+                problems.add(row, path, problem)
     except (OSError, ValueError) as error:
-        yield f"{option}: {path} cannot be read ({' '.join(str(error).split())}); check the file and its permissions"
+        yield f"{option}: {' '.join(str(error).split())}"
         return None
-    for problem, rows in bad.items():
-        named = ", ".join(map(str, rows[:NAMED_ROWS]))
-        more = f" and {len(rows) - NAMED_ROWS} more" if len(rows) > NAMED_ROWS else ""
-        yield f"{option}: {path} row{'s' if len(rows) > 1 else ''} {named}{more}: {problem}"
+    yield from problems.lines(option, path)
     if count == 0:
         yield f"{option}: {path} holds no rows; give a file with data"
-    return None if bad or count == 0 else count
+    return None if problems.rows or count == 0 else count
 
 
-def _check_source(option: str, source: str, split_option: str, split: str, scan, use_ms: bool) -> Count:
+def scan_prompts(option: str, name: str, split: str, args, limit: int) -> Count:
+    """Rows of a data set of prompts, of which the trainer takes the first `limit`."""
+    from kimi_plugins.data import training
+
+    count, problems, options = 0, Problems(), training.Options.of(args)
+    try:
+        found = training.opened(name, split, options)
+        for row, _, problem in islice(found.prompts(), limit):
+            count += 1
+            if problem is not None:
+                problems.add(row, name, problem)
+    except (OSError, ValueError) as error:
+        yield f"{option}: {' '.join(str(error).split())}"
+        return None
+    yield from problems.lines(option, name)
+    if count == 0:
+        yield f"{option}: {name} holds no rows; give a file with data"
+    elif options.label is None and not problems.rows and found.shape.name != "openrlhf":
+        yield (
+            f"data.label_key: not set, and {name} has the shape {found.shape.name}, whose answers would reach no "
+            "reward function; set it to label"
+        )
+    return None if problems.rows or count == 0 else count
+
+
+def _check_source(option: str, source: str, split_option: str, split: str, scan, use_ms: bool, whole: bool) -> Count:
+    """whole: whether `scan` takes all that containers.rows takes, not single files only."""
     name, _, folder = (part.strip() for part in source.partition("@"))
     if "://" in name:
         return None
-    if os.path.splitext(name)[1] in READERS:
+    local = os.path.join(name, folder) if folder and os.path.isdir(name) else name
+    is_file = os.path.splitext(name)[1] in LOADED_FILES
+    if whole and not name.endswith(".py") and (os.path.exists(local) or glob.has_magic(local) or is_file):
+        if not os.path.exists(local) and not glob.glob(local, recursive=True):
+            yield f"{option}: {name} does not exist; correct the path"
+            return None
+        return (yield from scan(option, local, split))
+    if is_file:
         files = [name] if os.path.isfile(name) else sorted(glob.glob(name, recursive=True))
         if not files:
             yield f"{option}: {name} does not exist; correct the path"
@@ -111,27 +155,26 @@ def _check_source(option: str, source: str, split_option: str, split: str, scan,
             yield f"{split_option}: {split!r}, but a file is all in the split 'train'; set it to train"
         counts = []
         for file in files:
-            counts.append((yield from scan(option, file)))
+            counts.append((yield from scan(option, file, split)))
         return None if None in counts or not counts else sum(counts)
     if os.path.isdir(name):
-        directory = os.path.join(name, folder) if folder else name
-        if not os.path.isdir(directory) or not os.listdir(directory):
-            yield f"{option}: {directory} is missing or empty; give a directory with data files"
+        if not os.path.isdir(local) or not os.listdir(local):
+            yield f"{option}: {local} is missing or empty; give a directory with data files"
     elif os.path.exists(name):
-        yield f"{option}: {name} has an unknown format; convert it to one of {', '.join(READERS)}"
+        yield f"{option}: {name} has an unknown format; convert it to one of {', '.join(LOADED_FILES)}"
     elif not use_ms:
         yield from models.check_not_local(option, name, models.cached_datasets)
     return None
 
 
-def check_dataset(option: str, spec: str | None, split: tuple[str, str], columns: list[Column], args, limit) -> Count:
+def check_dataset(option: str, spec: str | None, split: tuple[str, str], scan, args, limit, whole=False) -> Count:
     """A comma-separated list of data sets. split: option and value; limit: rows used of each and of all of them."""
     if not spec:
         yield f"{option}: not set; give a file, a directory or a name on the hub"
         return None
-    scan, counts = partial(scan_file, columns=columns, limit=limit), []
+    counts = []
     for source in spec.split(","):
-        count = yield from _check_source(option, source.strip(), *split, scan, args.use_ms)
+        count = yield from _check_source(option, source.strip(), *split, scan, args.use_ms, whole)
         counts.append(count if count is None else min(count, limit))
     return None if None in counts else min(limit, sum(counts))
 
@@ -154,27 +197,30 @@ def check_prompts(args) -> Iterator[str]:
         "data.prompt_dataset",
         data.prompt_dataset,
         ("data.prompt_split", data.prompt_split),
-        prompt_columns(args),
+        partial(scan_prompts, args=args, limit=data.max_samples),
         args,
         data.max_samples,
+        whole=True,
     )
     yield from _check_probabilities("data.prompt_probs", data.prompt_probs, data.prompt_dataset)
 
 
 def check_eval_prompts(args) -> Iterator[str]:
     if args.eval.dataset:
-        split = ("eval.split", args.eval.split)
-        columns = prompt_columns(args)
-        yield from check_dataset("eval.dataset", args.eval.dataset, split, columns, args, args.data.max_samples)
+        split, limit = ("eval.split", args.eval.split), args.data.max_samples
+        scan = partial(scan_prompts, args=args, limit=limit)
+        yield from check_dataset("eval.dataset", args.eval.dataset, split, scan, args, limit, whole=True)
 
 
 def _check_trainer_data(args, columns: list[Column]) -> Count:
     data, split = args.data, ("data.dataset_split", args.data.dataset_split)
-    rows = yield from check_dataset("data.dataset", data.dataset, split, columns, args, data.max_samples)
+    scan = partial(scan_file, columns=columns, limit=data.max_samples)
+    rows = yield from check_dataset("data.dataset", data.dataset, split, scan, args, data.max_samples)
     yield from _check_probabilities("data.dataset_probs", data.dataset_probs, data.dataset)
     if args.eval.dataset:
         split = ("eval.split", args.eval.split)
-        yield from check_dataset("eval.dataset", args.eval.dataset, split, columns, args, 10**8)
+        scan = partial(scan_file, columns=columns, limit=10**8)
+        yield from check_dataset("eval.dataset", args.eval.dataset, split, scan, args, 10**8)
     return None if data.dataset_probs else rows
 
 

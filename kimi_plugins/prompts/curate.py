@@ -99,7 +99,8 @@ def curate(settings: Settings, engines=None) -> dict:
     )
     if len({str(source.identity()[0]) for source in inputs}) < len(inputs):
         raise ValueError("an input is named twice")
-    sources.check_columns(inputs, evals, mapping)
+    for line in sources.check_columns(inputs, evals, mapping):
+        print(line, file=sys.stderr)
 
     @contextmanager
     def bars() -> Iterator:
@@ -165,7 +166,7 @@ class _Work:
 
         def questions() -> Iterator[dict]:
             normalise = sources.Normaliser(self.mapping, self.settings.answer_pattern, self.settings.out / "images")
-            for prompt, _ in sources.normalised(self.evals, normalise):
+            for prompt, _ in sources.normalised(self.evals, normalise, answers=False):
                 if "question" in prompt:  # without an answer it is a question all the same
                     yield prompt
 

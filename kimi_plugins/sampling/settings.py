@@ -1,14 +1,14 @@
 """What the samplers need of the configuration, and the sampler it asks for (k1.5 §2.3.4)."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from openrlhf.utils.logging_utils import init_logger
 
-from kimi_plugins.data.readers import READERS
+from kimi_plugins.data import containers
 from kimi_plugins.sampling import curriculum
 from kimi_plugins.sampling.prioritized import mates
 
@@ -41,13 +41,13 @@ def _problems(args) -> Iterator[str]:
 
 def data_problems(args) -> list[str]:
     """What is wrong with the difficulties, if the prompts are in one local file; others are looked at when loaded."""
-    sampling, path = args.kimi.sampling, Path(args.data.prompt_dataset or "")
-    if sampling.curriculum == "none" or path.suffix not in READERS or not path.is_file():
+    sampling, path = args.kimi.sampling, args.data.prompt_dataset or ""
+    if sampling.curriculum == "none" or not os.path.exists(path):
         return []
     column = sampling.difficulty_key
     try:
-        rows = islice(READERS[path.suffix](str(path), [column]), args.data.max_samples)
-        values = [row.get(column) for _, row, problem in rows if problem is None and isinstance(row, dict)]
+        rows = islice(containers.rows(path, args.data.prompt_split), args.data.max_samples)
+        values = [containers.value_at(row.value, column) for row in rows if isinstance(row.value, dict)]
         curriculum.difficulties(values, column, harder=sampling.harder)
     except (OSError, ValueError) as error:
         return [f"kimi.sampling.difficulty_key: {path}: {error}"]

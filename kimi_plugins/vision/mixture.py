@@ -1,13 +1,14 @@
 """A mixture of sources, vision and text, as a YAML file describes it; docs/vision.md has the format."""
 
 import difflib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import yaml
 
-from kimi_plugins.data.image_rows import Columns
 from kimi_plugins.data.images import Limits
+from kimi_plugins.data.known import Columns, named
+from kimi_plugins.data.store import LIMITS
 from kimi_plugins.vision.synthetic import SMALLEST, TASKS
 
 INSTRUCTION = "Give the final answer in \\boxed{}."
@@ -21,7 +22,8 @@ class Source:
     weight: float = 1.0  # its share of the rows, beside the other sources' weights
     files: tuple[str, ...] = ()
     split: str = "train"
-    columns: Columns = Columns()
+    format: str = "auto"  # the shape of the files' rows; auto: recognised
+    columns: Columns = Columns()  # given, not recognised
     render: bool = False  # text prompts become images
     twins: bool = False  # each rendered prompt comes with its text
     width: int = 512  # of the rendered text's column, pixels
@@ -51,7 +53,7 @@ class Mixture:
     rows: int | None = None
     seed: int = 1
     reject_limit: float = 0.05
-    limits: Limits = field(default_factory=lambda: Limits(least=56 * 56, most=1280 * 28 * 28, source=64_000_000))
+    limits: Limits = LIMITS
     folder: Path = Path(".")  # what relative paths of files are relative to
 
     def __post_init__(self) -> None:
@@ -90,6 +92,8 @@ def _check(source: Source) -> None:
     low, high = source.difficulty
     if not 0 <= low <= high <= 1:
         raise ValueError(f"{where}: difficulty is [{low}, {high}]: it must be in [0, 1], the lower one first")
+    if source.format != "auto":
+        named(source.format)
     if source.harder not in ("higher", "lower"):
         raise ValueError(f"{where}: harder is {source.harder!r}: it must be higher or lower")
     if source.twins and not source.render:
@@ -137,7 +141,16 @@ def _source(content: object) -> Source:
     if "name" not in given:
         raise ValueError(f"a source has no name: {content}")
     where = f"source {given['name']!r}: "
-    kinds = {"name": str, "split": str, "weight": float, "render": bool, "twins": bool, "width": int, "size": int}
+    kinds = {
+        "name": str,
+        "split": str,
+        "format": str,
+        "weight": float,
+        "render": bool,
+        "twins": bool,
+        "width": int,
+        "size": int,
+    }
     for key, kind in (kinds | {"instruction": str, "harder": str}).items():
         if key in given:
             given[key] = _typed(given[key], kind, where + key)
@@ -153,7 +166,10 @@ def _source(content: object) -> Source:
                 raise ValueError(f"{where}{key} is {pair}: give two numbers, [low, high]")
             given[key] = tuple(_typed(value, kind, where + key) for value in pair)
     if "columns" in given:
-        given["columns"] = Columns(**_object(given["columns"], Columns._fields, where + "columns"))
+        columns = _object(given["columns"], Columns._fields, where + "columns")
+        given["columns"] = Columns(
+            **{role: _typed(name, str, f"{where}columns.{role}") for role, name in columns.items()}
+        )
     return Source(**given)
 
 

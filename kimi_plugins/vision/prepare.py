@@ -64,7 +64,7 @@ def prepare(mixture, out: Path, *, allow_urls: bool = False) -> str:
     """Write the prompt set; returns a line on each source. Raises as rows.mixed."""
     from tqdm import tqdm
 
-    from kimi_plugins.data.image_rows import Store
+    from kimi_plugins.data.store import Store
     from kimi_plugins.sampling.curriculum import as_number
     from kimi_plugins.vision.rows import Rejects, mixed, ranks
 

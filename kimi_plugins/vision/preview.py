@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 def _rows(args, folder: Path) -> tuple[list[dict], list[dict]]:
     if len(args.inputs) == 1 and Path(args.inputs[0]).name == "prompts.jsonl":
         return list(_prepared(Path(args.inputs[0]), args.per_source)), []
-    from kimi_plugins.data.image_rows import Store
+    from kimi_plugins.data.store import Store
     from kimi_plugins.vision.prepare import mixture_of
     from kimi_plugins.vision.rows import Rejects, source_rows
 

@@ -13,8 +13,10 @@ from random import Random
 
 import numpy as np
 
-from kimi_plugins.data.image_rows import PLACEHOLDER, BadRow, Store, adapt, read_rows
 from kimi_plugins.data.images import Limits
+from kimi_plugins.data.known import opened
+from kimi_plugins.data.store import Store, adapted, folder_of
+from kimi_plugins.data.values import PLACEHOLDER, BadRow
 from kimi_plugins.sampling.curriculum import as_number
 from kimi_plugins.vision.mixture import Mixture, Source
 from kimi_plugins.vision.synthetic import generate
@@ -91,22 +93,22 @@ def source_rows(
     for file in source.files:
         local = (mixture.folder / file).exists()
         path = str(mixture.folder / file) if local else file
-        folder = (mixture.folder / file).parent
-        for number, row, problem in read_rows(path, source.columns, source.split):
+        shape, rows = opened(path, split=source.split, format=source.format, columns=source.columns)
+        for row in rows:
             rejects.rows += 1
             try:
-                if problem is not None:
-                    raise BadRow(problem)
-                prompt = adapt(row, source.columns, folder, store, mixture.limits, allow_urls=allow_urls)
+                if row.problem is not None:
+                    raise BadRow(row.problem)
+                prompt = adapted(row.value, shape, folder_of(row), store, mixture.limits, allow_urls=allow_urls)
                 if source.render:
-                    identity = f"{source.name}/{source.files.index(file)}/{number}"
+                    identity = f"{source.name}/{source.files.index(file)}/{row.number}"
                     group = _rendered(prompt, source, mixture.limits, mixture.seed, identity, store)
                 else:
                     group = [_row(prompt, source.name, source.suffix)]
                 if source.harder == "lower":
                     group = [{**row, "difficulty": -as_number(row["difficulty"])} for row in group]
             except BadRow as error:
-                rejects.add(source.name, path, number, str(error))
+                rejects.add(source.name, row.file, row.number, str(error))
                 continue
             yield group
 

@@ -3,9 +3,11 @@
 import os
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
-from kimi_plugins.data.image_rows import PLACEHOLDER
-from kimi_plugins.data.readers import READERS
+from kimi_plugins.data import training
+from kimi_plugins.data.store import folder_of
+from kimi_plugins.data.values import PLACEHOLDER
 from kimi_plugins.grading.extraction import compiled
 
 NAMED_ROWS = 3  # how many bad rows a problem names; the others are counted
@@ -30,25 +32,31 @@ def _problems(args) -> Iterator[str]:
 
 
 def data_problems(args) -> list[str]:
-    """Rows of local files whose images and placeholders do not match, are too many, or are not there."""
-    sets = (("data.prompt_dataset", args.data.prompt_dataset), ("eval.dataset", args.eval.dataset))
+    """Rows of local data sets with too many images, or with images that do not exist."""
+    sets = (
+        ("data.prompt_dataset", args.data.prompt_dataset, args.data.prompt_split),
+        ("eval.dataset", args.eval.dataset, args.eval.split),
+    )
     return [
         problem
-        for option, spec in sets
+        for option, spec, split in sets
         for path in map(str.strip, (spec or "").split(","))
-        if os.path.splitext(path)[1] in READERS and os.path.isfile(path)
-        for problem in _file_problems(option, path, args.data)
+        if os.path.exists(path)
+        for problem in _set_problems(option, path, split, args)
     ]
 
 
-def _file_problems(option: str, path: str, data) -> Iterator[str]:
+def _set_problems(option: str, path: str, split: str, args) -> Iterator[str]:
     bad: dict[str, list[int]] = {}
-    columns = [data.input_key, data.image_key]
     try:
-        for number, row, problem in islice(READERS[os.path.splitext(path)[1]](path, columns), data.max_samples):
-            if problem is None and isinstance(row, dict):  # what is wrong otherwise is kimi-preflight's
-                for found in _row_problems(row, data):
-                    bad.setdefault(found, []).append(number)
+        found = training.opened(path, split, training.Options.of(args))
+        for row, prompt, reason in islice(found.prompts(), args.data.max_samples):
+            if prompt is not None:
+                problems = list(_problems_of(prompt.images, folder_of(row), args.data))
+            else:  # what is wrong otherwise is said by kimi-preflight
+                problems = [reason] if reason and PLACEHOLDER in reason else []
+            for problem in problems:
+                bad.setdefault(problem, []).append(row.number)
     except (OSError, ValueError):
         return
     for problem, rows in bad.items():
@@ -57,40 +65,17 @@ def _file_problems(option: str, path: str, data) -> Iterator[str]:
         yield f"{option}: {path} row{'s' if len(rows) > 1 else ''} {named}{more}: {problem}"
 
 
-def _row_problems(row: dict, data) -> Iterator[str]:
-    images = row.get(data.image_key) or []
-    images = images if isinstance(images, list) else [images]
-    found = _placeholders(row.get(data.input_key))
+def _problems_of(images: list, folder: Path, data) -> Iterator[str]:
     if images and data.max_images_per_prompt == 0:
         yield f"has images in {data.image_key!r}; set data.max_images_per_prompt to the most a prompt has"
         return
     if len(images) > data.max_images_per_prompt:
         yield f"has {len(images)} images; raise data.max_images_per_prompt ({data.max_images_per_prompt}) to that"
-    if data.max_images_per_prompt and found != len(images):
-        yield (
-            f"has {found} × {PLACEHOLDER} and {len(images)} images; make them match (openrlhf kimi vision-prepare "
-            "does, or rejects the row)"
-        )
-    if any(
-        isinstance(image, str) and len(image) < 4096 and "://" not in image and _missing(image) for image in images
-    ):
-        yield "has an image that is no file; run openrlhf kimi vision-prepare, whose paths are absolute"
+    if any(isinstance(image, str) and len(image) < 4096 and _missing(image, folder) for image in images):
+        yield "has an image that does not exist; correct its path, which is relative to the file"
 
 
-def _missing(path: str) -> bool:
-    return not path.startswith("data:") and not os.path.isfile(path)
-
-
-def _placeholders(prompt: object) -> int:
-    if isinstance(prompt, str):
-        return prompt.count(PLACEHOLDER)
-    if not isinstance(prompt, list):
-        return 0
-    contents = [message.get("content") for message in prompt if isinstance(message, dict)]
-    inline = sum(
-        isinstance(part, dict) and part.get("type") == "image"
-        for content in contents
-        if isinstance(content, list)
-        for part in content
+def _missing(path: str, folder: Path) -> bool:
+    return (
+        not path.startswith(("data:", "http://", "https://")) and not (folder / path.removeprefix("file://")).is_file()
     )
-    return inline + sum(content.count(PLACEHOLDER) for content in contents if isinstance(content, str))

@@ -15,17 +15,17 @@ def write(tmp_path, *rows):
 
 
 def test_texts_messages_images_and_numbers(tmp_path):
-    messages = [{"role": "user", "content": "1+1?"}]
+    messages = [{"role": "user", "content": "<image>1+1?<image>"}]
     path = write(
         tmp_path,
         {"input": "1+1=", "label": 2, "source": "made"},
-        {"input": messages, "label": "2", "images": ["a.png", "b.png"]},
+        {"input": messages, "label": 2.50, "images": ["a.png", "b.png"]},
         {"input": "see", "label": 0, "images": "a.png"},
     )
     first, second, third = read_prompts(path)
     assert first.request == Request("1", "1+1=", ()) and first.answer == "2" and first.row["source"] == "made"
-    assert second.request == Request("2", messages, ("a.png", "b.png")) and second.answer == "2"
-    assert third.request.images == ("a.png",) and third.answer == "0"
+    assert second.request == Request("2", messages, ("a.png", "b.png")) and second.answer == "2.5"
+    assert third.request.images == ("a.png",) and third.request.prompt == "<image>see" and third.answer == "0"
 
 
 def test_columns_of_other_names(tmp_path):
@@ -37,12 +37,12 @@ def test_columns_of_other_names(tmp_path):
     "row, said",
     [
         ("{", "row 2: not valid JSON"),
-        ([1], "row 2: list instead of an object"),
-        ({"input": "", "label": "1"}, "row 2: no input; name the column with --input-key"),
-        ({"input": "x"}, "row 2: no label; name the column with --label-key"),
-        ({"input": 3, "label": "1"}, "row 2: input is 3, neither text nor chat messages"),
-        ({"input": "x", "label": [1]}, r"row 2: label is \[1\], neither text nor a number"),
-        ({"input": "x", "label": True}, "row 2: label is true"),
+        ([1], "row 2: is a list, not an object"),
+        ({"input": "", "label": "1"}, "row 2: no question: input is empty; name the columns with --input-key"),
+        ({"input": "x"}, "row 2: no answer: the row lacks the column label; it has input"),
+        ({"input": 3, "label": "1"}, "row 2: no question: input is a number, not text"),
+        ({"input": "x", "label": [1]}, "row 2: no answer: label is a list, not text or a number"),
+        ({"input": "x", "label": True}, "row 2: no answer: label is true or false"),
     ],
 )
 def test_bad_rows_are_named(tmp_path, row, said):
@@ -54,5 +54,5 @@ def test_bad_rows_are_named(tmp_path, row, said):
 def test_files_that_hold_no_prompts(tmp_path):
     with pytest.raises(ValueError, match="has no rows"):
         list(read_prompts(write(tmp_path)))
-    with pytest.raises(ValueError, match="is none of .json"):
-        list(read_prompts(tmp_path / "prompts.txt"))
+    with pytest.raises(ValueError, match="no such file"):
+        list(read_prompts(tmp_path / "prompts.jsonl.gz"))

@@ -8,9 +8,12 @@ import pytest
 from made_images import LIMITS, encoded, noise, picture
 from PIL import Image
 
-from kimi_plugins.data.image_rows import BadRow, Columns, Store, adapt, read_rows
+from kimi_plugins.data.containers import rows as read_rows
+from kimi_plugins.data.known import COLUMNS, Columns
+from kimi_plugins.data.store import Store, adapted
+from kimi_plugins.data.values import BadRow
 
-COLUMNS = Columns()
+GIVEN = Columns(input="input", label="label")
 
 
 @pytest.fixture
@@ -18,8 +21,8 @@ def take(tmp_path):
     (tmp_path / "a.png").write_bytes(encoded(picture()))
     (tmp_path / "b.png").write_bytes(encoded(noise()))
 
-    def take(row, columns=COLUMNS):
-        return adapt(row, columns, tmp_path, Store(tmp_path / "store"), LIMITS, allow_urls=False)
+    def take(row, columns=GIVEN):
+        return adapted(row, columns.applied(COLUMNS), tmp_path, Store(tmp_path / "store"), LIMITS, allow_urls=False)
 
     return take
 
@@ -73,17 +76,17 @@ def test_images_go_into_the_users_first_message(take):
         ("text", "is a str, not an object"),
         ({"input": "a \ud800", "label": "1"}, "half a character"),
         ({"input": "a", "label": "\udfff"}, "half a character"),
-        ({"label": "1"}, "has no 'input'; columns are label"),
-        ({"input": "a", "label": ""}, "has no 'label'"),
-        ({"input": "a", "label": ["1"]}, "its 'label' is a list"),
-        ({"input": 3, "label": "1"}, "its prompt is a int"),
+        ({"label": "1"}, "no question: the row lacks the column input; it has label"),
+        ({"input": "a", "label": ""}, "no answer: label is empty"),
+        ({"input": "a", "label": ["1", "2"]}, "a list of 2 different answers"),
+        ({"input": 3, "label": "1"}, "input is a number, not text"),
         ({"input": [{"role": "user"}], "label": "1"}, "no 'role' or no 'content'"),
         ({"input": user([{"type": "audio"}]), "label": "1"}, "part of type 'audio'"),
         ({"input": "<image>a", "label": "1"}, "has 1 × <image> and 0 images"),
         ({"input": "<image>a", "label": "1", "images": ["a.png", "b.png"]}, "has 1 × <image> and 2 images"),
         ({"input": "<image><image>", "label": "1", "images": "a.png"}, "has 2 × <image> and 1 images"),
         ({"input": "a", "label": "1", "images": ["a.png", "c.png"]}, r"image 2 \(c.png\): there is no such file"),
-        ({"input": "a", "label": "1", "images": [None]}, "image 1: is a NoneType"),
+        ({"input": "a", "label": "1", "images": [7]}, "image 1: is a int"),
         ({"input": user([{"type": "image", "image": "a.png"}]), "label": "1", "images": ["b.png"]}, "both"),
         ({"input": [{"role": "system", "content": "a"}], "label": "1", "images": ["b.png"]}, "no message of the user"),
     ],
@@ -112,14 +115,14 @@ def test_rows_of_every_kind_of_file(take, tmp_path):
     (tmp_path / "rows.csv").write_text("input,label,images\nOne?,1,a.png\nTwo?,2,b.png\n")
     results = {}
     for name in ("rows.jsonl", "rows.parquet", "rows.csv"):
-        found = list(read_rows(str(tmp_path / name), COLUMNS))
-        results[name] = [take(row) for _, row, problem in found if problem is None]
-        assert [number for number, *_ in found][:2] == ([2, 3] if name.endswith("csv") else [1, 2])
+        found = list(read_rows(str(tmp_path / name)))
+        results[name] = [take(row.value) for row in found if row.problem is None]
+        assert [row.number for row in found][:2] == ([2, 3] if name.endswith("csv") else [1, 2])
     assert results["rows.jsonl"] == results["rows.parquet"] == results["rows.csv"]
-    assert [problem is None for *_, problem in read_rows(str(tmp_path / "rows.jsonl"), COLUMNS)] == [True, True, False]
+    assert [row.problem is None for row in read_rows(str(tmp_path / "rows.jsonl"))] == [True, True, False]
     (tmp_path / "rows.txt").write_text("x")
     with pytest.raises(ValueError, match="unknown format"):
-        list(read_rows(str(tmp_path / "rows.txt"), COLUMNS))
+        list(read_rows(str(tmp_path / "rows.txt")))
 
 
 def test_rows_of_a_saved_hugging_face_data_set(take, tmp_path):
@@ -129,7 +132,7 @@ def test_rows_of_a_saved_hugging_face_data_set(take, tmp_path):
     )
     rows = {"input": ["One?", "Two?"], "label": ["1", "2"], "images": [[picture()], [noise(), picture()]]}
     datasets.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "saved")
-    taken = [take(row) for _, row, problem in read_rows(str(tmp_path / "saved"), COLUMNS)]
+    taken = [take(row.value) for row in read_rows(str(tmp_path / "saved"))]
     assert [len(row["images"]) for row in taken] == [1, 2]
     assert Image.open(taken[1]["images"][0]).tobytes() == noise().tobytes()
 
@@ -146,7 +149,7 @@ def test_a_truncated_image_within_saved_messages_is_a_rejected_row(take, tmp_pat
     contents = [[{"type": "image", "image": {"bytes": data, "path": None}}] for data in (whole, whole[:-500], whole)]
     prompts = [[{"role": "user", "content": [{"text": None, **content[0]}]}] for content in contents]
     datasets.Dataset.from_dict({"input": prompts, "label": ["1"] * 3}, features=features).save_to_disk(tmp_path / "n")
-    rows = [row for _, row, _ in read_rows(str(tmp_path / "n"), COLUMNS)]
+    rows = [row.value for row in read_rows(str(tmp_path / "n"))]
     assert len(take(rows[0])["images"]) == len(take(rows[2])["images"]) == 1
     with pytest.raises(BadRow, match="image 1: is broken or truncated"):
         take(rows[1])

@@ -125,7 +125,7 @@ def test_unknown_columns_are_refused_with_those_there_are(tmp_path, write_rows):
     path = write_rows("x.jsonl", [{"task": "1 + 1?", "answer": "2"}])
     with pytest.raises(UnknownColumn, match="no column for question; its columns are task, answer"):
         prompts([path], tmp_path)
-    with pytest.raises(UnknownColumn, match="no input has the column probelm; there are problem, answer"):
+    with pytest.raises(UnknownColumn, match="no input has the column probelm; there are task, answer"):
         prompts([path], tmp_path, ["question=task", "domain=probelm"])
     for bad in ("question", "question=", "question=a+", "colour=x"):
         with pytest.raises(ValueError, match="--map"):
@@ -143,7 +143,7 @@ def test_inputs_that_are_not_there(tmp_path):
             Source(str(name), "train").kind()
     (tmp_path / "x.txt").write_text("x")
     with pytest.raises(ValueError, match="unknown format"):
-        Source(str(tmp_path / "x.txt"), "train").kind()
+        list(Source(str(tmp_path / "x.txt"), "train").rows())
     assert Source("openai/gsm8k:main", "train").kind() == "hub"
 
 

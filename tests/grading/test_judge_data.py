@@ -128,7 +128,7 @@ def test_the_same_seed_makes_the_same_files(tmp_path):
     [
         ((), [row("q", "1", "1", None)], "a.jsonl", "no case is left of 1 rows: 1 × not graded"),
         ((), ["\n"], "a.jsonl", "no case is left of 0 rows: the files are empty"),
-        ((), [], "a.txt", "its name ends in none of .json"),
+        ((), ["x"], "a.txt", "unknown format; convert it to JSONL"),
         (("--injected", "2"), [], "a.jsonl", "--injected 2.0: it is a share"),
         (("--answer-pattern", "("), [], "a.jsonl", "is no regular expression"),
     ],

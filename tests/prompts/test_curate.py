@@ -17,7 +17,7 @@ from kimi_plugins.prompts import curate
 
 pytestmark = pytest.mark.slow
 
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+HOSTILE = "</script><script>alert(1)</script><svg onload=alert(1)>"
 
 
 def parse(*words):
@@ -66,7 +66,7 @@ ROWS = [
     {"problem": "Sum of what?", "answer": "\\sum_{n=1}^\\infty"},
     {"problem": HOSTILE, "answer": "4"},
     {"problem": "", "answer": "4"},
-    {"problem": "x?", "answer": ["4"]},
+    {"problem": "x?", "answer": ["4", "5"]},
     {"problem": "y?", "answer": None},
     {"problem": "z?", "answer": "4", "image": "gone.png"},
     "{ broken",
@@ -215,11 +215,11 @@ def test_the_model_tags(problems, model, tmp_path):
     ]
 
 
-def test_without_a_good_row(write_rows, tmp_path):
+def test_without_a_good_row(write_rows, tmp_path, capsys):
     path = write_rows("bad.jsonl", ["{", "nonsense"])
-    report = curated(parse(path, "--out", tmp_path / "out"), None)
-    assert (report["read"], report["kept"], report["rejected"]) == (2, 0, 2)
-    assert (tmp_path / "out/prompts.jsonl").read_bytes() == b""
+    assert command.run(parse(path, "--out", tmp_path / "out")) == 2
+    assert "bad.jsonl: not one of the first 2 rows can be read; row 1: not valid JSON" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_curriculum_and_priorities_together():
 def settings(**changed):
     return SimpleNamespace(
         kimi=SimpleNamespace(sampling=replace(options.Sampling(), **changed)),
-        data=SimpleNamespace(dataloader_num_workers=0, input_key="input", image_key="images"),
+        data=SimpleNamespace(dataloader_num_workers=0, input_key="input", image_key="images", prompt_split="train"),
         rollout=SimpleNamespace(batch_size=4),
         train=SimpleNamespace(seed=1),
     )

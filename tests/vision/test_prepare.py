@@ -9,7 +9,7 @@ import yaml
 from made_images import encoded, noise
 from PIL import Image
 
-from kimi_plugins.data.image_rows import Store
+from kimi_plugins.data.store import Store
 from kimi_plugins.vision.mixture import INSTRUCTION, Mixture, Source, read_mixture
 from kimi_plugins.vision.prepare import add_parser
 from kimi_plugins.vision.rows import READ_IT, Rejects, TooManyRejects, mixed, ranks

@@ -16,14 +16,18 @@ def settings(tmp_path, rows=(), most=2, pattern=None, template=True):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = SimpleNamespace(
         prompt_dataset=str(path),
+        prompt_split="train",
         input_key="input",
+        label_key=None,
         image_key="images",
         max_images_per_prompt=most,
         max_samples=100,
         apply_chat_template=template,
     )
     vision = options.Vision(answer_pattern=pattern)
-    return SimpleNamespace(data=data, eval=SimpleNamespace(dataset=None), kimi=SimpleNamespace(vision=vision))
+    return SimpleNamespace(
+        data=data, eval=SimpleNamespace(dataset=None, split="train"), kimi=SimpleNamespace(vision=vision)
+    )
 
 
 def user(content):
@@ -38,12 +42,12 @@ def user(content):
         (user([{"type": "image"}, {"type": "text", "text": "What?"}]), ["{png}"], 2, None),
         (user("Only text."), [], 2, None),
         (user("Only text."), None, 0, None),
-        (user("<image>What?"), [], 0, None),  # literal text for a text model
+        (user("<image>What?"), [], 0, "has 1 × <image> and 0 images"),
         (user("<image>What?"), ["{png}", "{png}"], 2, "has 1 × <image> and 2 images"),
         (user("<image>What?"), [], 2, "has 1 × <image> and 0 images"),
         (user("<image>" * 3), ["{png}"] * 3, 2, r"has 3 images; raise data.max_images_per_prompt \(2\)"),
         (user("<image>What?"), ["{png}"], 0, "set data.max_images_per_prompt"),
-        (user("<image>What?"), ["missing.png"], 1, "is no file; run openrlhf kimi vision-prepare"),
+        (user("<image>What?"), ["missing.png"], 1, "has an image that does not exist; correct its path"),
         (user("<image>What?"), ["http://127.0.0.1/x.png"], 1, None),
     ],
 )
