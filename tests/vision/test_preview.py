@@ -11,7 +11,7 @@ from made_images import encoded, noise
 from kimi_plugins.vision import prepare, preview
 
 CHROMIUM = shutil.which("chromium")
-HOSTILE = "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>{{ 7 * 7 }} &amp; \u202e"
+HOSTILE = "<script>window.pwned = 1</script><svg onload='window.pwned = 1'></svg>{{ 7 * 7 }} &amp; \u202e"
 
 
 def command(*words):
