@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import random
 import re
 import socket
 import subprocess

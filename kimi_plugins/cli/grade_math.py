@@ -24,8 +24,8 @@ def add_parser(subparsers) -> None:
         help="mathematical answers, by rules",
         description="Grade the final answer of every response in a JSONL file, as the reward of a run would be. A row "
         'is an object such as {"response": "… so \\\\boxed{1/2}", "answer": "0.5"}. The output has the same rows with '
-        "correct (true, false, or null where the grader failed), kind and reason; it appears only once it is whole. Exit "
-        "code 2: the input is not as it should be; 1: the grader failed too often. The rules are in docs/rewards.md.",
+        "correct (true, false, or null where the grader failed), kind and reason; it appears only once it is whole. "
+        "Exit code 2: invalid input; 1: the grader failed too often. The rules are in docs/rewards.md.",
     )
     defaults = options.MathGrader()
     parser.add_argument("file", type=Path, metavar="FILE", help="JSONL")
