@@ -189,6 +189,17 @@ class Vision:
 
 
 @dataclass(frozen=True)
+class Data:
+    """How the rows of data.prompt_dataset and eval.dataset are read."""
+
+    format: str = option(
+        "auto",
+        "shape of the rows, a name in docs/data.md; auto: data.input_key and data.label_key if a row has them, else "
+        "recognised (ours)",
+    )
+
+
+@dataclass(frozen=True)
 class MathGrader:
     """The math grader (§2.3.5), all ours; also of `openrlhf kimi grade math`."""
 
@@ -244,6 +255,7 @@ class Log:
 
 
 SECTIONS = {
+    "data": Data,
     "policy": Policy,
     "length": Length,
     "sampling": Sampling,

@@ -284,7 +284,16 @@ class Rollout:
 
 
 class Preflight:
-    """Inputs that would fail, hang or do nothing later are refused before anything heavy starts."""
+    """Inputs that would fail, hang or do nothing later are refused before anything heavy starts.
+
+    The prompts that it checks are those the trainer gets: it reads them for both.
+    """
+
+    @staticmethod
+    @hookimpl
+    def openrlhf_add_arguments(parser, command):
+        if command == "train":
+            options.add_arguments(parser, "data")
 
     @staticmethod
     @hookimpl
@@ -299,6 +308,15 @@ class Preflight:
         from kimi_plugins.preflight import machine_problems
 
         return machine_problems(args, command)
+
+    if hasattr(hookspecs, "openrlhf_load_dataset"):
+
+        @staticmethod
+        @hookimpl
+        def openrlhf_load_dataset(name, split, max_count, args):
+            from kimi_plugins.data.training import load_for
+
+            return load_for(name, split, max_count, args)
 
 
 class Log:

@@ -39,7 +39,9 @@ class Options:
         data, kimi = args.data, getattr(args, "kimi", None)
         sampling, policy = getattr(kimi, "sampling", None), getattr(kimi, "policy", None)
         asked = [getattr(sampling, key, None) for key in ("difficulty_key", "together_key")]
-        asked.append(getattr(policy, "group_key", None))
+        rewards = getattr(kimi, "rewards", None)
+        asked += [getattr(policy, "group_key", None)]
+        asked += [getattr(rewards, key, None) for key in ("kind_key", "source_key")]
         return cls(
             input=data.input_key,
             label=data.label_key or None,
@@ -140,39 +142,51 @@ def load(name: str, split: str, most: int, options: Options, images: Path, say: 
         except BadRow as error:
             raise ValueError(f"{where}: {error}; correct it or remove the row") from error
         shape = shape or found.shape.described(row.value if isinstance(row.value, dict) else {})
-        taken.append((prompt, paths, _others(row.value, options)))
+        taken.append((prompt, paths, delivered(prompt, row.value, options)))
         if len(taken) >= most:
             break
     if not taken:
         raise ValueError(f"{name}: holds no rows; give a file with data")
     say(f"{name}: {len(taken)} prompts, {shape}")
-    chat = options.chat and any(prompt.chat for prompt, _, _ in taken)
+    chat = options.chat and any(prompt.chat for prompt, *_ in taken)
     text = datasets.Value("string")
     columns: dict[str, list] = {
-        options.input: [prompt.messages if chat else prompt.messages[0]["content"] for prompt, _, _ in taken],
+        options.input: [prompt.messages if chat else prompt.messages[0]["content"] for prompt, *_ in taken],
         options.image: [paths for _, paths, _ in taken],
-        "datasource": [prompt.source or "default" for prompt, _, _ in taken],
     }
-    features = {
+    features = dict.fromkeys((column for *_, delivered in taken for column in delivered), text) | {
         options.input: datasets.List({"role": text, "content": text}) if chat else text,
         options.image: datasets.List(text),
         "datasource": text,
     }
-    if options.label is not None:
-        columns[options.label], features[options.label] = [prompt.answer for prompt, _, _ in taken], text
-    for column in dict.fromkeys(column for *_, others in taken for column in others):
-        if column not in columns:
-            columns[column], features[column] = [others.get(column) for *_, others in taken], text
-    if "difficulty" not in columns and any(prompt.difficulty is not None for prompt, _, _ in taken):
-        columns["difficulty"] = [_as_text(prompt.difficulty) for prompt, _, _ in taken]
-        features["difficulty"] = text
+    for column in features.keys() - columns.keys():
+        columns[column] = [delivered.get(column) for *_, delivered in taken]
+    columns["datasource"] = [delivered.get("datasource") or "default" for *_, delivered in taken]
     return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
 
 
-def is_prompts(name: str, args: Any) -> bool:
-    """Whether `load` reads a data set of these arguments; OpenRLHF reads those of scripts, URLs and ModelScope."""
-    local_script = name.endswith(".py") or os.path.isfile(os.path.join(name, f"{os.path.basename(name)}.py"))
-    return hasattr(args, "rollout") and "://" not in name and not local_script and not args.use_ms
+def delivered(prompt: Prompt, row: Any, options: Options) -> dict[str, str | None]:
+    """The columns that the trainer gets of a prompt and its row, beside prompt and images: all text."""
+    found: dict[str, str | None] = {} if options.label is None else {options.label: prompt.answer}
+    if prompt.source is not None:
+        found["datasource"] = prompt.source
+    if prompt.difficulty is not None:
+        found["difficulty"] = _as_text(prompt.difficulty)
+    return _others(row, options) | found
+
+
+def load_for(name: str, split: str, most: int, args: Any) -> Any:
+    """The data set of prompts of a run, None if OpenRLHF is to load it: for other trainers, scripts, URLs, ModelScope.
+
+    Images that are not files of their own are put into a directory of ckpt.path.
+    """
+    name, _, folder = (part.strip() for part in name.partition("@"))
+    if folder and os.path.isdir(name):
+        name, folder = os.path.join(name, folder), ""
+    script = name.endswith(".py") or os.path.isfile(os.path.join(name, f"{os.path.basename(name)}.py"))
+    if not hasattr(args, "rollout") or "://" in name or script or args.use_ms or folder:
+        return None
+    return load(name, split, most, Options.of(args), Path(args.ckpt.path) / "images", print)
 
 
 def _as_path(image: Any, row: Row, store: Store) -> str:

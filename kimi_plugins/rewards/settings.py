@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from kimi_plugins import options
-from kimi_plugins.data.readers import READERS
+from kimi_plugins.data import training
 from kimi_plugins.grading.extraction import compiled
 from kimi_plugins.grading.functions import Function, FunctionFailed
 from kimi_plugins.grading.kinds import FILE, Settings, is_function, kind_problem
@@ -199,30 +199,34 @@ def data_problems(args) -> list[str]:
     if not is_mixed(args) or args.train.agent_func_path:
         return []
     found, used, everything = [], set(), True
-    for option, spec in (("data.prompt_dataset", args.data.prompt_dataset), ("eval.dataset", args.eval.dataset)):
+    for option, spec, split in (
+        ("data.prompt_dataset", args.data.prompt_dataset, args.data.prompt_split),
+        ("eval.dataset", args.eval.dataset, args.eval.split),
+    ):
         for path in map(str.strip, (spec or "").split(",")):
-            if os.path.splitext(path)[1] in READERS and os.path.isfile(path):
-                found += _file_problems(option, path, args, used)
+            if os.path.exists(path):
+                found += _set_problems(option, path, split, args, used)
             elif path:
                 everything = False
     kinds = used if everything else used | _possible(args.kimi.rewards)
     return found + [problem for kind in sorted(kinds) for problem in _unavailable(kind, args)]
 
 
-def _file_problems(option: str, path: str, args, used: set[str]) -> Iterator[str]:
+def _set_problems(option: str, path: str, split: str, args, used: set[str]) -> Iterator[str]:
     bad: dict[str, list[int]] = {}
-    chosen, label_key = args.kimi.rewards, args.data.label_key
-    columns = [name for name in (chosen.kind_key, chosen.source_key, label_key) if name]
+    data_options, label_key = training.Options.of(args), args.data.label_key
     try:
-        for number, row, problem in islice(READERS[os.path.splitext(path)[1]](path, columns), args.data.max_samples):
-            if problem is not None or not isinstance(row, dict):  # kimi-preflight's
+        opened = training.opened(path, split, data_options)
+        for row, prompt, _ in islice(opened.prompts(), args.data.max_samples):
+            if prompt is None:  # kimi-preflight says why
                 continue
-            kind, _, found = kind_of(row, args)
+            columns = training.delivered(prompt, row.value, data_options)
+            kind, _, found = kind_of(columns, args)
             if found is None:
                 used.add(kind)
-                found = label_problem(kind, row.get(label_key) if label_key else "", label_key)
+                found = label_problem(kind, columns.get(label_key) if label_key else "", label_key)
             if found is not None:
-                bad.setdefault(found, []).append(number)
+                bad.setdefault(found, []).append(row.number)
     except (OSError, ValueError):
         return
     for problem, rows in bad.items():

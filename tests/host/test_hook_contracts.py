@@ -13,6 +13,7 @@ from openrlhf.plugins import PluginError
 
 HOOKS = {name: spec for name, spec in vars(hookspecs).items() if name.startswith("openrlhf_")}
 SINGLE_PROVIDER = {
+    "openrlhf_load_dataset",
     "openrlhf_engine_args",
     "openrlhf_prompt_label",
     "openrlhf_prompt_sampler",
@@ -26,6 +27,7 @@ ACCEPTED = {
     "openrlhf_validate_config": ["a problem"],
     "openrlhf_check_machine": [],
     "openrlhf_engine_args": {"max_num_seqs": 8},
+    "openrlhf_load_dataset": SimpleNamespace(column_names=["input"]),
     "openrlhf_prompt_sampler": [2, 0, 1],
     "openrlhf_prompt_columns": ["pair"],
     "openrlhf_prompt_label": {"kind": "math"},
@@ -36,6 +38,7 @@ ACCEPTED = {
     "openrlhf_metrics": {"a": 1.0},
 }
 REFUSED = {
+    "openrlhf_load_dataset": [(["a row"], "a datasets.Dataset or None, not list")],
     "openrlhf_validate_config": [("a problem", "list of strings or None, not str"), ([1], "list of strings")],
     "openrlhf_check_machine": [(("a problem",), "list of strings or None, not tuple")],
     "openrlhf_prompt_sampler": [(iter([0]), "a sampler with __iter__ and __len__ or None, not list_iterator")],

@@ -205,8 +205,13 @@ def arguments(*words, **changed):
     values |= {
         "data.label_key": "label",
         "data.prompt_dataset": None,
+        "data.prompt_split": "train",
+        "data.input_key": "input",
+        "data.image_key": "images",
+        "data.apply_chat_template": True,
         "data.max_samples": 1000,
         "eval.dataset": None,
+        "eval.split": "train",
         "reward.remote_url": None,
         "reward.model_name_or_path": None,
         "train.agent_func_path": None,
@@ -280,29 +285,27 @@ def test_settings_that_mean_nothing_are_named(changed, named):
 
 def test_rows_without_a_kind_or_a_usable_label_are_named(write_rows):
     rows = [
-        {"label": "5", "datasource": "gsm8k"},
-        {"label": "5", "datasource": "apps"},
-        {"label": None, "datasource": "gsm8k"},
-        {"label": ["5"], "datasource": "gsm8k"},
-        {"label": "5", "datasource": "aime"},
-        {"label": "5"},
-        {"label": "(", "datasource": "patterns"},
+        {"input": "?", "label": "5", "datasource": "gsm8k"},
+        {"input": "?", "label": "5", "datasource": "apps"},
+        {"input": "?", "label": None, "datasource": "gsm8k"},
+        {"input": "?", "label": ["5"], "datasource": "gsm8k"},
+        {"input": "?", "label": "5", "datasource": "aime"},
+        {"input": "?", "label": "5"},
+        {"input": "?", "label": "(", "datasource": "patterns"},
     ]
     args = table("gsm8k=math", "apps=code", "patterns=regex")
     args.data.prompt_dataset = str(write_rows("rows.jsonl", rows))
     found = [problem.partition("rows.jsonl ")[2] for problem in data_problems(args)]
-    assert len(found) == 6
+    assert len(found) == 4
     assert found[0].startswith("row 2: 'label' is not a problem with test cases")
-    assert found[1].startswith("row 3: 'label' is empty, and math grades by it")
-    assert found[2].startswith("row 4: 'label' is \"['5']\", neither text nor a number")
-    assert found[3].startswith("row 5: the data source 'aime' is not in kimi.rewards.sources; add aime=KIND")
-    assert found[4].startswith("row 6: no data source in 'datasource'")
-    assert found[5].startswith("row 7: 'label': the answer pattern '(' is no")
+    assert found[1].startswith("row 5: the data source 'aime' is not in kimi.rewards.sources; add aime=KIND")
+    assert found[2].startswith("row 6: no data source in 'datasource'")
+    assert found[3].startswith("row 7: 'label': the answer pattern '(' is no")
 
 
 def test_graders_that_cannot_be_had_are_named(write_rows, grader):
     args = arguments("kind=user_rewards:other", "judge.url=http://127.0.0.1:9/v1")
-    args.data.prompt_dataset = str(write_rows("rows.jsonl", [{"label": "5"}]))
+    args.data.prompt_dataset = str(write_rows("rows.jsonl", [{"input": "?", "label": "5"}]))
     [problem] = data_problems(args)
     assert problem.startswith("kimi.rewards: user_rewards:other cannot be used: ValueError: it takes (a, b, c, d)")
     args.kimi.rewards.kind = "judge"
