@@ -14,6 +14,10 @@ _CLOSING = re.compile(
     re.IGNORECASE,
 )
 BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
+_ANY_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
+UNBRACED = re.compile(r"\\boxed\s*(\d+(?:\.\d+)?)(?![\w.^])|\\boxed\s*(\d)(?=\.(?:\s|$))")
+# A sign before the box, inside of mathematics or close to it; "- \\boxed" in a text is a dash.
+_SIGN = re.compile(r"(?:(?<![\w)}\]\s])|(?<=[=$(\[:&])|(?<=\s))([-−]|\\pm)$|[=$(\[&]\s*([-−]|\\pm)\s+$")
 BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 SPECIAL_TOKENS = re.compile(r"(?:(?:<[|｜][^<>|｜\s]{1,40}[|｜]>|</?s>|<(?:eos|pad|end_of_turn)>)\s*)+$")
 TAIL = 400  # characters at the end in which special tokens are looked for
@@ -84,11 +88,23 @@ def opens_thinking(prompt: str) -> bool:
 def _boxes(text: str) -> Iterator[tuple[int, int, str | None]]:
     """(start, end, content) of the outermost boxes; content None if the box is not closed."""
     end = 0
-    for match in BOX.finditer(text):
+    for match in _ANY_BOX.finditer(text):
         if match.start() < end:
             continue  # inside the one before
-        content, end = _braced(text, match.end())
+        if unbraced := UNBRACED.match(text, match.start()):
+            content, end = unbraced[1] or unbraced[2], unbraced.end()
+        elif BOX.match(text, match.start()):
+            content, end = _braced(text, match.end())
+        else:
+            continue
+        if content and content.strip() and (sign := _SIGN.search(text, max(0, match.start() - 20), match.start())):
+            content = f"{sign[1] or sign[2]}{_grouped(content.strip())}"
         yield match.start(), end, content
+
+
+def _grouped(content: str) -> str:
+    """Of which a sign before it changes all."""
+    return content if re.fullmatch(r"[\w.,\\{}/^%° ]+", content) else f"({content})"
 
 
 def _braced(text: str, start: int) -> tuple[str | None, int]:

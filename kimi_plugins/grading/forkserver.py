@@ -2,7 +2,7 @@
 
 multiprocessing has a forkserver too, but its children import the main module of the program anew, which in a Ray
 worker takes longer than the start-up that the forkserver is to save. This one imports the grader once, grades a few
-answers so that math-verify's parser is warm, and forks on request.
+answers, and forks on request.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from kimi_plugins.grading import frames
 from kimi_plugins.grading.math.grade import grade, grade_answer
 from kimi_plugins.grading.verdict import Kind, Verdict
 
-# Warm the parser's tables, which all children then share.
+# Fill the caches that all children then share.
 _EXAMPLES = [
     (r"x^2+2x+1-\frac{x^{2}-1}{x-1}", r"(x+1)^{2}-\left(x+1\right)"),
     (r"\frac{\sqrt{3}}{2}x^{2}y-a^{-1}", r"\sqrt[3]{2}\cdot x_1+x_{12}\times2^{x+1}"),
@@ -31,6 +31,7 @@ _EXAMPLES = [
     (r"(-\infty,1)\cup[\sqrt{8},\infty)", r"x<1\text{ or }x\ge2\sqrt{2}"),
     (r"100\sqrt{2}\text{ cm}", r"90^\circ"),
 ]
+_OUT_OF_MEMORY = "out of memory: more than {} MiB"
 _PR_SET_PDEATHSIG = 1
 MIB = 2**20
 
@@ -66,18 +67,29 @@ def _grade_for(connection: socket.socket, memory_mib: int) -> None:
     while not ends:
         try:
             response, reference, pattern = frames.receive(connection)
-            verdict = grade(response, reference, pattern=pattern)
         except (EOFError, OSError):
             return
         except MemoryError:
-            verdict, ends = Verdict(Kind.FAILED, f"out of memory: more than {memory_mib} MiB"), True
-        except Exception as error:  # sympy raises anything; it becomes a failed grade with its reason
-            verdict = Verdict(Kind.FAILED, f"{type(error).__name__}: {str(error)[:200]}")
+            verdict, ends = Verdict(Kind.FAILED, _OUT_OF_MEMORY.format(memory_mib)), True
+        else:
+            verdict, ends = _verdict(response, reference, pattern, memory_mib)
         ends = ends or _resident_mib() > memory_mib / 2
         try:
             frames.send(connection, [*verdict, ends])
         except OSError:
             return
+
+
+def _verdict(response: str | None, reference: str, pattern: str | None, memory_mib: int) -> tuple[Verdict, bool]:
+    """The verdict, and whether the process is of no more use. Without a response, the reference's with itself."""
+    try:
+        if response is None:
+            return grade_answer(reference, reference), False
+        return grade(response, reference, pattern=pattern), False
+    except MemoryError:
+        return Verdict(Kind.FAILED, _OUT_OF_MEMORY.format(memory_mib)), True
+    except Exception as error:  # of arithmetic on what a response holds; a failed grade says what it was
+        return Verdict(Kind.FAILED, f"{type(error).__name__}: {str(error)[:200]}"), False
 
 
 def _resident_mib() -> float:

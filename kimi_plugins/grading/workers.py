@@ -1,7 +1,8 @@
 """Grading in processes of their own: hostile and broken answers can neither hang nor grow the caller.
 
-One process a slot, killed at the deadline and replaced from a fork server (forkserver.py) that has math-verify
-loaded. A grade that fails (time-out, memory, crash) has correct None and says why.
+One process a slot, killed at the deadline and replaced from a fork server (forkserver.py) that has the grader loaded.
+A response that takes too much time or memory is wrong, so that none can choose to be left out; if grading the
+reference alone fails as well, or a process dies, the grade is a failed one and says why.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from kimi_plugins.grading import frames
 from kimi_plugins.grading.extraction import compiled
@@ -45,7 +47,14 @@ class Pool:
             self._idle.put(None)  # started when first needed
 
     def grade(self, response: str, reference: str) -> Verdict:
-        """Grade a response; returns within the timeout from when a slot is free."""
+        """Grade a response; returns within twice the timeout from when a slot is free."""
+        verdict = self._grade(response, reference)
+        by_response = verdict.kind is Kind.FAILED and not verdict.reason.endswith(_NOT_BY_RESPONSE)
+        if by_response and self._grade(None, reference).correct:
+            return Verdict(Kind.WRONG, f"the response cannot be graded: {verdict.reason}")
+        return verdict
+
+    def _grade(self, response: str | None, reference: str) -> Verdict:
         worker = self._idle.get()
         try:
             for _ in range(2):
@@ -92,9 +101,9 @@ class Pool:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def _ask(self, worker: "_Worker", response: str, reference: str) -> tuple[Verdict | None, bool]:
+    def _ask(self, worker: "_Worker", response: str | None, reference: str) -> tuple[Verdict | None, bool]:
         """A verdict, None if the process had ended before it was asked; and whether it is of no more use."""
-        deadline = time.monotonic() + self.timeout
+        deadline, cpu_seconds = time.monotonic() + self.timeout, worker.cpu_seconds()
         try:
             frames.send(worker.connection, [response, reference, self.pattern], deadline)
         except BrokenPipeError:
@@ -104,6 +113,8 @@ class Pool:
         try:
             kind, reason, ends = frames.receive(worker.connection, deadline)
         except TimeoutError:
+            if worker.cpu_seconds() - cpu_seconds < self.timeout / 10:
+                return Verdict(Kind.FAILED, self._timed_out().reason + _BUSY), True
             return self._timed_out(), True
         except (EOFError, OSError, ValueError):
             return _DIED, True
@@ -114,12 +125,22 @@ class Pool:
 
 
 _DIED = Verdict(Kind.FAILED, "the grader process died")
+_BUSY = ", of which it ran less than a tenth"
+_NOT_BY_RESPONSE = ("died", _BUSY, "is empty")
 
 
 class _Worker:
     def __init__(self, connection: socket.socket, pid: int) -> None:
         self.connection, self.pid = connection, pid
         self._descriptor = os.pidfd_open(pid)  # the number may be another process's later
+
+    def cpu_seconds(self) -> float:
+        """CPU time that the process has used; 0 if it is gone."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
         try:

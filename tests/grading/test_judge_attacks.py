@@ -67,12 +67,9 @@ def test_the_judge_would_have_been_fooled(gullible):
         (r"\text{one half}", "0.5"),
         (r"\text{twenty-six}", "26"),
         (r"18\text{ dollars and }50\text{ cents}", "18.50"),
-        (r"1\text{ hour }30\text{ minutes}", "90"),
-        (r"5\text{ ft }3\text{ in}", "63"),
         ("(3,4)", "3,4"),
         ("3, 4", "(3,4)"),
         (r"\begin{pmatrix}3\\4\end{pmatrix}", "(3,4)"),
-        (r"\text{all real numbers}", r"\mathbb{R}"),
         (r"x\text{ is greater than }3", "x>3"),
         (r"\text{all numbers greater than }3", "x>3"),
         (r"\text{a squared minus four}", "a^2-4"),
@@ -86,7 +83,6 @@ def test_the_judge_would_have_been_fooled(gullible):
         ("5 apples", r"5\text{ fruits}"),
         ("even", r"\text{an even number}"),
         (r"\text{no such number}", r"\text{none}"),
-        ("3x+2y = 5, x-y = 1", r"\begin{cases}3x+2y=5\\x-y=1\end{cases}"),
     ],
 )
 def test_right_answers_in_another_form_reach_the_judge(gullible, answer, reference):

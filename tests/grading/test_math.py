@@ -14,12 +14,26 @@ from kimi_plugins.grading.math.notation import number, tidy
 from kimi_plugins.grading.math.units import read_unit
 
 PAIRS = [json.loads(line) for line in Path(__file__).with_name("math_pairs.jsonl").open(encoding="utf-8")]
+CASES = [json.loads(line) for line in Path(__file__).with_name("math_cases.jsonl").open(encoding="utf-8")]
+UNSEEN = [json.loads(line) for line in Path(__file__).with_name("math_unseen_pairs.jsonl").open(encoding="utf-8")]
 SHARED = Path(__file__).parents[3] / "shared/data"
 RECALL = 0.98
 
 
 def response(row: dict) -> str:
     return row["response"] if "response" in row else rf"The answer is $\boxed{{{row['answer']}}}$."
+
+
+@pytest.mark.parametrize("row", CASES, ids=lambda row: f"{row['kind']}: {row['reference']}")
+def test_a_case_of_each_kind_that_graders_get_wrong(row):
+    assert grade(row["response"], row["reference"]).correct is row["right"]
+
+
+def test_pairs_that_were_written_before_the_grader_saw_them():
+    verdicts = [(row, grade_answer(row["answer"], row["reference"])) for row in UNSEEN]
+    assert [row for row, verdict in verdicts if verdict.correct and not row["correct"]] == []
+    right = [verdict.correct for row, verdict in verdicts if row["correct"]]
+    assert sum(map(bool, right)) >= RECALL * len(right)
 
 
 @pytest.mark.slow

@@ -6,14 +6,27 @@ from typing import NamedTuple
 
 DOLLAR = "＄"  # the currency; a plain $ encloses mathematics
 
+_GREEK_LETTERS = "αβγδεζηικλμνξρσςτυφχψωΓΔΘΛΞΠΣΦΨΩ"
+_GREEK_NAMES = (
+    "alpha beta gamma delta epsilon zeta eta iota kappa lambda mu nu xi rho sigma sigma tau upsilon phi chi psi omega "
+    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega"
+)
 CHARACTERS = str.maketrans(
     {
         **dict.fromkeys("−–—", "-"),
         **dict.fromkeys("·⋅∙*", r"\cdot "),
         **dict.fromkeys("\u00a0\u2009\u202f\t\n~", " "),
         **{"×": r"\times ", "÷": "/", "π": r"\pi ", "θ": r"\theta ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge "},
-        **{"≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∪": r"\cup ", "∈": r"\in ", "∅": r"\emptyset "},
-        **{"ℝ": r"\mathbb{R}", "°": r"^\circ ", "²": "^2", "³": "^3", "√": r"\sqrt ", "，": ",", "’": "'"},
+        **{"≠": r"\ne ", "±": r"\pm ", "∪": r"\cup ", "∈": r"\in ", "∅": r"\emptyset "},
+        **{"ℝ": r"\mathbb{R}", "°": r"^\circ ", "√": r"\sqrt ", "，": ",", "’": "'"},
+        **{"≡": r"\equiv ", "≈": r"\approx ", "∖": r"\setminus ", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}"},
+        **{"∩": r"\cap ", "∠": r"\angle ", "△": r"\triangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor "},
+        **{"⌈": r"\lceil ", "⌉": r"\rceil ", "∛": r"\sqrt[3]", "′": "'", "∣": "|", "⁻": "^-", "⟨": r"\langle "},
+        **{"⟩": r"\rangle ", "₹": "Rs ", "（": "(", "）": ")", "；": ";", "：": ":", "、": ",", "。": ".", "％": "%"},
+        **{letter: rf"\{name} " for letter, name in zip(_GREEK_LETTERS, _GREEK_NAMES.split(), strict=True)},
+        **{superscript: f"^{digit}" for digit, superscript in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+        **{subscript: f"_{digit}" for digit, subscript in enumerate("₀₁₂₃₄₅₆₇₈₉")},
+        **{chr(ord("０") + digit): str(digit) for digit in range(10)},
         **{"½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}"},
     }
 )
@@ -30,13 +43,27 @@ SPELLINGS = [
     ("sizes", r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![A-Za-z])\.?", ""),
     ("Roman letters that are mathematics", r"\\(?:mathrm|text|textrm)\s*\{\s*([ei])\s*\}", r"\1"),
     ("text", r"\\(?:text(?:rm|bf|it|sf|tt|normal)?|mathrm|mathsf|mathit|mbox|hbox|textnormal)\s*\{", r"\\text{"),
+    ("boxes", r"\\(?:boxed|fbox)\s*(?=\{)", ""),
+    ("layout", r"\\(?:underline|mathstrut|phantom|overset\{\}|textcolor\{[a-z]+\}|color\{[a-z]+\})(?![A-Za-z])", ""),
+    ("modules of Python", r"(?<![A-Za-z\\])(?:np|numpy|math|sympy|sp)\.(?=[a-z])", ""),
+    ("ordinals", r"(?<=\d)\s*\^?\s*(?:\{\s*)?(?:\\text\{\s*)?(?:st|nd|rd|th)\s*\}{0,2}(?![A-Za-z])", ""),
+    ("a cross for times", r"(?<=\d)\s*[xX]\s*(?=10\s*\^)", r"\\times "),
+    ("ratios in words", r"^(\d+(?:\.\d+)?)\s*(?:\\text\{\s*to\s*\}|to)\s*(\d+(?:\.\d+)?)$", r"\1:\2"),
     ("a lead-in", r"^(\\text\{)?\s*(?:the )?(?:final )?answer(?: is)?:?\s+(?=[^\s=])|^(\\text\{)?answer:\s*", r"\1\2"),
     ("and, or at the end of text", r"\\text\{([^{}]*?)\s+(and|or)\s*\}", r"\\text{\1} \2 "),
+    ("percent in text", r"\\text\{\s*(?:per cent|percent)\s*\}", "%"),
     ("text without letters", r"\\text\{([^{}A-Za-z]*)\}", r"\1"),
     ("and, or", r",?\s*(?:\\text\{\s*(and|or)\s*\}|(?<![A-Za-z\\])(and|or)(?![A-Za-z]))", r" \1\2 "),
-    ("and, or in symbols", r"\\(?:land|wedge)(?![A-Za-z])", " and "),
-    ("or in symbols", r"\\(?:lor|vee)(?![A-Za-z])", " or "),
+    (
+        "and between relations",
+        r"(?<=[=<>\d}])([^=<>]*)\\(?:land|wedge)(?![A-Za-z])(?=.*(?:[=<>]|\\[lgn]e))",
+        r"\1 and ",
+    ),
+    ("or between relations", r"(?<=[=<>\d}])([^=<>]*)\\(?:lor|vee)(?![A-Za-z])(?=.*(?:[=<>]|\\[lgn]e))", r"\1 or "),
     ("fractions", r"\\[dtc]frac", r"\\frac"),
+    ("binomials", r"\\[dt]binom", r"\\binom"),
+    ("signs in braces", r"\{([:,=])\}", r"\1"),
+    ("a quantity in text", r"^\\text\{\s*([-+]?\d[\d,.]*)\s+([A-Za-z ]+)\}$", r"\1\\text{ \2}"),
     ("digits as arguments", r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
     ("a digit as numerator", r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
     ("a digit as denominator", r"\\frac\s*(\{[^{}]*\})\s*(\d)", r"\\frac\1{\2}"),
@@ -48,17 +75,19 @@ SPELLINGS = [
     ("comparisons", r"!=|\\neq(?![A-Za-z])", r"\\ne "),
     ("comparisons", r"\\lt(?![A-Za-z])", "<"),
     ("comparisons", r"\\gt(?![A-Za-z])", ">"),
-    ("approximate results", r"\\(?:approx|simeq|sim)(?![A-Za-z])", "="),
+    ("approximate results", r"\\(?:approx|simeq|thickapprox|doteq)(?![A-Za-z])|~=", r"\\approx "),
+    ("an equals sign before the answer", r"^(?:=|\\approx(?![A-Za-z])|\\therefore(?![A-Za-z]))\s*(?=.)", ""),
     ("braces of sets", r"\\lbrace(?![A-Za-z])", r"\\{"),
     ("braces of sets", r"\\rbrace(?![A-Za-z])", r"\\}"),
     ("empty set", r"\\varnothing|\\\{\s*\\\}", r"\\emptyset "),
     ("squares of units", r"(?<=[A-Za-z]) squared(?![A-Za-z])", "^2"),
     ("cubes of units", r"(?<=[A-Za-z]) cubed(?![A-Za-z])", "^3"),
-    ("percent", r"\\%", "%"),
+    ("percent", r"\\%|(?<=[\d}\s{])per cent(?![A-Za-z])", "%"),
     ("degrees", r"\^\s*\{\s*\\circ\s*\}|\\degree(?![A-Za-z])", r"^\\circ "),
     ("plus-minus", r"\+\s*/?\s*-(?=\s*[\d\\A-Za-z(])(?<=/-)", r"\\pm "),
     ("emphasis", r"\\(?:textbf|mathbf|boldsymbol|bm)\s*\{([^{}]*)\}", r"\1"),
     ("spaces", r"\s+", " "),
+    ("line breaks at the end", r"(?:\s*\\\\)+\s*$", ""),
     ("a full stop", r"(?<![.,;:])[.,;:]$", ""),
 ]
 _SPELLINGS = [(re.compile(pattern, re.IGNORECASE if "lead" in what else 0), new) for what, pattern, new in SPELLINGS]
@@ -121,11 +150,22 @@ class Number(NamedTuple):
     """value: exact. tolerance: half a unit of the last place of a decimal that is taken for rounded, else 0.
 
     Rounded is a terminating decimal with four places and four significant digits or more; 0.5, 1234.5, 12.50 and 3.14
-    are taken literally.
+    are taken literally by other decimals. half: half a unit of the last place. digits: significant ones.
     """
 
     value: Fraction
     tolerance: Fraction = Fraction(0)
+    half: Fraction = Fraction(0)
+    digits: int = 0
+
+    def rounding(self, *, exact: bool, irrational: bool) -> Fraction:
+        """The tolerance towards an answer that is no decimal: a fraction (`exact`), or another exact expression.
+
+        A decimal of two places and three (for fractions) or four significant digits stands for what rounds to it.
+        """
+        if (exact and self.digits >= 3) or (irrational and self.digits >= _ROUNDED):
+            return max(self.half, self.tolerance)
+        return self.tolerance
 
 
 _ROUNDED = 4
@@ -168,8 +208,10 @@ def _digits(text: str | None) -> str:
 def _decimal(groups: dict) -> Number:
     whole, places = _digits(groups["whole"]), (groups["places"] or "").rstrip("0")
     unit = Fraction(10) ** (int(_digits(groups["e"] or groups["braced"] or groups["bare"]) or 0) - len(places))
-    rounded = len(places) >= _ROUNDED and len((whole + places).lstrip("0")) >= _ROUNDED
-    return Number(int(whole + places or 0) * unit, unit / 2 if rounded else Fraction(0))
+    digits = len((whole + places).lstrip("0"))
+    rounded = len(places) >= _ROUNDED and digits >= _ROUNDED
+    half = unit / 2 if len(places) >= 2 else Fraction(0)
+    return Number(int(whole + places or 0) * unit, unit / 2 if rounded else Fraction(0), half, digits)
 
 
 def _repeating(groups: dict) -> Number:

@@ -35,15 +35,47 @@ _TABLE = {
     "euro": {"euro": 1, "€": 1, "EUR": 1},
     "sterling": {"£": 1, "GBP": 1},
     "yen": {"yen": 1, "¥": 1, "￥": 1},
+    "yuan": {"yuan": 1, "元": 1, "RMB": 1, "CNY": 1},
+    "rupee": {"rupee": 1, "Rs": 1, "INR": 1},
+    "A": {"ampere": 1, "amp": 1, "mA": "1/1000"},
+    "K": {"kelvin": 1},
+    "mol": {"mol": 1, "mole": 1, "mmol": "1/1000"},
+    "eV": {"eV": 1, "keV": 1000, "MeV": 10**6, "GeV": 10**9},
+}
+_CHINESE = {
+    **{"毫米": "mm", "厘米": "cm", "分米": "dm", "米": "m", "千米": "km", "公里": "km"},
+    **{"克": "g", "千克": "kg", "公斤": "kg", "升": "l", "毫升": "ml"},
+    **{"秒": "s", "分钟": "min", "分": "min", "小时": "h", "时": "h", "天": "day"},
+}
+for _names in _TABLE.values():
+    _names |= {chinese: _names[name] for chinese, name in _CHINESE.items() if name in _names}
+# Of several base units: how many, and which powers.
+_DERIVED = {
+    **{"N": (1000, "g m s-2"), "newton": (1000, "g m s-2"), "kN": (10**6, "g m s-2")},
+    **{"J": (1000, "g m2 s-2"), "joule": (1000, "g m2 s-2"), "kJ": (10**6, "g m2 s-2"), "MJ": (10**9, "g m2 s-2")},
+    **{"W": (1000, "g m2 s-3"), "watt": (1000, "g m2 s-3"), "kW": (10**6, "g m2 s-3"), "MW": (10**9, "g m2 s-3")},
+    **{"Pa": (1000, "g m-1 s-2"), "pascal": (1000, "g m-1 s-2"), "kPa": (10**6, "g m-1 s-2")},
+    **{
+        "MPa": (10**9, "g m-1 s-2"),
+        "Hz": (1, "s-1"),
+        "hertz": (1, "s-1"),
+        "kHz": (1000, "s-1"),
+        "MHz": (10**6, "s-1"),
+    },
+    **{"V": (1000, "g m2 s-3 A-1"), "volt": (1000, "g m2 s-3 A-1"), "kV": (10**6, "g m2 s-3 A-1")},
+    **{"C": (1, "s A"), "coulomb": (1, "s A"), "ohm": (1000, "g m2 s-3 A-2"), "Ω": (1000, "g m2 s-3 A-2")},
+    **{"kWh": (3_600_000_000, "g m2 s-2"), "cal": (4184, "g m2 s-2"), "hectare": (10_000, "m2"), "ha": (10_000, "m2")},
+    **{"acre": ("4046.8564224", "m2"), "T": (1000, "g s-2 A-1"), "tesla": (1000, "g s-2 A-1")},
+    **{"kmol": (1000, "mol"), "tonne": (10**6, "g"), "ton": ("907184.74", "g"), "吨": (10**6, "g")},
 }
 _KNOWN = {name: (base, Fraction(factor)) for base, names in _TABLE.items() for name, factor in names.items()}
 _SPEEDS = {"mph": "mi/h", "kmh": "km/h", "kph": "km/h", "kmph": "km/h", "mps": "m/s"}
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _PLAIN = {"%": Fraction(1, 100), "percent": Fraction(1, 100), "percentage": Fraction(1, 100)}
 _ANGLES = {r"^\circ": r"\frac{\pi}{180}", "degree": r"\frac{\pi}{180}", "deg": r"\frac{\pi}{180}"}
-_ANGLES |= {"radian": Fraction(1), "rad": Fraction(1)}
+_ANGLES |= {"度": _ANGLES["deg"], "radian": Fraction(1), "rad": Fraction(1)}
 _TEMPERATURES = {"c": "celsius", "celsius": "celsius", "f": "fahrenheit", "fahrenheit": "fahrenheit"}
-_TABLES = {*_KNOWN, *_SPEEDS, *_SCALES, *_PLAIN, *_ANGLES, "celsius", "fahrenheit"}
+_TABLES = {*_KNOWN, *_DERIVED, *_SPEEDS, *_SCALES, *_PLAIN, *_ANGLES, "celsius", "fahrenheit"}
 
 # Words after a number that change it, and are no unit.
 _NO_UNIT = set(
@@ -51,10 +83,18 @@ _NO_UNIT = set(
     "half halves third thirds quarter quarters tenths hundredths thousandths mod modulo remainder base power equals "
     "choose root negative".split()
 )
-_ATOM = rf"(?:\\text\{{[^{{}}]*\}}|\^\\circ|%|[{DOLLAR}€£¥￥¢]|(?<![\\A-Za-z])[A-Za-z]+\.?)(?:\^(?:\{{-?\d\}}|-?\d))?"
+_CJK = r"\u4e00-\u9fff"
+_ATOM = (
+    rf"(?:[{_CJK}]+|\\text\{{[^{{}}]*\}}|\^\\circ|%|[{DOLLAR}€£¥￥¢]|(?<![\\A-Za-z])[A-Za-z]+\.?)"
+    r"(?:\^(?:\{-?\d\}|-?\d))?"
+)
 _TAIL = re.compile(rf"(?<=[\d}})\]\w%.\s])\s*(?P<unit>{_ATOM}(?:\s*(?:/|\\cdot|-)?\s*{_ATOM})*)$")
-_HEAD = re.compile(rf"^(?P<sign>-?)\s*(?P<unit>[{DOLLAR}€£¥￥]|USD|EUR|GBP)\s*(?=-?[\d.\\])")
-_TOKEN = re.compile(rf"\^\\circ|/|\bper\b|%|[{DOLLAR}€£¥￥¢]|(?P<word>[A-Za-z]+)\.?(?:\^\{{?(?P<power>-?\d)\}}?)?")
+_HEAD = re.compile(
+    rf"^(?P<sign>-?)\s*(?P<unit>(?:US|HK|A|C)?[{DOLLAR}€£¥￥]|USD|EUR|GBP|RMB|(?:\\text\{{\s*)?Rs\.?\s*\}}?)\s*(?=-?[\d.\\])"
+)
+_TOKEN = re.compile(
+    rf"\^\\circ|/|\bper\b|%|[{DOLLAR}€£¥￥¢]|(?P<word>[A-Za-zΩ]+|[{_CJK}]+)\.?(?:\^\{{?(?P<power>-?\d)\}}?)?"
+)
 
 
 def split_unit(text: str) -> tuple[str, Unit | None]:
@@ -72,6 +112,33 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
     return (sign + text, found) if text else (text, None)
 
 
+_QUANTITY = re.compile(
+    rf"\s*(?:,|and|\\text\{{\s*and\s*\}})?\s*(\d+(?:\.\d+)?(?:/\d+)?|\\frac\{{\d+\}}\{{\d+\}})\s*"
+    rf"((?:\\text\{{\s*[A-Za-z.]+\s*(?:and\s*)?\}}|(?!and)[A-Za-z]{{1,}}\.?|[{_CJK}]+|\^\\circ|'+)(?:\^\{{?\d\}}?)?)"
+)
+
+
+def mixed_quantity(text: str) -> tuple[str, Unit] | None:
+    """``5 ft 3 in`` as one quantity in the last unit; None if it is no sum of quantities of one kind."""
+    place, total, units = 0, Fraction(0), []
+    while place < len(text):
+        match = _QUANTITY.match(text, place)
+        if match is None:
+            return None
+        value = re.sub(r"\\frac\{(\d+)\}\{(\d+)\}", r"\1/\2", match[1])
+        unit = read_unit(re.sub(r"and\s*\}", "}", match[2]))
+        if unit is None or value.endswith("/0") or isinstance(unit.factor, str) or not unit.dimensions:
+            return None
+        total += Fraction(value) * unit.scale * unit.factor
+        units.append(unit)
+        place = match.end()
+    sizes = [unit.scale * unit.factor for unit in units]
+    if len(units) < 2 or len({unit.dimensions for unit in units}) > 1 or sizes != sorted(set(sizes), reverse=True):
+        return None
+    total /= sizes[-1]
+    return rf"\frac{{{total.numerator}}}{{{total.denominator}}}", units[-1]
+
+
 def _longest_tail(text: str):
     tail = _TAIL.search(text)
     return tail if tail and _is_unit(tail["unit"], text[: tail.start()]) else None
@@ -80,17 +147,19 @@ def _longest_tail(text: str):
 def _is_unit(unit: str, before: str) -> bool:
     if not re.search(r"[\d})\]]\s*$|\\pi\s*$", before):
         return False
+    if r"\circ" in unit and re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", before):
+        return False
     for text in re.findall(r"\\text\{([^{}]*)\}", unit):
         words = text.split()
         if len(words) > 4 or _NO_UNIT & set(text.casefold().split()):
             return False
-        if len(words) == 1 and len(words[0]) == 1 and words[0].isalpha() and words[0] not in {*_KNOWN, "C", "F"}:
+        if len(words) == 1 and len(words[0]) == 1 and words[0].isalpha() and words[0] not in {*_TABLES, "C", "F", "K"}:
             return False  # a variable
     words = re.findall(r"[A-Za-z]+", re.sub(r"\\text\{[^{}]*\}|\\circ|\\cdot", " ", unit))
     if len(words) > 3 or _NO_UNIT & {word.casefold() for word in words}:
         return False
     if len(words) == 1 and len(words[0]) == 1 and "\\circ" in unit:
-        return words[0] in "CF"
+        return words[0] in "CFK"
     compound = "/" in unit
     return all(len(word) > 3 or (_is_known(word) and (compound or len(word) > 1)) for word in words)
 
@@ -102,7 +171,9 @@ def _is_known(word: str) -> bool:
 
 def _singular(word: str) -> str:
     """The spelling in the tables: symbols as they are, words in lower case without their plural."""
-    if word in _KNOWN:
+    if word in _KNOWN or word in _DERIVED:
+        return word
+    if len(word) < 3 and word.casefold() not in ("km", "cm", "kg", "hr", "ft", "in"):
         return word
     word = word.casefold()
     for name in (word, word.removesuffix("s"), word.removesuffix("es")):
@@ -113,7 +184,7 @@ def _singular(word: str) -> str:
 
 def read_unit(text: str) -> Unit | None:
     """The unit that a text names; words that no table has stand for themselves. None if there is none."""
-    text = re.sub(r"\\text\{\s*([^{}]*?)\s*\}", r" \1", text)
+    text = re.sub(r"\\text\{\s*([^{}]*?)\s*\}|\\cdot", r" \1", text)
     for name, spelled in _SPEEDS.items():
         text = re.sub(rf"\b{name}\b", spelled, text)
     scale, factor, dimensions = 1, Fraction(1), {}
@@ -126,17 +197,24 @@ def read_unit(text: str) -> Unit | None:
         if name in ("square", "sq", "cubic", "cu"):
             prefix = 2 if name in ("square", "sq") else 3
             continue
+        if name.startswith(("平方", "立方")) and len(name) > 2:
+            prefix, name = (2 if name[0] == "平" else 3), name[2:]
         found = True
         power = sign * prefix * int(match["power"] or 1)
         sign = prefix = 1
-        if name in _SCALES:
+        if angle is not None and name.casefold() in _TEMPERATURES:
+            angle, dimensions[_TEMPERATURES[name.casefold()]] = None, 1
+        elif name in _SCALES:
             scale *= _SCALES[name]
         elif name in _PLAIN:
             factor *= _PLAIN[name]
         elif name in _ANGLES:
             angle = _ANGLES[name]
-        elif angle is not None and name in _TEMPERATURES:
-            angle, dimensions[_TEMPERATURES[name]] = None, 1
+        elif name in _DERIVED:
+            unit_factor, parts = _DERIVED[name]
+            factor *= Fraction(unit_factor) ** power
+            for base, exponent in re.findall(r"([A-Za-z]+)(-?\d*)", parts):
+                dimensions[base] = dimensions.get(base, 0) + power * int(exponent or 1)
         else:
             base, unit_factor = _KNOWN.get(name, (name, Fraction(1)))
             factor *= unit_factor**power
