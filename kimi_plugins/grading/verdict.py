@@ -11,6 +11,7 @@ class Kind(StrEnum):
     WRONG = "wrong"
     OTHER_FORM = "other_form"  # not in the form of the reference: the values were not compared
     ANSWER_UNREADABLE = "answer_unreadable"
+    TEXT_DIFFERS = "text_differs"  # the reference is not understood: only its own text is right
     REFERENCE_UNREADABLE = "reference_unreadable"  # a failed grade: the reference is malformed
     FAILED = "failed"
 
@@ -36,7 +37,8 @@ class Verdict(NamedTuple):
     @property
     def undecided(self) -> bool:
         """Whether rules refused the answer for its form, and not for its value: a judge that reads may know more."""
-        return self.kind in (Kind.OTHER_FORM, Kind.ANSWER_UNREADABLE, Kind.REFERENCE_UNREADABLE)
+        return self.kind in _UNDECIDED
 
 
+_UNDECIDED = (Kind.OTHER_FORM, Kind.ANSWER_UNREADABLE, Kind.TEXT_DIFFERS, Kind.REFERENCE_UNREADABLE)
 RIGHT = Verdict(Kind.RIGHT, "equal")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from kimi_plugins.grading.math.notation import matching, number, split, tidy
+from kimi_plugins.grading.verdict import Kind
 from kimi_plugins.prompts.parallel import chunked
 
 MOST_WORDS = 8  # of an answer; more is prose, which is only ever equal word by word (ours)
@@ -54,5 +55,7 @@ def _reason(answer: str, verdicts: list) -> str | None:
     own, *probes = verdicts
     if own.correct is False:
         return f"not equal to itself: {own.reason}"
+    if any(probe.kind is Kind.TEXT_DIFFERS for probe in probes):
+        return "not understood: only the answer's own text would be right"
     failed = next((verdict for verdict in (own, *probes) if verdict.correct is None), None)
     return None if failed is None else f"not gradable: {failed.reason}"

@@ -6,7 +6,17 @@ from fractions import Fraction
 
 from kimi_plugins.grading.math import regions, values
 from kimi_plugins.grading.math.notation import number
-from kimi_plugins.grading.math.parser import Node, TooLarge, Unreadable, add, expression, neg, operations, symbols
+from kimi_plugins.grading.math.parser import (
+    Incomplete,
+    Node,
+    TooLarge,
+    Unreadable,
+    add,
+    expression,
+    neg,
+    operations,
+    symbols,
+)
 from kimi_plugins.grading.math.reading import (
     _FLIPPED,
     Alternatives,
@@ -325,9 +335,7 @@ def _expected(text: str) -> Node:
     except TooLarge as error:
         raise UnreadableReference(str(error)) from error
     except Unreadable as error:
-        if malformed(text):
-            raise UnreadableReference(str(error)) from error
-        raise NotUnderstood(str(error)) from error
+        raise fault_of(text, error) from error
 
 
 def squeezed(text: str) -> str:
@@ -335,15 +343,17 @@ def squeezed(text: str) -> str:
     return re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", text.replace(r"\text", ""))
 
 
-def malformed(text: str) -> bool:
-    """Whether brackets do not close, or an argument is empty."""
-    escaped = re.sub(r"\\[{}|]", "", text)
-    depth = 0
-    for character in escaped:
-        depth += (character == "{") - (character == "}")
-        if depth < 0:
-            return True
-    return depth != 0 or re.search(r"\\(?:frac|sqrt)\s*(?:\{\s*\}|$)|\}\{\s*\}", text) is not None
+def fault_of(text: str, error: Unreadable) -> UnreadableReference | NotUnderstood:
+    """What is wrong with a reference: it is malformed, or of no kind that is known."""
+    plain = re.sub(r"\\[{}|]|\\text\{[^{}]*\}", "", text)
+    balanced = plain.count("{") == plain.count("}") and len(re.findall(r"[(\[]", plain)) == len(
+        re.findall(r"[)\]]", plain)
+    )
+    return (
+        NotUnderstood(str(error))
+        if balanced and not isinstance(error, Incomplete)
+        else UnreadableReference(str(error))
+    )
 
 
 def _tolerance(answer: str, reference: str) -> Fraction:

@@ -9,7 +9,7 @@ from kimi_plugins.grading.extraction import NoAnswer, final_answers
 from kimi_plugins.grading.math.comparing import (
     NotUnderstood,
     UnreadableReference,
-    malformed,
+    fault_of,
     same,
     squeezed,
     values_differ,
@@ -67,9 +67,7 @@ def grade_answer(answer: str, reference: str) -> Verdict:
         try:
             expected = read(reference)
         except Unreadable as error:
-            if malformed(reference) or not reference:
-                raise UnreadableReference(str(error)) from error
-            raise NotUnderstood(str(error)) from error
+            raise fault_of(reference, error) from error
         found = read(answer)
         if same(found, expected):
             return RIGHT
@@ -83,7 +81,7 @@ def grade_answer(answer: str, reference: str) -> Verdict:
     except NotUnderstood as error:
         if squeezed(answer) == squeezed(reference):
             return RIGHT
-        return Verdict(Kind.OTHER_FORM, f"not the text of the reference, which is not understood: {error}")
+        return Verdict(Kind.TEXT_DIFFERS, f"not the text of the reference, which is not understood: {error}")
     except TooLarge as error:
         return Verdict(Kind.WRONG, f"no answer: {error}")
     except (Unreadable, RecursionError) as error:

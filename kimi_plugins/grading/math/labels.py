@@ -20,10 +20,3 @@ def clean(label: str) -> str:
     if match := _REMARK.match(label.strip()):
         return rf"{match[1]}\text{{ {match[2].strip()}}}"
     return label
-
-
-def fault(label: str) -> str | None:
-    """Why no answer, or only its own text, can be graded as right for a label; None if answers can."""
-    from kimi_plugins.grading.math import grade  # it uses clean()
-
-    return grade.fault(label)

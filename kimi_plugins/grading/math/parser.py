@@ -19,6 +19,10 @@ class Unreadable(ValueError):
     """Not mathematics that can be evaluated; the message says why."""
 
 
+class Incomplete(Unreadable):
+    """It breaks off."""
+
+
 class TooLarge(Unreadable):
     """Larger or deeper than any answer is."""
 
@@ -187,13 +191,13 @@ class _Parser:
 
     def _take(self) -> str:
         if self._place >= len(self._tokens):
-            raise Unreadable("it breaks off")
+            raise Incomplete("it breaks off")
         self._place += 1
         return self._tokens[self._place - 1].text
 
     def _expect(self, text: str) -> None:
         if self._peek() != text:
-            raise Unreadable(f"{text} is missing")
+            raise Incomplete(f"{text} is missing")
         self._place += 1
 
     def _sum(self) -> Node:
@@ -356,7 +360,7 @@ class _Parser:
         ):
             raise Unreadable(f"{token.text} as an argument")
         if token.kind not in ("number", "word", "command") and token.text != "(":
-            raise Unreadable("an argument is missing")
+            raise Incomplete("an argument is missing")
         if token.text == "(":
             return self._bracket("(")
         return self._atom(alone=True)
@@ -406,7 +410,9 @@ class _Parser:
             return self._bracket(text)
         if kind == "command":
             return self._command(alone)
-        raise Unreadable(f"{text!r} is not understood" if text else "it breaks off")
+        if not text:
+            raise Incomplete("it breaks off")
+        raise Unreadable(f"{text!r} is not understood")
 
     def _word(self, alone: bool) -> Node:
         text = self._peek()
@@ -640,7 +646,7 @@ class _Parser:
                 if follows:
                     raise Unreadable("what the function is applied to has two readings")
                 return True
-        raise Unreadable("} is missing")
+        raise Incomplete("} is missing")
 
     def _big(self, name: str) -> Node:
         """A sum, product, integral or limit that is not worked out: equal only to one with the same bounds."""

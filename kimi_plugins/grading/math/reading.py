@@ -9,6 +9,7 @@ from kimi_plugins.grading.math.notation import matching, number, split
 from kimi_plugins.grading.math.parser import (
     FUNCTIONS,
     MOST_LETTERS,
+    Incomplete,
     Node,
     Unreadable,
     add,
@@ -211,7 +212,7 @@ def read(text: str):
     """
     text = text.strip()
     if not text:
-        raise Unreadable("an empty part")
+        raise Incomplete("an empty part")
     if re.fullmatch(r"[1-9]\d{2}(?:,\d{3})+", text):
         literals = tuple(Term(part) for part in text.split(","))
         return Alternatives((Term(text), Many(literals)))
@@ -407,7 +408,7 @@ def _read_relation(text: str):
     if len(terms) < 2:
         return None
     if not all(terms):
-        raise Unreadable("a relation with nothing on one side")
+        raise Incomplete("a relation with nothing on one side")
     relations = tuple(_RELATION.findall(_outside_brackets(text)))
     if len(relations) != len(terms) - 1:
         raise Unreadable("not a relation")
@@ -496,7 +497,7 @@ def _read_brackets(text: str):
         if len(parts) == 1:
             return read(parts[0]) if text[0] + text[-1] == "()" else None
         if not all(parts):
-            raise Unreadable("an empty element")
+            raise Incomplete("an empty element")
         if _PLUS_MINUS.search(text):
             return _read_plus_minus(text)
         items = tuple(read(part) for part in parts)
