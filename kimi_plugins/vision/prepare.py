@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from kimi_plugins.data.files import replacing
@@ -70,6 +71,7 @@ def prepare(mixture, out: Path, *, allow_urls: bool = False) -> str:
 
     out.mkdir(parents=True, exist_ok=True)
     difficulties: dict[str, list[float]] = {}
+    contents: defaultdict[str, Counter[str]] = defaultdict(Counter)  # of scenes
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", dir=out) as unranked,
         (out / REJECTS).open("w", encoding="utf-8") as bad,
@@ -77,6 +79,8 @@ def prepare(mixture, out: Path, *, allow_urls: bool = False) -> str:
         rejects = Rejects(mixture.reject_limit, lambda reject: bad.write(json.dumps(reject) + "\n"))
         rows = mixed(mixture, Store(out / "images"), rejects, allow_urls=allow_urls)
         for row in tqdm(rows, total=mixture.rows, unit="row", disable=None):
+            if row["facts"]:
+                contents[row["datasource"]][json.dumps([row["input"], row["facts"]])] += 1
             difficulties.setdefault(row["datasource"], []).append(as_number(row["difficulty"]))
             unranked.write(json.dumps(row, ensure_ascii=False) + "\n")
         unranked.seek(0)
@@ -87,6 +91,9 @@ def prepare(mixture, out: Path, *, allow_urls: bool = False) -> str:
                 row["difficulty"] = next(places[row["datasource"]])
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
     lines = [f"{len(values)} × {name}" for name, values in difficulties.items()]
+    for name, seen in contents.items():
+        if repeated := seen.total() - len(seen):
+            lines.append(f"{repeated} of {seen.total()} scenes of {name} have the contents of another one")
     if rejects.reasons:
         lines.append(f"{rejects.reasons.total()} rejected of {rejects.rows} rows: {out / REJECTS}")
         lines += [f"  {number} × {reason}" for reason, number in rejects.reasons.most_common(5)]

@@ -278,3 +278,13 @@ def test_images_that_cannot_be_decoded_or_fetched_do_not_end_the_command(files):
     assert command(path, "--out", files / "out", "--allow-urls") == 0
     assert len(read_jsonl(files / "out/prompts.jsonl")) == 3
     assert [reject["row"] for reject in read_jsonl(files / "out/rejects.jsonl")] == [3, 4]
+
+
+def test_scenes_that_repeat_are_counted(files, capsys):
+    sources = [{"name": "few", "synthetic": "areas", "difficulty": [0, 0], "size": 112}]
+    assert command(write_mixture(files, rows=60, sources=sources), "--out", files / "out") == 0
+    rows = read_jsonl(files / "out/prompts.jsonl")
+    repeated = len(rows) - len({tuple(row["facts"]) for row in rows})
+    assert (
+        repeated > 0 and f"{repeated} of 60 scenes of few have the contents of another one" in capsys.readouterr().out
+    )

@@ -3,7 +3,7 @@
 from random import Random
 
 from kimi_plugins.vision.synthetic.drawing import COLOURS, GREY, INK, PAPER, Canvas
-from kimi_plugins.vision.synthetic.scene import Scene, between, listed
+from kimi_plugins.vision.synthetic.scene import Plan, between, listed
 
 NAMES = ("Ash", "Bay", "Cow", "Dot", "Elm", "Fig", "Gum", "Hut", "Ink", "Jam", "Kit", "Log")
 TICKS = 5
@@ -29,7 +29,7 @@ class _Axes:
         self.canvas.text((x, self.low + self.canvas.size / 20), text, self.canvas.size / 22)
 
 
-def bars(rng: Random, difficulty: float, size: int) -> Scene:
+def bars(rng: Random, difficulty: float, size: int) -> Plan:
     """Read a bar, compare or add two, count those above a line. Harder: more bars, and values between the lines."""
     count = between(3, 7, difficulty)
     top = rng.choice((50, 100, 200))
@@ -50,7 +50,7 @@ def bars(rng: Random, difficulty: float, size: int) -> Scene:
         parts[-1]["high"] = axes.high
     canvas.line([(axes.left, axes.low), (axes.right, axes.low)], INK, 1)
     question, answer, facts = _compared(rng, difficulty, names, values, "bar")
-    return Scene(canvas.finished(), question, answer, facts, tuple(parts))
+    return Plan(canvas, question, answer, facts, tuple(parts))
 
 
 def _compared(rng: Random, difficulty: float, names: list[str], values: list[int], noun: str):
@@ -88,7 +88,7 @@ def _compared(rng: Random, difficulty: float, names: list[str], values: list[int
     return f"How many {noun}s have a greater value than {names[a]}?", str(len(above)), facts
 
 
-def line(rng: Random, difficulty: float, size: int) -> Scene:
+def line(rng: Random, difficulty: float, size: int) -> Plan:
     """Read a point, find the greatest rise, or extend a straight line. Harder: more points, finer values."""
     count = between(4, 8, difficulty)
     first = rng.randint(2001, 2015)
@@ -141,10 +141,10 @@ def line(rng: Random, difficulty: float, size: int) -> Scene:
         axes.name(point[0], str(year) if count <= 6 else f"'{year % 100:02d}")
     parts = {"points": points, "values": values, "years": years, "colour": colour, "asked": asked}
     parts |= {"low": axes.low, "high": axes.high, "top": top}
-    return Scene(canvas.finished(), question, str(answer), facts, (parts,))
+    return Plan(canvas, question, str(answer), facts, (parts,))
 
 
-def pie(rng: Random, difficulty: float, size: int) -> Scene:
+def pie(rng: Random, difficulty: float, size: int) -> Plan:
     """The missing share, the difference of two, or a share of a total. Harder: more sectors."""
     count = between(3, 6, difficulty)
     cuts = sorted(rng.sample(range(1, 20 - count), count - 1))
@@ -189,13 +189,13 @@ def pie(rng: Random, difficulty: float, size: int) -> Scene:
         canvas.rectangle((0.7 * size, y - size / 50), (0.7 * size + size / 25, y + size / 50), COLOURS[colours[n]])
         canvas.text((0.76 * size, y), f"{names[n]} {labels[n]}", size / 22, "lm")
         parts.append({"name": names[n], "share": shares[n], "colour": colours[n], "centre": centre, "radius": radius})
-    return Scene(canvas.finished(), question, str(answer), facts, tuple(parts))
+    return Plan(canvas, question, str(answer), facts, tuple(parts))
 
 
 HEADS = ("red", "tall", "new", "old", "wet", "cold")
 
 
-def table(rng: Random, difficulty: float, size: int) -> Scene:
+def table(rng: Random, difficulty: float, size: int) -> Plan:
     """Read a cell, add up a column, compare two cells, find the greatest of a column. Harder: more cells, digits."""
     rows, columns = between(3, 7, difficulty), between(2, 4, difficulty)
     names, heads = rng.sample(NAMES, rows), rng.sample(HEADS, columns)
@@ -245,4 +245,4 @@ def table(rng: Random, difficulty: float, size: int) -> Scene:
             canvas.rectangle(*box, (230, 230, 230) if x == 0 or y == 0 else PAPER, INK, 0.5)
             canvas.text(((box[0][0] + box[1][0]) / 2, (box[0][1] + box[1][1]) / 2), text, size / 20)
             parts.append({"row": y, "column": x, "text": text, "box": box})
-    return Scene(canvas.finished(), question, answer, facts, tuple(parts))
+    return Plan(canvas, question, answer, facts, tuple(parts))

@@ -1,8 +1,11 @@
 """A canvas, colours and text for scenes. Everything is drawn twice as large and halved, which smooths the edges."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from io import BytesIO
 from math import cos, pi, sin
+from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -26,11 +29,46 @@ STAR = 0.38  # inner radius of a star by its outer one
 SHAPES = ("circle", "square", "triangle", "star", "diamond")
 
 
+RHOMBUS = 0.6  # width of a diamond by its height: a square on its corner would be a square, too
+
+
+class Look(NamedTuple):
+    """Colours of the ground and of lines, and the typeface: Pillow's own ("") or one of matplotlib's."""
+
+    paper: tuple[int, int, int] = PAPER
+    ink: tuple[int, int, int] = INK
+    typeface: str = ""
+
+
+LOOKS = tuple(
+    Look(paper, ink, typeface)
+    for paper in (PAPER, (253, 250, 242), (252, 252, 235), (255, 247, 240))
+    for ink in (INK, (24, 34, 84), (62, 40, 26))
+    for typeface in ("", "DejaVuSans.ttf", "DejaVuSerif.ttf")
+)
+
+
 @cache
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own typeface, in Pillow's own layout: the same pixels on every machine."""
-    default = ImageFont.load_default(size)
-    return ImageFont.truetype(BytesIO(default.font_bytes), size, layout_engine=ImageFont.Layout.BASIC)
+def font(size: int, typeface: str = "") -> ImageFont.FreeTypeFont:
+    """A typeface in Pillow's own layout: the same pixels on every machine."""
+    if typeface:
+        import matplotlib
+
+        file: Path | BytesIO = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / typeface
+        size = round(0.82 * size)  # as wide as Pillow's
+    else:
+        file = BytesIO(ImageFont.load_default(size).font_bytes)
+    return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _later(method: Callable) -> Callable:
+    """Recorded when it is called, and drawn by finished()."""
+
+    @wraps(method)
+    def record(self: "Canvas", *args, **kwargs) -> None:
+        self._steps.append((method, args, kwargs))
+
+    return record
 
 
 class Canvas:
@@ -38,23 +76,45 @@ class Canvas:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._image = Image.new("RGB", (SCALE * size, SCALE * size), PAPER)
-        self._draw = ImageDraw.Draw(self._image)
+        self._steps: list[tuple[Callable, tuple, dict]] = []
+        self._look = Look()
 
+    def finished(self, look: Look) -> Image.Image:
+        """All that was drawn, in this look."""
+        self._look = look
+        image = Image.new("RGB", (SCALE * self.size, SCALE * self.size), look.paper)
+        self._draw = ImageDraw.Draw(image)
+        for method, args, kwargs in self._steps:
+            method(self, *args, **kwargs)
+        return image.reduce(SCALE)
+
+    def _colour(self, colour: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
+        return {INK: self._look.ink, PAPER: self._look.paper}.get(colour, colour) if colour else None
+
+    @_later
     def circle(self, centre: Point, radius: float, fill=None, outline=None, width: float = 1) -> None:
         (x, y), r = _scaled(centre), SCALE * radius
-        self._draw.ellipse((x - r, y - r, x + r, y + r), fill, outline, round(SCALE * width))
+        self._draw.ellipse(
+            (x - r, y - r, x + r, y + r), self._colour(fill), self._colour(outline), round(SCALE * width)
+        )
 
+    @_later
     def polygon(self, points: list[Point], fill=None, outline=None, width: float = 1) -> None:
-        self._draw.polygon([_scaled(point) for point in points], fill, outline, round(SCALE * width))
+        self._draw.polygon(
+            [_scaled(point) for point in points], self._colour(fill), self._colour(outline), round(SCALE * width)
+        )
 
+    @_later
     def rectangle(self, low: Point, high: Point, fill=None, outline=None, width: float = 1) -> None:
         # The far edge of Pillow's boxes is drawn too.
         (x0, y0), (x1, y1) = _scaled(low), _scaled(high)
-        self._draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill, outline, round(SCALE * width))
+        self._draw.rectangle((x0, y0, x1 - 1, y1 - 1), self._colour(fill), self._colour(outline), round(SCALE * width))
 
+    @_later
     def line(self, points: list[Point], fill=INK, width: float = 1.5) -> None:
-        self._draw.line([_scaled(point) for point in points], fill, max(1, round(SCALE * width)), "curve")
+        self._draw.line(
+            [_scaled(point) for point in points], self._colour(fill), max(1, round(SCALE * width)), "curve"
+        )
 
     def arrow(self, start: Point, end: Point, fill=INK, width: float = 1.5, head: float = 6) -> None:
         (x0, y0), (x1, y1) = start, end
@@ -67,13 +127,15 @@ class Canvas:
             [end, (neck[0] - side * uy, neck[1] + side * ux), (neck[0] + side * uy, neck[1] - side * ux)], fill
         )
 
+    @_later
     def slice(self, centre: Point, radius: float, start: float, end: float, fill) -> None:
         """A sector from `start` to `end`, in degrees clockwise from the right."""
         (x, y), r = _scaled(centre), SCALE * radius
-        self._draw.pieslice((x - r, y - r, x + r, y + r), start, end, fill, PAPER, SCALE)
+        self._draw.pieslice((x - r, y - r, x + r, y + r), start, end, fill, self._look.paper, SCALE)
 
+    @_later
     def text(self, at: Point, text: str, size: float, anchor: str = "mm", fill=INK) -> None:
-        self._draw.text(_scaled(at), text, fill, font(round(SCALE * size)), anchor)
+        self._draw.text(_scaled(at), text, self._colour(fill), font(round(SCALE * size), self._look.typeface), anchor)
 
     def text_width(self, text: str, size: float) -> float:
         return font(round(SCALE * size)).getlength(text) / SCALE
@@ -85,16 +147,14 @@ class Canvas:
         else:
             self.polygon(outline(name, centre, radius), COLOURS[colour])
 
-    def finished(self) -> Image.Image:
-        return self._image.reduce(SCALE)
-
 
 def outline(name: str, centre: Point, radius: float) -> list[Point]:
     """Corners of a shape other than the circle."""
     corners, first = {"square": (4, pi / 4), "diamond": (4, 0), "triangle": (3, -pi / 2), "star": (10, -pi / 2)}[name]
+    wide = RHOMBUS if name == "diamond" else 1
     return [
         (
-            centre[0] + radius * (STAR if name == "star" and n % 2 else 1) * cos(first + 2 * pi * n / corners),
+            centre[0] + wide * radius * (STAR if name == "star" and n % 2 else 1) * cos(first + 2 * pi * n / corners),
             centre[1] + radius * (STAR if name == "star" and n % 2 else 1) * sin(first + 2 * pi * n / corners),
         )
         for n in range(corners)

@@ -4,12 +4,12 @@ from math import cos, dist, hypot, radians, sin, tan
 from random import Random
 
 from kimi_plugins.vision.synthetic.drawing import INK, Canvas, Point
-from kimi_plugins.vision.synthetic.scene import Scene, between
+from kimi_plugins.vision.synthetic.scene import Plan, between
 
 FILL = (214, 228, 245)
 
 
-def angles(rng: Random, difficulty: float, size: int) -> Scene:
+def angles(rng: Random, difficulty: float, size: int) -> Plan:
     """The missing angle of a triangle. Harder: the angle outside, an isosceles triangle."""
     asked = rng.choice(("inner", "outer", "isosceles")[: between(1, 3, difficulty)])
     step = 10 if difficulty < 0.3 else 1
@@ -63,10 +63,10 @@ def angles(rng: Random, difficulty: float, size: int) -> Scene:
             (centre[0] + out * (corner[0] - centre[0]), centre[1] + out * (corner[1] - centre[1])), label, size / 18
         )
     parts = ({"kind": asked, "corners": corners, "labels": labels},)
-    return Scene(canvas.finished(), question, str(answer), facts, parts)
+    return Plan(canvas, question, str(answer), facts, parts)
 
 
-def areas(rng: Random, difficulty: float, size: int) -> Scene:
+def areas(rng: Random, difficulty: float, size: int) -> Plan:
     """Area of a rectangle, a right-angled triangle, or a rectangle with a corner cut off. Harder: larger numbers."""
     asked = rng.choice(("rectangle", "triangle", "notched")[: between(1, 3, difficulty)])
     most = between(8, 24, difficulty)
@@ -105,13 +105,13 @@ def areas(rng: Random, difficulty: float, size: int) -> Scene:
         _label_side(canvas, placed, a, b, str(length), size)
     parts = ({"kind": asked, "corners": placed, "sides": sides},)
     question = "All angles that look right are right angles; lengths are in cm. What is the area of the figure in cm²?"
-    return Scene(canvas.finished(), question, str(answer), facts, parts)
+    return Plan(canvas, question, str(answer), facts, parts)
 
 
-def similar(rng: Random, difficulty: float, size: int) -> Scene:
+def similar(rng: Random, difficulty: float, size: int) -> Plan:
     """A side of the larger of two similar triangles. Harder: ratios that are no whole numbers, larger numbers."""
     low, high = rng.choice(((1, 2), (1, 3)) if difficulty < 0.4 else ((2, 3), (3, 4), (3, 5), (1, 3), (2, 5)))
-    most = between(5, 12, difficulty)
+    most = between(9, 14, difficulty)
     first, second = low * rng.randint(2, most), low * rng.randint(2, most)
     while not 0.5 <= first / second <= 2 or first == second:
         second = low * rng.randint(2, most)
@@ -139,7 +139,7 @@ def similar(rng: Random, difficulty: float, size: int) -> Scene:
         f"The side asked for belongs to the side {second}: {second} × {high} / {low} = {answer}.",
     )
     question = "The two triangles are similar. How long is the side marked with a question mark?"
-    return Scene(canvas.finished(), question, str(answer), facts, tuple(parts))
+    return Plan(canvas, question, str(answer), facts, tuple(parts))
 
 
 def _triangle(degrees: list[int]) -> list[Point]:

@@ -5,13 +5,14 @@ from itertools import groupby
 from random import Random
 
 from kimi_plugins.vision.synthetic.drawing import COLOURS, GREY, INK, Canvas
-from kimi_plugins.vision.synthetic.scene import Scene, between, counted, listed
+from kimi_plugins.vision.synthetic.scene import Plan, between, counted, listed
 
+SQUARES = (200, 200, 200)
 MOVES = {"up": (0, -1), "down": (0, 1), "left": (-1, 0), "right": (1, 0)}
 Cell = tuple[int, int]
 
 
-def maze(rng: Random, difficulty: float, size: int) -> Scene:
+def maze(rng: Random, difficulty: float, size: int) -> Plan:
     """Length of the shortest way from S to G. Harder: a larger maze, with ways round."""
     side = between(3, 8, difficulty)
     opened = _tree(rng, side)
@@ -22,6 +23,10 @@ def maze(rng: Random, difficulty: float, size: int) -> Scene:
     way = shortest(side, opened, start, goal)
     cell, corner = 0.92 * size / side, 0.04 * size
     canvas = Canvas(size)
+    for n in range(1, side):  # the squares, which walls alone would not show
+        at = corner + n * cell
+        canvas.line([(at, corner), (at, corner + side * cell)], SQUARES, 0.5)
+        canvas.line([(corner, at), (corner + side * cell, at)], SQUARES, 0.5)
     canvas.rectangle((corner, corner), (corner + side * cell, corner + side * cell), None, INK, 2)
     for x in range(side):
         for y in range(side):
@@ -42,7 +47,7 @@ def maze(rng: Random, difficulty: float, size: int) -> Scene:
     )
     question = "From square to square, not through walls: how many steps has the shortest way from S to G?"
     parts = ({"side": side, "start": start, "goal": goal, "cell": cell, "corner": corner},)
-    return Scene(canvas.finished(), question, str(len(way)), facts, parts)
+    return Plan(canvas, question, str(len(way)), facts, parts)
 
 
 def _tree(rng: Random, side: int) -> set[tuple[Cell, Cell]]:
@@ -83,7 +88,7 @@ def shortest(side: int, opened: set[tuple[Cell, Cell]], start: Cell, goal: Cell)
     return way[::-1]
 
 
-def arrows(rng: Random, difficulty: float, size: int) -> Scene:
+def arrows(rng: Random, difficulty: float, size: int) -> Plan:
     """Which letter the arrows lead to. Harder: a longer way over a larger field, with other letters."""
     side = between(4, 7, difficulty)
     wanted = between(3, 12, difficulty)
@@ -130,4 +135,4 @@ def arrows(rng: Random, difficulty: float, size: int) -> Scene:
     )
     question = "Start in the green square and follow the arrows, one square each. Which letter do they lead to?"
     parts = ({"side": side, "start": start, "cell": cell, "corner": corner, "field": field},)
-    return Scene(canvas.finished(), question, letters[0], facts, parts)
+    return Plan(canvas, question, letters[0], facts, parts)

@@ -3,11 +3,11 @@
 from math import cos, pi, sin
 from random import Random
 
-from kimi_plugins.vision.synthetic.drawing import COLOURS, GREY, INK, Canvas
-from kimi_plugins.vision.synthetic.scene import Scene, between, listed
+from kimi_plugins.vision.synthetic.drawing import COLOURS, GREY, INK, PAPER, Canvas
+from kimi_plugins.vision.synthetic.scene import Plan, between, listed
 
 
-def lever(rng: Random, difficulty: float, size: int) -> Scene:
+def lever(rng: Random, difficulty: float, size: int) -> Plan:
     """The mass that keeps a beam in balance. Harder: more masses, greater distances."""
     reach = between(3, 6, difficulty)
     each = between(1, 3, difficulty)
@@ -41,24 +41,24 @@ def lever(rng: Random, difficulty: float, size: int) -> Scene:
         canvas.rectangle(*box, (255, 224, 178), INK, 1)
         canvas.text((x, y - side / 2 - 1.5), text, min(size / 20, side / 1.8))
         parts.append({"place": -place if flipped else place, "text": text, "box": box, "colour": (255, 224, 178)})
-    terms = " + ".join(f"{place} × {mass}" for place, mass in left.items())
+    terms = " + ".join(f"{place} × {mass}" for place, mass in sorted(left.items()))
     facts = [f"On the side without the unknown mass: {terms} = {moment}."]
     if right:
-        others = " + ".join(f"{place} × {mass}" for place, mass in right.items())
+        others = " + ".join(f"{place} × {mass}" for place, mass in sorted(right.items()))
         facts.append(f"The known masses on the other side give {others} = {moment - rest}, so {rest} is missing.")
     facts.append(f"The unknown mass stands at {unknown}: {rest} / {unknown} = {answer}.")
     question = (
         "The beam is in balance; masses are in kg, and distances from the pivot are marked below it. What is the "
     )
-    return Scene(canvas.finished(), question + "unknown mass in kg?", str(answer), tuple(facts), tuple(parts))
+    return Plan(canvas, question + "unknown mass in kg?", str(answer), tuple(facts), tuple(parts))
 
 
-def gears(rng: Random, difficulty: float, size: int) -> Scene:
+def gears(rng: Random, difficulty: float, size: int) -> Plan:
     """Turns of the last gear of a row, or how many turn clockwise. Harder: more gears, more of them to pass over."""
     count = between(2, 6, difficulty)
     teeth = [rng.randint(8, between(16, 30, difficulty)) for _ in range(count)]
     # A whole number of turns: the first gear turns a multiple of what the last one's teeth need.
-    ratio = rng.choice((1, 2, 3, 4))
+    ratio = rng.choice((2, 3, 4))
     teeth[0], teeth[-1] = teeth[-1] * ratio, teeth[-1]
     turns = rng.randint(1, between(3, 9, difficulty))
     forward = rng.random() < 0.5
@@ -78,7 +78,7 @@ def gears(rng: Random, difficulty: float, size: int) -> Scene:
             for k in range(4 * min(tooth, 24))
         ]
         canvas.polygon(corners, COLOURS[colour])
-        canvas.circle(centre, radius * 0.4, (255, 255, 255))
+        canvas.circle(centre, radius * 0.4, PAPER)
         canvas.text((centre[0], size / 2 + radius + size / 20), str(tooth), size / 20)
         canvas.text((centre[0], size / 2 - radius - size / 20), "ABCDEF"[n], size / 18)
         parts.append({"name": "ABCDEF"[n], "teeth": tooth, "colour": colour, "centre": centre, "radius": radius})
@@ -97,13 +97,14 @@ def gears(rng: Random, difficulty: float, size: int) -> Scene:
         clockwise = ["ABCDEF"[n] for n in range(0, count, 2)]
         question, answer = "Gear A turns clockwise. How many of the gears, A included, turn clockwise?", len(clockwise)
         facts = (
+            f"In the row are {count} gears, with {listed([str(tooth) for tooth in teeth])} teeth.",
             "Neighbours turn in opposite directions.",
             f"Clockwise turn {listed(clockwise)}; their number is {answer}.",
         )
-    return Scene(canvas.finished(), question, str(answer), facts, tuple(parts))
+    return Plan(canvas, question, str(answer), facts, tuple(parts))
 
 
-def bounce(rng: Random, difficulty: float, size: int) -> Scene:
+def bounce(rng: Random, difficulty: float, size: int) -> Plan:
     """Where a ball is that runs diagonally and is thrown back by the walls. Harder: more steps, a larger field."""
     columns, rows = between(4, 8, difficulty), between(4, 8, difficulty)
     x, y = rng.randrange(columns), rng.randrange(rows)
@@ -130,16 +131,19 @@ def bounce(rng: Random, difficulty: float, size: int) -> Scene:
     canvas.circle(centre, 0.26 * cell, COLOURS["red"])
     canvas.arrow(centre, (centre[0] + direction[0] * cell, centre[1] + direction[1] * cell), INK, 1.5, cell / 3)
     asked, answer = rng.choice(
-        (("column, counted from the left", track[-1][0]), ("row, counted from the top", track[-1][1]))
+        (
+            ("column, the leftmost being the first", track[-1][0]),
+            ("row, the topmost being the first", track[-1][1]),
+        )
     )
     question = (
         "The ball moves one square diagonally every second, first along the arrow. Where a wall is in the way, that "
         "part of its motion is turned round and it moves on within the same second. "
-        f"After {steps} seconds, in which {asked} from 1, is it?"
+        f"After {steps} seconds, in which {asked}, is it? Answer with a number."
     )
     facts = [f"It starts in column {start[0] + 1}, row {start[1] + 1}."]
     facts += [f"Second {n}: column {c}, row {r}." for n, (c, r) in enumerate(track, 1)]
     facts.append(f"So the answer is {answer}.")
     parts = ({"start": start, "direction": direction, "steps": steps, "field": (columns, rows), "cell": cell},)
     parts[0].update(corner=(left, high), centre=centre, asked=asked.split(",")[0])
-    return Scene(canvas.finished(), question, str(answer), tuple(facts), parts)
+    return Plan(canvas, question, str(answer), tuple(facts), parts)

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from kimi_plugins.vision.synthetic.drawing import Canvas
+
 
 class Scene(NamedTuple):
     """A picture, a question about it, its only answer, and the steps that lead there.
@@ -14,6 +16,16 @@ class Scene(NamedTuple):
     """
 
     image: Image.Image
+    question: str
+    answer: str
+    facts: tuple[str, ...]
+    parts: tuple[dict, ...]
+
+
+class Plan(NamedTuple):
+    """A scene that is not drawn yet; otherwise as Scene."""
+
+    canvas: Canvas
     question: str
     answer: str
     facts: tuple[str, ...]

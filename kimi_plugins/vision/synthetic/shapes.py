@@ -5,10 +5,10 @@ from math import ceil, dist
 from random import Random
 
 from kimi_plugins.vision.synthetic.drawing import COLOURS, SHAPES, Canvas
-from kimi_plugins.vision.synthetic.scene import Scene, between, counted, listed
+from kimi_plugins.vision.synthetic.scene import Plan, between, counted, listed
 
 
-def counting(rng: Random, difficulty: float, size: int) -> Scene:
+def counting(rng: Random, difficulty: float, size: int) -> Plan:
     """How many of one colour, one shape, or both. Harder: more shapes, more of them alike."""
     shapes = rng.sample(SHAPES, between(2, 5, difficulty))
     colours = rng.sample(list(COLOURS), between(2, 5, difficulty))
@@ -41,7 +41,7 @@ def counting(rng: Random, difficulty: float, size: int) -> Scene:
     facts += [f"There {'is' if n == 1 else 'are'} {counted(n, f'{c} {s}')}." for (c, s), n in sorted(tally.items())]
     total = " + ".join(str(n) for _, n in sorted(tally.items()))
     facts.append(f"So the number of {noun} is {f'{total} = ' if len(tally) > 1 else ''}{wanted}.")
-    return Scene(canvas.finished(), f"How many {noun} are there?", str(wanted), tuple(facts), tuple(parts))
+    return Plan(canvas, f"How many {noun} are there?", str(wanted), tuple(facts), tuple(parts))
 
 
 # Each: direction → (words of the order, sort key of a centre).
@@ -54,7 +54,7 @@ ORDERS = {
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
-def spatial(rng: Random, difficulty: float, size: int) -> Scene:
+def spatial(rng: Random, difficulty: float, size: int) -> Plan:
     """Where shapes lie: the order in one direction, how many lie on one side, which is nearest. Harder: more shapes.
 
     No two lie closer in x or in y than 8 pixels of 224, and no two candidates are nearly equally near.
@@ -104,7 +104,7 @@ def spatial(rng: Random, difficulty: float, size: int) -> Scene:
     for (colour, shape), centre in zip(kinds, centres, strict=True):
         canvas.shape(shape, centre, radius, colour)
         parts.append({"colour": colour, "shape": shape, "centre": centre, "radius": radius})
-    return Scene(canvas.finished(), question, answer, tuple(facts), tuple(parts))
+    return Plan(canvas, question, answer, tuple(facts), tuple(parts))
 
 
 def _scattered(rng: Random, count: int, size: int, radius: float) -> list[tuple[float, float]]:
