@@ -61,6 +61,7 @@ def responses(texts, scores):
         mask = torch.tensor([[False] + [True] * len(text)])  # [1, A]
         found.append(
             SimpleNamespace(
+                rewards=None,
                 sequences=torch.tensor([tokens]),
                 action_mask=mask,
                 response_length=torch.tensor([len(text)]),
