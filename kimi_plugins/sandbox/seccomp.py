@@ -1,6 +1,6 @@
 """The system-call filter of the sandbox, as classic BPF for x86_64 and aarch64.
 
-Assembled here rather than by libseccomp: some eighty refusals need no compiler, and no library on every node.
+Assembled here rather than by libseccomp: some ninety refusals need no compiler, and no library on every node.
 """
 
 import errno
@@ -59,6 +59,13 @@ REFUSED = {
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
     "set_mempolicy_home_node": (450, 450),
+    # its share of the cores: a program that waits on purpose must not look like one that the machine kept waiting
+    "setpriority": (141, 140),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+    "ioprio_set": (251, 30),
     # the machine
     "kexec_load": (246, 104),
     "kexec_file_load": (320, 294),

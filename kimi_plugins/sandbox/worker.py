@@ -1,8 +1,8 @@
-"""The process that runs programs one after the other, each in a fresh bubblewrap sandbox.
+"""The process that has programs run one after the other, each in fresh namespaces, and watches their limits.
 
-It lives in the control groups it starts programs in: children are born there, and moving a process would cost more
-than starting it. It is small, so that forking it is cheap, has one thread, which bwrap's --die-with-parent needs, and
-ends when the process that asks closes the connection, however that one ended. It knows inputs only, no labels.
+It starts one outer sandbox by bubblewrap, in a control group of its own, in which starter.py forks each program. It
+has one thread, which bwrap's --die-with-parent needs, and ends when the process that asks closes the connection,
+however that one ended. It knows inputs only, no labels, and never blocks on what a program can reach.
 """
 
 import ctypes
@@ -12,19 +12,24 @@ import os
 import resource
 import select
 import signal
+import socket
+import struct
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from kimi_plugins.sandbox.cgroups import Cgroup
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-OWN_TASKS = 1
-BWRAP_TASKS = 2  # bwrap outside, and as the first process inside
+HELPERS = 1  # process beside the program's, of each run
 NOBODY = 65534
 STDERR_KEPT = 64 << 10  # bytes
+START_SECONDS = 30.0
 CLEAN_SECONDS = 10.0
-OPEN_FILES = 256
-PATIENCE = 4  # times the wall limit, for programs that get no core
+STACK_BYTES = 512 << 20  # for which the starter's address space leaves room
+PATIENCE = 20  # times the wall limit, for programs that get no core
+LEAST_CHECK, MOST_CHECK = 0.01, 1.0  # seconds between looks at the CPU time
+INSIDE = ("starter.py", "interpreter.py")  # files beside this one, as /kimi/… in the outer sandbox
 
 
 class Abandoned(Exception):
@@ -34,102 +39,138 @@ class Abandoned(Exception):
 class Worker:
     def __init__(self, asker: list[int], settings: dict):
         self.asker = asker  # readable when the process that asks ends or closes the connection
-        self.bwrap: list[str] = settings["bwrap"]  # program and the options that never change
+        self.settings = settings
         self.cgroup = Cgroup(**settings["cgroup"])
-        self.filter = _file(settings["filter"])
+        self.limited: tuple[int, int] | None = None
+        self._start()
+
+    def _start(self) -> None:
+        """Start the outer sandbox. Raises RuntimeError with what bwrap or the starter says."""
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        contents = {name: Path(__file__).with_name(name).read_bytes() for name in INSIDE}
+        contents |= {"filter": self.settings["filter"], "init": _init()}
+        files = [(name, _file(content)) for name, content in contents.items()]
+        arguments = list(self.settings["bwrap"])
+        for name, fd in files:
+            arguments += ["--perms", "0555", "--file", str(fd), f"/kimi/{name}"]
+        arguments += ["--remount-ro", "/", "--", self.settings["python"], "-I", "/kimi/starter.py", "/kimi/filter"]
+        errors, errors_in = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _become(arguments, self.cgroup, theirs.fileno(), errors_in, [fd for _, fd in files])
+        theirs.close()
+        for fd in (errors_in, *(fd for _, fd in files)):
+            os.close(fd)
+        self.control.settimeout(START_SECONDS)
+        try:
+            ready = self.control.recv(1)
+        except (TimeoutError, OSError):
+            ready = b""
+        if not ready:
+            self._kill(set())
+            os.set_blocking(errors, False)
+            try:
+                said = os.read(errors, 4096).decode(errors="replace").strip()
+            except BlockingIOError:
+                said = ""
+            raise RuntimeError(f"the sandbox could not start: {said or 'no reason was given'}")
+        os.close(errors)
+        self.control.settimeout(CLEAN_SECONDS)
+        self.own = self.cgroup.members()
+        self.own_tasks = self.cgroup.tasks()
+        self.own_memory = self.cgroup.memory_used()
 
     def run(self, request: dict) -> dict:
-        """One program in one sandbox; what comes back is described at pool.Result."""
+        """One program in fresh namespaces; what comes back is described at pool.Result."""
         limits = request["limits"]
-        self.cgroup.limit(limits["memory_mb"] << 20, OWN_TASKS + BWRAP_TASKS + limits["processes"])
-        kills = self.cgroup.memory_kills()
-        stdin = _file(request["stdin"])
-        files = [(name, _file(content)) for name, content in request["files"]]
-        os.lseek(self.filter, 0, os.SEEK_SET)
-        out, err, status = os.pipe(), os.pipe(), os.pipe()
-        for fd in (out[0], err[0], status[0]):
+        content = sum(len(content) for _, content in request["files"])
+        self._limit((limits["memory_mb"] << 20) + content, limits["processes"])
+        kills, cpu_before = self.cgroup.memory_kills(), self.cgroup.cpu_seconds()
+        inputs = [_request(request), _file(request["stdin"])]
+        out, err = os.pipe(), os.pipe()
+        for fd in (out[0], err[0]):
             os.set_blocking(fd, False)  # a program of the same user could read from its own pipe
         if os.geteuid() == 0:
             os.fchown(out[1], NOBODY, NOBODY)  # so that it can be opened as /dev/stdout
-        inherited = [self.filter, status[1], *(fd for _, fd in files)]
-        arguments = self.bwrap + self._options(request, status[1], files) + ["--", *request["argv"]]
         began = time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            _become(arguments, limits, (stdin, out[1], err[1]), inherited)
-        for fd in (stdin, out[1], err[1], status[1], *(fd for _, fd in files)):
-            os.close(fd)
         try:
-            stopped, streams = self._watch(
-                pid, {"stdout": out[0], "stderr": err[0], "status": status[0]}, limits, began
-            )
+            socket.send_fds(self.control, [b"s"], [*inputs, out[1], err[1]])
         finally:
-            for fd in (out[0], err[0], status[0]):
+            for fd in (*inputs, out[1], err[1]):
                 os.close(fd)
-            cpu_seconds = self._end()
-        seconds = time.monotonic() - began
-        exit_code = _exit_code(streams["status"])
+        try:
+            stopped, streams, answer = self._watch({"stdout": out[0], "stderr": err[0]}, limits, began, cpu_before)
+        finally:
+            os.close(out[0])
+            os.close(err[0])
+            self._end()
+        if answer is None:
+            answer = self._answer()
+        seconds, cpu_seconds = time.monotonic() - began, self.cgroup.cpu_seconds() - cpu_before
+        killed = self.cgroup.memory_kills() > kills
+        if not answer and killed:
+            self._start()  # the kernel ended the starter too
+        code = struct.unpack("i", answer[1:])[0] if answer[:1] == b"e" and len(answer) == 5 else None
+        exit_code = code if code is not None and code >= 0 else None
         spent = cpu_seconds > limits["cpu_seconds"] or exit_code == 128 + signal.SIGXCPU
-        if self.cgroup.memory_kills() > kills:
+        if killed:
             stopped = "memory"
         elif stopped in (None, "busy") and spent:
             stopped = "cpu"
         elif stopped == "busy":
             raise RuntimeError(f"the machine is too busy: {cpu_seconds:.1f} s of a core in {seconds:.1f} s")
         elif stopped is None and exit_code is None:
-            message = streams["stderr"].decode(errors="replace").strip()
-            raise RuntimeError(f"bwrap could not start the program: {message}")
+            raise RuntimeError(
+                f"the program could not be started: {answer[1:].decode(errors='replace') or 'no answer'}"
+            )
         return {
             "stopped": stopped,
-            "exit_code": exit_code,
+            "exit_code": None if stopped else exit_code,
             "stdout": bytes(streams["stdout"]),
             "stderr": bytes(streams["stderr"]),
             "seconds": seconds,
             "cpu_seconds": cpu_seconds,
         }
 
-    def _options(self, request: dict, status: int, files: list) -> list[str]:
-        disk = str(request["limits"]["disk_mb"] << 20)
-        options = ["--seccomp", str(self.filter), "--json-status-fd", str(status)]
-        for source, target in request["mounts"]:
-            options += ["--ro-bind", source, target]
-        # Own sizes: a tmpfs is bounded by half of the machine's memory otherwise.
-        options += ["--size", disk, "--tmpfs", "/dev/shm", "--size", disk, "--tmpfs", "/tmp"]
-        for name, fd in files:
-            options += ["--perms", "0755", "--file", str(fd), f"/tmp/{name}"]
-        for name, target in request["links"]:
-            options += ["--symlink", target, f"/tmp/{name}"]
-        return options + ["--remount-ro", "/"]
+    def _limit(self, memory: int, processes: int) -> None:
+        if (memory, processes) != self.limited:
+            self.cgroup.limit(self.own_memory + memory, self.own_tasks + HELPERS + processes)
+            self.limited = memory, processes
 
-    def _watch(self, pid: int, readers: dict[str, int], limits: dict, began: float) -> tuple[str | None, dict]:
+    def _watch(
+        self, readers: dict[str, int], limits: dict, began: float, cpu_before: float
+    ) -> tuple[str | None, dict[str, bytearray], bytes | None]:
         """Read what the program writes until it ends or passes a limit.
 
-        Returns what must stop it (None: it ended by itself), and what each reader gave.
+        Returns what must stop it (None: it ended by itself), what each reader gave, and the starter's answer, if any.
         """
-        room = {"stdout": limits["output_kb"] << 10, "stderr": STDERR_KEPT, "status": STDERR_KEPT}
+        room = {"stdout": limits["output_kb"] << 10, "stderr": STDERR_KEPT}
         streams = {name: bytearray() for name in readers}
         names = {fd: name for name, fd in readers.items()}
         poll = select.poll()
-        for fd in names:
+        for fd in (*names, *self.asker, self.control.fileno()):
             poll.register(fd, select.POLLIN)
-        for fd in self.asker:
-            poll.register(fd, select.POLLIN)
-        pidfd = os.pidfd_open(pid)
-        poll.register(pidfd, select.POLLIN)
-        deadline = began + limits["wall_seconds"]
-        stopped, ended = None, False
-        while not ended or names:
-            left = deadline - time.monotonic()
-            if left <= 0 and not ended and stopped is None:
-                stopped, left = self._time_left(limits, time.monotonic() - began)
-                deadline = time.monotonic() + left
-            if stopped or left <= 0:
-                break
-            for fd, _ in poll.poll(math.ceil(left * 1000)):
-                if fd == pidfd:
-                    # What the program left running dies with the sandbox; only what is in the pipes is still read.
-                    ended, deadline = True, time.monotonic() + CLEAN_SECONDS
-                    poll.unregister(pidfd)
+        starved_before = self.cgroup.starved_seconds()
+        cores = len(os.sched_getaffinity(0))
+        check = began + min(MOST_CHECK, limits["wall_seconds"], limits["cpu_seconds"] / cores)
+        stopped, answer = None, None
+        while answer is None or names:
+            now = time.monotonic()
+            if now >= check:
+                if answer is not None:
+                    break
+                used = self.cgroup.cpu_seconds() - cpu_before
+                stopped, left = self._time_left(limits, now - began, used, starved_before)
+                if stopped:
+                    break
+                left = min(left, (limits["cpu_seconds"] - used) / cores, MOST_CHECK)
+                check = now + max(left, LEAST_CHECK)
+            for fd, _ in poll.poll(math.ceil(max(0.0, check - time.monotonic()) * 1000)):
+                if fd == self.control.fileno():
+                    # What the program left running is dead already; what is in the pipes is still read.
+                    answer = self._answer()
+                    check = time.monotonic() + CLEAN_SECONDS
+                    poll.unregister(fd)
                     continue
                 if fd not in names:
                     raise Abandoned
@@ -143,86 +184,102 @@ class Worker:
                     del names[fd]
                     continue
                 stream = streams[name]
-                if name == "stdout" and len(stream) + len(chunk) > room[name]:
-                    stopped = "output"
+                too_much = len(stream) + len(chunk) > room[name]
                 stream += chunk[: room[name] - len(stream)]
-        os.close(pidfd)
-        return stopped, streams
+                if too_much and name == "stdout":
+                    return "output", streams, answer
+        return stopped, streams, answer
 
-    def _time_left(self, limits: dict, seconds: float) -> tuple[str | None, float]:
-        """What stops a program after `seconds` of wall time, or how long it may go on.
+    def _answer(self) -> bytes:
+        """The starter's message; nothing if it is dead."""
+        try:
+            return self.control.recv(8192)
+        except (TimeoutError, OSError):
+            return b""
 
-        Time in which it was ready to run and the machine had no core for it does not count, as long as it is one
-        thread: several can wait for each other.
+    def _time_left(
+        self, limits: dict, seconds: float, used: float, starved_before: float | None
+    ) -> tuple[str | None, float]:
+        """What stops a program after `seconds` of wall time and `used` of CPU time, or how long it may go on.
+
+        Time in which it was ready to run and the machine had no core for it does not count. Control groups of v2 tell
+        that time; elsewhere it is that of a program's one thread: several can wait for each other on purpose.
         "busy": the machine is too busy to tell what the program would have done.
         """
-        ran, waited = 0.0, 0.0
-        for member in self.cgroup.members() - {os.getpid()}:
-            try:
-                with open(f"/proc/{member}/schedstat", encoding="ascii") as file:
-                    running, waiting, _ = map(int, file.read().split())
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            ran, waited = ran + running / 1e9, waited + waiting / 1e9
-        if ran > limits["cpu_seconds"]:
+        if used > limits["cpu_seconds"]:
             return "cpu", 0.0
-        if self.cgroup.tasks() > OWN_TASKS + BWRAP_TASKS + 1:
-            waited = 0.0
-        left = limits["wall_seconds"] - (seconds - waited)
+        left = limits["wall_seconds"] - seconds
+        if left <= 0:
+            left += self._starved(starved_before)
         if left <= 0:
             return "time", 0.0
         if seconds > PATIENCE * limits["wall_seconds"]:
             return "busy", 0.0
         return None, left
 
-    def _end(self) -> float:
-        """End and reap all that is left of the sandbox, until nothing is charged; returns its CPU seconds."""
-        cpu_seconds = 0.0
-        deadline = time.monotonic() + CLEAN_SECONDS
-        pause = 0.0002
-        while True:
-            for member in self.cgroup.members() - {os.getpid()}:
-                try:
-                    os.kill(member, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            # Whatever bwrap leaves behind becomes a child of this process, for it is a subreaper.
-            while (reaped := _reap()) is not None:
-                cpu_seconds += reaped
-            if self.cgroup.tasks() == OWN_TASKS:
-                return cpu_seconds
+    def _starved(self, before: float | None) -> float:
+        """Seconds for which the program waited for a core."""
+        now = self.cgroup.starved_seconds()
+        if now is not None and before is not None:
+            return now - before
+        if self.cgroup.tasks() > self.own_tasks + HELPERS + 1:
+            return 0.0
+        waited = 0.0
+        for member in self.cgroup.members() - self.own:
+            try:
+                with open(f"/proc/{member}/schedstat", encoding="ascii") as file:
+                    waited += int(file.read().split()[1]) / 1e9
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+        return waited
+
+    def _end(self) -> None:
+        """End all that is left of a run, until nothing of it is charged."""
+        deadline, pause = time.monotonic() + CLEAN_SECONDS, 0.0002
+        while self.cgroup.tasks() > self.own_tasks:
+            self._kill(self.own)
             if time.monotonic() > deadline:
-                raise RuntimeError(f"processes of a sandbox cannot be ended: {self.cgroup.members()}")
+                raise RuntimeError(f"processes of a program cannot be ended: {self.cgroup.members() - self.own}")
             time.sleep(pause)
             pause = min(2 * pause, 0.01)
 
+    def _kill(self, spared: set[int]) -> None:
+        for member in self.cgroup.members() - spared:
+            try:
+                os.kill(member, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        # Whatever bwrap leaves behind becomes a child of this process, for it is a subreaper.
+        while _reap():
+            continue
 
-def _reap() -> float | None:
-    """CPU seconds of a dead child and its descendants; None if no child is dead."""
+    def close(self) -> None:
+        """End the outer sandbox."""
+        self.control.close()
+        self.own, self.own_tasks = set(), 0
+        self._end()
+
+
+def _reap() -> bool:
+    """Whether a child was dead."""
     try:
-        pid, _, usage = os.wait4(-1, os.WNOHANG)
+        return os.waitpid(-1, os.WNOHANG)[0] != 0
     except ChildProcessError:
-        return None
-    return usage.ru_utime + usage.ru_stime if pid else None
+        return False
 
 
-def _become(arguments: list[str], limits: dict, streams: tuple[int, int, int], inherited: list[int]) -> None:
-    """The child turns into bwrap: limits, streams, nobody, an empty environment. Never returns."""
+def _become(arguments: list[str], cgroup: Cgroup, control: int, errors: int, inherited: list[int]) -> None:
+    """The child turns into bwrap: its control group, limits, nobody, an empty environment. Never returns."""
     try:
-        for target, fd in enumerate(streams):
-            os.dup2(fd, target)
+        cgroup.enter()
+        os.dup2(control, 0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(errors, 2)
         for fd in inherited:
             os.set_inheritable(fd, True)
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write("1000")  # short of memory, the kernel ends the program, not the worker
-        cpu, disk = math.ceil(limits["cpu_seconds"]), limits["disk_mb"] << 20
-        _limit(resource.RLIMIT_CPU, cpu, cpu + 1)  # SIGXCPU, a second later SIGKILL
-        _limit(resource.RLIMIT_FSIZE, disk, disk)
-        stack = limits["memory_mb"] << 20
-        _limit(resource.RLIMIT_STACK, stack, stack)
-        _limit(resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES)
-        for name in (resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE):
-            _limit(name, 0, 0)
+        _, ceiling = resource.getrlimit(resource.RLIMIT_STACK)
+        stack = STACK_BYTES if ceiling == resource.RLIM_INFINITY else min(STACK_BYTES, ceiling)
+        resource.setrlimit(resource.RLIMIT_STACK, (stack, ceiling))
         if os.geteuid() == 0:
             os.setgroups([])
             os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -234,30 +291,41 @@ def _become(arguments: list[str], limits: dict, streams: tuple[int, int, int], i
         os._exit(127)
 
 
-def _limit(name: int, soft: int, hard: int) -> None:
-    _, ceiling = resource.getrlimit(name)
-    if ceiling != resource.RLIM_INFINITY:
-        soft, hard = min(soft, ceiling), min(hard, ceiling)
-    resource.setrlimit(name, (soft, hard))
-
-
-def _file(content: bytes) -> int:
-    """A file without a name that holds content."""
+def _file(*parts: bytes) -> int:
+    """A file without a name that holds the parts."""
     fd = os.memfd_create("sandbox")
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
+    for content in parts:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
 
 
-def _exit_code(status: bytes) -> int | None:
-    """The program's exit code as bwrap reports it, 128 + n for signal n; None if it never started or was killed."""
-    for line in status.splitlines():
-        code = json.loads(line).get("exit-code")
-        if code is not None:
-            return code
-    return None
+def _init() -> bytes:
+    """The smallest program, which does nothing but sleep: the first process of a program's namespaces.
+
+    An ELF header, one segment, and a loop around pause() or, where there is none, ppoll() without a time limit.
+    """
+    machine, code = {
+        "x86_64": (62, "b8220000000f05ebf7"),  # mov eax, 34; syscall; jmp
+        "aarch64": (183, "000080d2010080d2020080d2030080d2280980d2010000d4faffff17"),  # mov x0 to x3, x8; svc; b
+    }[os.uname().machine]
+    loop = bytes.fromhex(code)
+    address, head = 0x400000, 64 + 56
+    elf = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    elf += struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, address + head, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    size = head + len(loop)
+    return elf + struct.pack("<IIQQQQQQ", 1, 5, 0, address, address, size, size, 0x1000) + loop
+
+
+def _request(request: dict) -> int:
+    """The file that starter._read_request reads."""
+    files = dict(request["files"])
+    head = {name: request[name] for name in ("argv", "python", "limits")}
+    head |= {"links": dict(request["links"]), "files": [(name, len(content)) for name, content in files.items()]}
+    text = json.dumps(head).encode()
+    return _file(struct.pack("!I", len(text)), text, *files.values())
 
 
 def main() -> None:
@@ -268,17 +336,19 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     asker = [connection.fileno(), os.pidfd_open(os.getppid())]
     try:
-        settings = connection.recv()
-        cgroup = Cgroup(**settings["cgroup"])
-        before = cgroup.enter()
+        worker = Worker(asker, connection.recv())
     except EOFError:
         return
+    except (OSError, RuntimeError) as error:
+        connection.send({"error": str(error)})
+        return
     try:
-        _serve(connection, asker, Worker(asker, settings))
+        _serve(connection, asker, worker)
     except (EOFError, BrokenPipeError, ConnectionResetError, Abandoned):
         return
     finally:
-        cgroup.leave(before)
+        worker.close()
+        worker.cgroup.remove()
 
 
 def _serve(connection: Connection, asker: list[int], worker: Worker) -> None:

@@ -442,7 +442,7 @@ os._exit(0)
         assert (verdict.reward, verdict.reason, verdict.failed) == (0.0, "case 1: wrong result", False)
 
     def test_the_program_sees_no_outputs(self, sandbox):
-        cases = [{"args": [], "output": "987654321"}, {"args": [], "output": "True True False"}]
+        cases = [{"args": [], "output": "987654321"}, {"args": [], "output": "True False"}]
         program = """
 import gc, os, sys
 def f():
@@ -450,8 +450,8 @@ def f():
     for root, _, names in os.walk("/tmp"):
         text += "".join(open(os.path.join(root, name), errors="replace").read() for name in names)
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        text += open(f"/proc/{pid}/cmdline").read() + open(f"/proc/{pid}/environ").read()
-    return f'{"def encode(value" in text} {"bwrap" in text} {"".join(["98765", "4321"]) in text}'
+        text += open(f"/proc/{pid}/cmdline").read()
+    return f'{"starter.py" in text} {"".join(["98765", "4321"]) in text}'
 """
         problem = Problem.parse({"function": "f", "cases": cases})
         assert judge_program(program, problem, sandbox).reason == "case 1: wrong result"
@@ -460,7 +460,7 @@ def f():
 
     def test_a_failure_of_the_sandbox_is_not_a_plain_0(self):
         class Broken:
-            def run(self, *_, **__):
+            def run_python(self, *_, **__):
                 raise SandboxError("no more memory on this machine")
 
         for problem in (ADD, DOUBLE):

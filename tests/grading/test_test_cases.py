@@ -20,13 +20,6 @@ LISTS = "import json, random\nprint(json.dumps([[random.randint(-3, 3) for _ in 
 FEW = made.Thresholds(cases=4, valid=4)
 
 
-@pytest.fixture(scope="module")
-def packages():
-    pytest.importorskip("cyaron")
-    with made.mounted_packages() as directory:
-        yield directory
-
-
 def problem(right: int = 10, wrong: int = 0, **more) -> dict:
     return {"id": "a", "submissions": [SUM] * right + [WRONG_SUM] * wrong} | more
 
@@ -48,8 +41,8 @@ def test_shares_are_counts_whatever_their_rounding():
 
 
 @pytest.mark.parametrize("right, stage", [(10, 7), (9, 7), (8, 5), (6, 3)])
-def test_nine_of_ten_must_pass(sandbox, packages, right, stage):
-    outcome = made.make_cases(problem(right, 10 - right), NUMBERS, FEW, packages, sandbox)
+def test_nine_of_ten_must_pass(sandbox, right, stage):
+    outcome = made.make_cases(problem(right, 10 - right), NUMBERS, FEW, sandbox)
     assert outcome.stage == stage, outcome
     if stage == 7:
         for case in outcome.row["cases"]:
@@ -76,21 +69,21 @@ def test_nine_of_ten_must_pass(sandbox, packages, right, stage):
         (problem(submissions=["n = 1 + 1"] * 10), "import sys\nprint(*range(int(sys.argv[1])))", 6, "no mutated"),
     ],
 )
-def test_where_problems_stop(sandbox, packages, monkeypatch, data, generator, stage, reason):
+def test_where_problems_stop(sandbox, monkeypatch, data, generator, stage, reason):
     monkeypatch.setattr(made, "GENERATOR_LIMITS", made.Limits(cpu_seconds=1))
-    outcome = made.make_cases(data, generator, FEW, packages, sandbox)
+    outcome = made.make_cases(data, generator, FEW, sandbox)
     assert outcome.stage == stage and reason in outcome.reason, outcome
 
 
-def test_references_that_disagree_are_a_sign_of_a_special_judge(sandbox, packages):
+def test_references_that_disagree_are_a_sign_of_a_special_judge(sandbox):
     data = problem(submissions=[f"print({n % 3})" for n in range(10)])
-    outcome = made.make_cases(data, NUMBERS, FEW, packages, sandbox)
+    outcome = made.make_cases(data, NUMBERS, FEW, sandbox)
     assert (outcome.stage, outcome.reason) == (3, "special judge: the references disagree on 4 of 4 cases")
 
 
-def test_functions_and_their_none(sandbox, packages):
+def test_functions_and_their_none(sandbox):
     data = problem(submissions=[FUNCTION] * 10, function="last")
-    outcome = made.make_cases(data, LISTS, made.Thresholds(cases=12, valid=5), packages, sandbox)
+    outcome = made.make_cases(data, LISTS, made.Thresholds(cases=12, valid=5), sandbox)
     assert outcome.stage == 7, outcome
     outputs = {json.dumps(case["args"]): case["output"] for case in outcome.row["cases"]}
     assert outputs["[[]]"] is None
@@ -130,7 +123,7 @@ def inputs(tmp_path):
     return tmp_path, (tmp_path / "problems.jsonl", "--generators", tmp_path / "generators", *flags)
 
 
-def test_the_command_and_its_second_run(sandbox, packages, inputs, capsys, monkeypatch):
+def test_the_command_and_its_second_run(sandbox, inputs, capsys, monkeypatch):
     directory, arguments = inputs
     out = directory / "cases.jsonl"
     assert command(*arguments, "--out", out) == 0
@@ -153,7 +146,7 @@ def test_the_command_and_its_second_run(sandbox, packages, inputs, capsys, monke
     assert done == ["x/b"]
 
 
-def test_a_failing_sandbox_decides_nothing(sandbox, packages, inputs, monkeypatch):
+def test_a_failing_sandbox_decides_nothing(sandbox, inputs, monkeypatch):
     directory, arguments = inputs
 
     def fail(*_):

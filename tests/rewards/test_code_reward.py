@@ -71,5 +71,5 @@ def test_a_failing_sandbox_is_marked(reward, monkeypatch):
     def run(*_, **__):
         raise SandboxError("no cores left")
 
-    monkeypatch.setattr(Sandbox, "run", run)
+    monkeypatch.setattr(Sandbox, "run_python", run)
     assert ask(reward, PROMPT + RIGHT) == (0.0, 1.0)
