@@ -1,87 +1,412 @@
-r"""Rules that exclude multiple choice, true/false and proof problems, each with its reason (k1.5 §2.1).
+r"""Rules that exclude multiple choice, true/false, proofs and problems that lack their figure (k1.5 §2.1).
 
-A guess is right too often on the first two, and no rule grades a proof. The rules are ours.
+A guess is right too often on the first two, no rule grades a proof, and without its figure a problem has no answer.
+The rules are ours. They read the text without code of figures ([asy] …) and with full-width letters made plain.
 """
 
 import re
 
-from kimi_plugins.grading.math.notation import tidy
+# Text
 
-_LABEL = r"(?:\\(?:textbf|text|mathrm|mathbf|bf)\s*\{{?\s*)?[(\[]?\s*{}\s*(?:[)\]]|\.(?=[\s\\$~}}])|:(?=\s))"
-# A label stands at the start, after a space or bracket, or after LaTeX: "f(A) = 1" is none.
-_BEFORE = r"(?:^|(?<=[\s,;:.?!}$\])]))"
-_OPTIONS = re.compile(r".{0,400}?".join(_BEFORE + _LABEL.format(letter) for letter in "ABC"), re.DOTALL)
-_SMALL_OPTIONS = re.compile(r".{0,400}?".join(_BEFORE + rf"\(?{letter}\)" for letter in "abc"), re.DOTALL)
-_CHOOSING = re.compile(
-    r"\bwhich(?: one)? of the (?:following|above|below|answer choices|options)\b"
-    r"|\bwhich of these (?:statements|options|answers)\b"
-    r"|\b(?:choose|select|pick|mark|tick|circle) (?:the|all|one) (?:\w+ )?(?:correct|right|best|true|appropriate) "
-    r"(?:\w+ )?(?:answers?|options?|choices?|statements?|responses?)\b"
-    r"|\b(?:select|choose|check) all that apply\b|\ball of the above\b|\bnone of the (?:above|following)\b"
-    r"|\bof the following,? (?:which|what)\b|\bletters? of the (?:correct|right) (?:answer|option|choice)s?\b",
-    re.IGNORECASE,
+_WIDE = str.maketrans({**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, 0x3000: " "})
+_CODE = re.compile(
+    r"\[asy\].*?(?:\[/asy\]|\Z)|\\begin\{(asy|tikzpicture|picture|pspicture)\}.*?(?:\\end\{\1\}|\Z)|```.*?(?:```|\Z)",
+    re.DOTALL | re.IGNORECASE,
 )
-_LETTER = re.compile(r"[(\[]?([A-H])[)\].:]?")
-_TRUE_FALSE = re.compile(
-    # "10 true/false questions" are in a story.
-    r"\b(?:true or false|false or true|true/false|T/F|yes or no)\b(?! (?:\w+ )?(?:question|problem|item|one)s?\b)"
-    r"|\b(?:statement|assertion|claim) (?:\w+ ){0,3}(?:is |be )?(?:true|correct) or (?:false|incorrect|not)\b"
-    r"|\bwhether (?:the|this|each|it)\b[^.?!]{0,80}\b(?:true|correct) or (?:false|not)\b"
-    r"|\bstatement 1\s*\|.*\bstatement 2\s*\|",
+_TABLE = re.compile(r"\\begin\{(?:tabular|array|matrix)|\|[^|\n]*\|[^|\n]*\||\\hline|<table|(?:\t[^\t\n]+){2}")
+_HINT = re.compile(r"\(\s*hint\b[^)]*\)|\bhint\s*[:.].*\Z", re.IGNORECASE | re.DOTALL)
+_WRAPPING = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf)|boxed|fbox|bf)\s*\{([^{}]*)\}")
+
+
+def _any(words: tuple[str, ...], text: str) -> bool:
+    """Whether one of the lower-case words is in the text: rules are only tried on texts that can match, for speed."""
+    lower = text.lower()
+    return any(word in lower for word in words)
+
+
+def _bare(answer: str) -> str:
+    """The answer without dollars, boxes, bold face and closing punctuation."""
+    text = answer.translate(_WIDE).replace("$", "").replace("**", "")
+    while (shorter := _WRAPPING.sub(r"\1", text)) != text:
+        text = shorter
+    return " ".join(text.split()).strip(" .!。")
+
+
+# Multiple choice
+
+_BEFORE = r"(?:^|(?<=[\s,;:.?!}$\])—–_]))"  # a label stands here, or after CJK text: "f(A) = 1" has none
+_CJK = r"(?<=[\u3001-\u30ff\u4e00-\u9fff\uac00-\ud7af])"
+_BOLD = r"(?:\*\*|[-*•]\s+|\\(?:textbf|text|mathrm|mathbf|bf|textrm)\s*\{{?\s*|\$)*"
+_PAREN = r"[(\[]\s*{}\s*[)\]]|{}\s*\)"
+_DOT = r"{}\s*[.、](?=[^A-Za-z]|[a-z][^a-z.])"
+_COLON = r"{}\s*:(?=\s)"
+_DASH = r"{}\s*[-–—=](?=\s*\S)"
+_LINE = r"(?:(?<=\n)|(?<=\A)){}[ \t]+(?=\S)"
+STYLES = {  # labels, and whether they need more than themselves to be options: sub-questions have them too
+    "upper": ("ABCDEFGH", False),
+    "lower": ("abcdefgh", True),
+    "roman": (("i", "ii", "iii", "iv", "v"), True),
+    "Roman": (("I", "II", "III", "IV", "V"), True),
+    "digits": ("12345", True),
+    "circled": ("①②③④⑤", True),
+    "kana": ("アイウエオ", True),
+    "hangul": ("ㄱㄴㄷㄹㅁ", True),
+}
+_TASK = re.compile(
+    r"\W*(?:please |then |now |hence |also )?(?:find|determine|compute|calculate|evaluate|solve|what|how|which|show|"
+    r"prove|give|write|express|add|state|is|are|does|for|if|let|simplify|estimate|sketch|draw|explain|use|verify|"
+    r"deduce|求|计算|证明)\b|.*\?\s*$",
     re.IGNORECASE | re.DOTALL,
 )
-_TRUTHS = {"true", "false", "yes", "no", "correct", "incorrect", "right", "wrong"}
-# In the imperative: "who can prove that" is no task.
-_PROOF = re.compile(
-    r"(?:^|[.!?:;,\]$]|\b(?:and|then|or|hence|thus|also|please|to))\s*(?:\(?[a-z0-9]{1,2}\)\s*)?"
-    r"(?:(?:prove|disprove|show|demonstrate|verify) (?:that|the following|by induction|why)\b"
-    r"|(?:prove|disprove) (?:or (?:dis)?prove\b|(?:the|your|this|it|by|whether|if) ))"
-    r"|\b(?:give|write|provide|find|present|construct) an? (?:\w+ ){0,2}proof\b|\bproof of\b[^.?!]{0,60}\btheorem\b"
-    r"|\bjustify your (?:answer|reasoning|claim|response)\b",
+MOST = 400  # characters of an option
+_LINK = re.compile(r"[\s,;]*(?:(?:and|or|y|et|und|и)\b[\s,;]*)?")
+_CHOOSING = re.compile(
+    r"\bwhich(?: one)? of the (?:following|above|below|answer choices|options|\w+ (?:below|above)\b)"
+    r"|\bwhich of these (?:statements|options|answers)\b|\bwhich (?:option|choice|alternative)s?\b"
+    r"|\b(?:choose|select|pick|mark|tick|circle|identify|find|name|give) (?:the|all|one|any) (?:\w+ )?"
+    r"(?:correct|right|best|true|appropriate|incorrect|wrong) "
+    r"(?:\w+ )?(?:answers?|options?|choices?|statements?|responses?|alternatives?)\b"
+    r"|\b(?:choose|select|pick|mark|identify) the (?:(?!first|second|third|last|other)\w+ )?(?:statement|option|"
+    r"answer|alternative|choice)s?\b"
+    r"|\b(?:choose|select|pick) (?:from )?(?:the )?(?:following )?options?\b"
+    r"|\bchoose from (?:the )?(?:following|list)\b"
+    r"|\b(?:select|choose|check|mark) all (?:that apply|correct)\b|\ball of the above\b"
+    r"|\bnone of the (?:above|following)\b|\b(?:select|choose|pick) one\s*[:.]"
+    r"|\bof the following,? (?:which|what)\b|\bletters? of the (?:correct|right) (?:answer|option|choice)s?\b"
+    r"|(?:^|[.?!\n]\s*)(?:answer choices|options|alternatives|choices)\s*:"
+    r"|选择题|单选|多选|下列[^。？?]{0,40}?(?:的是|哪|正确|错误|不是)|以下[^。？?]{0,30}?哪|选出"
+    r"|\bcu[aá]l(?:es)? de l[oa]s siguientes\b|\blaquelle des\b|\blequel des\b|\bparmi les (?:\w+ )?suivant"
+    r"|\bwelche[rs]? der folgenden\b|\bqual d[ao]s seguintes\b|\bassinale a alternativa\b|какое из следующих"
+    r"|какой из следующих|какая из следующих|次のうち|正しいものを選|다음 중",
     re.IGNORECASE,
 )
-# In a story: "she wants to show that".
-_NO_PROOF = re.compile(r"\b(?:want(?:s|ed)?|tr(?:y|ies|ied|ying)|need(?:s|ed)?|had|has|have) to\s*$", re.IGNORECASE)
+_CHOOSING_WORDS = (
+    *(
+        "which",
+        "choose",
+        "select",
+        "pick ",
+        "mark",
+        "tick",
+        "circle ",
+        "identify",
+        "correct",
+        "right",
+        "best",
+        "above",
+    ),
+    *(
+        "following",
+        "choice",
+        "option",
+        "alternativ",
+        "选",
+        "下列",
+        "以下",
+        "siguientes",
+        "laquelle",
+        "lequel",
+        "parmi",
+    ),
+    *("folgenden", "seguintes", "следующих", "次のうち", "正しいもの", "다음"),
+)
+_LETTER = re.compile(r"[(\[]?([A-H])[)\].:]?")
 
 
-def reason(question: str, answer: str, choices: list | None = None) -> str | None:
-    """Why the problem is excluded, "kind: what was found"; None if it is not."""
-    return _multiple_choice(question, answer, choices) or _true_false(question, answer) or _proof(question)
+_LABELS = {  # of each style, for each suffix the patterns of its labels
+    style: [
+        [
+            re.compile(rf"(?:{_BEFORE}|{_CJK}){_BOLD}(?:{suffix.format(re.escape(label), re.escape(label))})")
+            for label in labels
+        ]
+        for suffix in (_PAREN, _DOT, _COLON, _DASH, _LINE)
+    ]
+    for style, (labels, _) in STYLES.items()
+}
+_THIRD = re.compile(
+    r"(?:[Cc3③ウㄷ]|iii|III)\}?\s*[)\].、:=–—-]|③|ウ|ㄷ|\nC[ \t]"
+)  # without it there are no three options
 
 
-def excluded(row: dict) -> tuple[dict, str | None]:
-    return row, reason(row["question"], row["answer"], row.get("choices"))
+def _options(text: str, style: str) -> tuple[str, list[str]] | None:
+    """The first run of at least three labelled options: the labels' text, and what each option says."""
+    for patterns in _LABELS[style]:
+        found: list[re.Match] = []
+        for pattern in patterns:
+            match = pattern.search(text, found[-1].end() if found else 0)
+            if match is None or (found and match.start() - found[-1].end() > MOST):
+                break
+            found.append(match)
+        if len(found) < 3:
+            continue
+        ends = [*(match.start() for match in found[1:]), found[-1].end() + MOST]
+        contents = [text[match.end() : end] for match, end in zip(found, ends, strict=True)]
+        if not any(_LINK.fullmatch(_WRAPPING.sub(r"\1", one)) for one in contents):
+            return text[found[0].start() : found[-1].end()], contents
+    return None
 
 
-def _multiple_choice(question: str, answer: str, choices: list | None) -> str | None:
+def _multiple_choice(text: str, answer: str, choices: list | None) -> str | None:
     if choices:
         return "multiple choice: the row has a list of options"
-    if found := _OPTIONS.search(question):
-        return f"multiple choice: labelled options “{_short(found[0])}”"
-    if found := _CHOOSING.search(question):
-        return f"multiple choice: “{_short(found[0])}”"
-    letter = _LETTER.fullmatch(re.sub(r"\\text\{(.*)\}", r"\1", tidy(answer)))
-    if letter and (small := _SMALL_OPTIONS.search(question)):
-        return f"multiple choice: the answer is a letter, labelled options “{_short(small[0])}”"
-    if letter and re.search(r"\bwhich\b|\boptions?\b|\bletter\b", question, re.IGNORECASE):
+    chooses = _CHOOSING.search(text) if _any(_CHOOSING_WORDS, text) else None
+    letter = _LETTER.fullmatch(answer)
+    label = answer.strip("()[].: ")
+    for style, (labels, ambiguous) in STYLES.items() if _THIRD.search(text) else ():
+        if (found := _options(text, style)) is None:
+            continue
+        shown, contents = found
+        # "A: 3 balls, B: 4 balls, C: 5 balls" and "A = 1, B = 2, C = 3" are data, on lines of their own options.
+        plain = re.search(r"[A-Z]\s*=|\A[^\n]*[A-Z]\s*[-–—:][^\n]*\Z", shown) is None
+        if not ambiguous and plain:
+            return f"multiple choice: labelled options “{_short(shown)}”"
+        answered = label in list(labels) or (label.lower() in list(labels) and len(label) == 1)
+        tasks = sum(_TASK.match(one) is not None for one in contents) > len(contents) / 2
+        if chooses or (answered and not tasks and not label.isdigit()):
+            return f"multiple choice: labelled options “{_short(shown)}”"
+    if chooses:
+        return f"multiple choice: “{_short(chooses[0])}”"
+    if letter and re.search(r"\bwhich\b|\boptions?\b|\bletter\b|哪", text, re.IGNORECASE):
         return f"multiple choice: the answer is the letter {letter[1]}"
     return None
 
 
-def _true_false(question: str, answer: str) -> str | None:
-    word = re.sub(r"\\text\{(.*)\}", r"\1", tidy(answer)).strip(" .!").casefold()
-    if word in _TRUTHS:
-        return f"true/false: the answer is “{word}”"
-    if found := _TRUE_FALSE.search(question):
+# True or false
+
+_VERDICT = re.compile(
+    r"(?:yes|true|false|correct|incorrect|wrong|not (?:true|correct|possible|necessarily)|sí|oui|non|vrai|faux|"
+    r"verdadero|falso|ja|nein|wahr|falsch|да|нет|верно|неверно|right|yes,? .*|no)(?:\s*[,.;:(!–—-].*)?"
+    r"|(?:是|否|对|错|正确|错误|不正确|不是|不对|能|不能|可以|不可以|会|不会|有|没有|√|×|はい|いいえ|예|아니요)(?:[,。，、].*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_STORY = r"(?! ?(?:\w+ ){0,2}(?:questions?|problems?|items?|tests?|exams?|quiz|quizzes|games?|answers?|ones?|type)\b)"
+_TRUE_FALSE = re.compile(
+    # "10 true/false questions", "each is either true or false" and the like are in a story.
+    rf"(?:^|[.:;!?\n(]\s*)(?:true or false|false or true|true/false|T/F|yes or no)\b{_STORY}"
+    r"|\b(?:is|are|answer|state|say|decide|write|mark|respond|reply)\b[^.?!]{0,60}\b(?:true or false|yes or no|"
+    r"true/false|false or true)\b(?=\s*(?:[.?!:;)]|$))"
+    rf"|\b(?:statement|assertion|claim) (?:\w+ ){{0,3}}(?:is |be )(?:true|correct) or (?:false|incorrect|not)\b"
+    r"|\bwhether (?:the|this|each|it)\b[^.?!]{0,80}\b(?:true|correct|valid) or (?:false|not|invalid)\b"
+    r"|\b(?:decide|determine|state|judge|say|tell) (?:if|whether) (?:the|this|each)\b[^.?!]{0,40}\b(?:statement|claim|"
+    r"assertion|proposition)s?\b[^.?!]{0,20}\b(?:true|correct|valid|hold|false|right)"
+    r"|\bis (?:the|this) (?:following |above )?(?:statement|claim|assertion) (?:true|correct|valid|right)\b"
+    r"|\bstatement 1\s*\|.*\bstatement 2\s*\|"
+    r"|判断(?:题|对错|正误|下列|以下|：|:)|[（(]对/错[)）]|对还是错|是否(?:正确|成立)[?？]",
+    re.IGNORECASE | re.DOTALL,
+)
+_TRUTH_WORDS = ("true", "yes or", "t/f", "correct", "valid", "hold", "statement", "判断", "对", "是否")
+_EITHER = re.compile(r"\b(?:either|both|are|be|being) true or false\b|\bthat is true or false\b", re.IGNORECASE)
+_YES_NO = re.compile(
+    r"(?:^|[.?!:;,\n$)]\s*|\b(?:then|and|so)\s+)"
+    r"(?:(?:is|are|was|were|do|does|did|can|could|will|would|has|have|had|should|must|may)\b[^.?!]*\?"
+    r"|(?:determine|decide|state|check|test|say|tell|find out|investigate) (?:whether|if)\b[^.?!]*)"
+    r"|(?:^|[。？，,\n])[^。？，,\n]*(?:吗|是否|有没有|能不能|是不是)[^。？\n]*[？?]",
+    re.IGNORECASE,
+)
+_CHOICE = re.compile(r"\bor\b(?! not\b)", re.IGNORECASE)
+_WORDS = re.compile(r"[^\W\d_]{3,}")
+_DECIDED = re.compile(
+    r"\b(?:no|not|never|always|exists?|impossible|possible|cannot|can|does|doesn't|do|don't|is|isn't|are|true|false|"
+    r"they|it|there)\b|没有|不|是|能|可以|会|有",
+    re.IGNORECASE,
+)
+
+
+def _true_false(text: str, answer: str) -> str | None:
+    # "right" and "wrong" are directions and the like elsewhere.
+    if _VERDICT.fullmatch(answer) and not (answer.casefold() == "right" and re.search(r"\bleft\b", text)):
+        return f"true/false: the answer is “{_short(answer)}”"
+    found = _any(_TRUTH_WORDS, text) and _TRUE_FALSE.search(text)
+    if found and not _EITHER.search(found[0]):
         return f"true/false: “{_short(found[0])}”"
+    if answer in ("T", "F") and re.search(r"\b(?:true|false)\b", text, re.IGNORECASE):
+        return f"true/false: the answer is “{answer}”"
+    if len(answer) < 2 or re.search(r"[\d\\=]", answer) or len(answer.split()) > 12:
+        return None
+    asked = _YES_NO.search(text)
+    if asked and not _CHOICE.search(asked[0]) and not _value_asked(text):
+        of_question = {word.casefold() for word in _WORDS.findall(text)}
+        if _DECIDED.search(answer) or any(word.casefold() in of_question for word in _WORDS.findall(answer)):
+            return f"true/false: the answer to “{_short(asked[0])}” is “{_short(answer)}”"
     return None
 
 
-def _proof(question: str) -> str | None:
-    for found in _PROOF.finditer(question):
-        if not _NO_PROOF.search(question[: found.start()] + re.match(r"\W*(?:to\b)?", found[0])[0]):
-            return f"proof: “{_short(found[0])}”"
+# Proofs, and what has many right answers
+
+# The imperative at the start of a clause: "who can prove that" is no task.
+_START = (
+    r"(?:^|[.!?:;。；]\s*[)\]\"”]?\s*|[\n,$)\]]\s*|\b(?:and|then|hence|thus|also|please|to)\s+)"
+    r"(?:\(?(?:[a-z0-9]|[ivx]{1,4})[).]\s*)?(?:please|also|hence|now|thus|then|finally|next|first)?,?\s*"
+)
+_WRITE_PROOF = re.compile(
+    r"\b(?:give|write|provide|find|present|construct|supply)(?: out| down| up)? (?:an?|the|your) (?:\w+ ){0,3}proof\b",
+    re.IGNORECASE,
+)
+_PROVE = re.compile(
+    _START + r"(?P<verb>(?:prove|disprove)\b(?! (?:your|me|to)\b)"
+    r"|(?:show|demonstrate|verify|establish|deduce|conclude)\b(?=,?\s*(?:by\b|that\b|the\b|there\b|for\b|it\b|why\b|"
+    r"how\b|if\b|every\b|any\b|each\b|no\b|directly\b|using\b|explicitly\b|algebraically\b|an?\b|its\b|these\b|this\b|"
+    r"all\b|[$\\(:]|[A-Za-z](?:\W|_)))(?!,?\s*(?:all |each |the |every )?(?:(?:of )?your |(?:the )?"
+    r"(?:work|steps?|details?|calculations?|result|answer|solution|reasoning|step)\b))"
+    r"(?!\s*\$[^$]*\$\s+(?:to|as|in|on)\b)"
+    r"|(?:check|argue|confirm) that\b|explain (?:why|how)\b|justify (?:why|that)\b)"
+    rf"|{_WRITE_PROOF.pattern}"
+    r"|\bproof of\b[^.?!]{0,60}\btheorem\b|\bq\.?e\.?d\b",
+    re.IGNORECASE,
+)
+_PROOF_WORDS = (
+    *("prov", "proof", "show", "demon", "verify", "establish", "deduce", "conclude", "check", "argue", "confirm"),
+    *("explain", "justify", "q.e.d", "qed", "demuest", "demuést", "demost", "prueb", "probar", "montre", "prouve"),
+    *("démontre", "beweise", "zeige", "mostre", "dimostr", "докаж", "доказ", "покаж", "证", "証", "示", "증명", "보"),
+)
+_PROVE_OR = re.compile(r"\bprove or (?:disprove|give|find|provide|refute|construct)\b|\bdisprove or prove\b", re.I)
+# In a story: "she wants to show that".
+_STORY_BEFORE = re.compile(
+    r"\b(?:want(?:s|ed|ing)?|tr(?:y|ies|ied|ying)|need(?:s|ed)?|had|has|have|able|possible|decid\w+|plan\w*|hop\w+|"
+    r"asked|ask\w*|tells?|told|way|how|enough|used?|like[sd]?|proof|students?|helps?|chance|going|order) to\s*$"
+    r"|\b(?:students?|friends?|\d+)\s+to\s*$",
+    re.IGNORECASE,
+)
+_PROVE_ABROAD = re.compile(
+    r"证明|求证|试证"
+    r"|\b(?:demuestr[ea]n?|demostrar|demuéstrese|pruebe(?:n)? que|probar que|montre[rz]? que"
+    r"|démontre[rz]?|prouve[rz]?|"
+    r"beweise(?:n)?|zeige(?:n)?|man (?:zeige|beweise)|mostre que|demonstre|prove que|dimostra(?:re)?|si dimostri)\b"
+    r"|\b(?:докажите|доказать|докажем|покажите,? что)|証明|示せ|示しなさい|증명|보이시오|보여라",
+    re.IGNORECASE,
+)
+_EXAMPLE = re.compile(
+    _START
+    + r"(?:give|provide|find|construct|exhibit|show|name|write(?: down)?|state|produce|describe|cite|list|present)"
+    r"(?: me| us)? (?:an?|one|two|three|some|any|another"
+    r"|the)?\s*(?:[\w-]+ ){0,2}?(?:counter-?)?examples?\b|举(?:出|一)?.{0,6}例",
+    re.IGNORECASE,
+)
+_DISCUSS = re.compile(
+    _START + r"(?:derive|describe|discuss|explain|define|outline|interpret|comment on|criticize)\b", re.IGNORECASE
+)
+_VALUE = re.compile(
+    _START
+    + r"(?:(?:(?:in|for|at|to|by|from|of|with|on|over|under|up to) )?(?:what|which|whose|how (?:many|much|far|long|"
+    r"old|fast|big|high|tall|often|large|deep|wide|heavy))\b|(?:find|determine)(?! (?:whether|if|out"
+    r"|an? (?:\w+ )?(?:proof|"
+    r"example|counterexample))\b)|(?:compute|calculate|evaluate|solve|simplify|express|estimate"
+    r"|maximi[sz]e|minimi[sz]e|"
+    r"where|when|who|give (?:the|your|an?|all)|state the|count|approximate|factor|expand|write)\b)"
+    r"|\b(?:what|how many|how much) [^.?!]*\?|\b(?:compute|find|determine) (?:it|the|its|all)\b"
+    r"|求(?!证)|多少|几|计算|是什么|何値|いくつ|求めよ|구하",
+    re.IGNORECASE,
+)
+_DONE = re.compile(
+    r"(?:see |the )?(?:proof|proofs?|proved|proven|shown|done|qed|q\.e\.d|verified|true|略|证明略|见解析|证毕)\b.*|",
+    re.IGNORECASE,
+)
+
+
+def _value_asked(text: str) -> bool:
+    """Whether a clause asks for something that is no verdict, proof or example."""
+    return _VALUE.search(_WRITE_PROOF.sub(" ", _EXAMPLE.sub(" ", text))) is not None
+
+
+def _proof(text: str, answer: str) -> str | None:
+    if not _any(_PROOF_WORDS, text):
+        return None
+    text = _HINT.sub(" ", text)
+    proof = _PROVE_OR.search(text)
+    if proof is None:
+        found = (
+            match
+            for match in _PROVE.finditer(text)
+            if not (match["verb"] and _STORY_BEFORE.search(text[: match.start("verb")]))
+        )
+        proof = next(found, None) or _PROVE_ABROAD.search(text)
+        # An aside to a question with an answer: "find all n, and prove that there are no others".
+        if proof is None or (_value_asked(text) and not _DONE.fullmatch(answer)):
+            return None
+    return f"proof: “{_short(proof[0])}”"
+
+
+def _open_ended(text: str, answer: str) -> str | None:
+    in_words = not re.search(r"[\d\\=<>]", answer)
+    if in_words and (found := _DISCUSS.search(text)) and not _value_asked(text):
+        return f"open-ended: “{_short(found[0])}”"
+    if ("xample" in text or "例" in text) and (found := _EXAMPLE.search(text)):
+        return f"open-ended: “{_short(found[0])}” has many right answers"
     return None
+
+
+# Figures
+
+_KIND = r"(?:figure|diagram|picture|drawing|sketch|illustration|image|chart|fig\.)"
+_FIGURE = re.compile(
+    rf"\b(?:in|from|on|using|see|to|at|by) (?:the|this|that) (?:(?:\w+ )?(?:following|accompanying"
+    rf"|attached|given|above|"
+    rf"below|adjacent|adjoining|right|left|bar|pie|line|circuit) )?(?:bar |pie |line "
+    rf"|flow )?{_KIND}\b(?! ?(?:of speech|"
+    r"frames?|books?|shows?|skat\w+|shop|album|wall|taken|gallery|contest|drawing))"
+    rf"|\b(?:following|accompanying|attached|adjoining|given) (?:bar |pie |line )?(?:{_KIND}|graph|circuit)\b"
+    rf"|\b(?:{_KIND}|graph|circuit|plot|map|figures|diagrams|graphs) (?:is |are )?(?:shown |given |drawn |displayed )?"
+    r"(?:below|above|(?:at|to|on) (?:the|your) (?:right|left))\b"
+    r"|\bas (?:is )?(?:shown|pictured|illustrated|depicted)\b|\b(?:shown|pictured|drawn|depicted"
+    r"|illustrated) (?:below|"
+    r"above|here|in (?:the )?(?:figure|diagram|picture|graph|image)|(?:at|to|on) the (?:right|left))\b"
+    r"|\b(?:circuit|shape|triangle|polygon|solid|region|rectangle|square|circle|quadrilateral|network|curve|graph|"
+    r"pattern|cube|angle|trapezoid|parallelogram|hexagon|structure|object|grid|spinner|number line) shown\b"
+    r"(?! (?:to|that|by)\b)"
+    r"|\bthe pictured\b|\bthe (?:total )?(?:area of the )?shaded\b"
+    r"|\blook at the (?:picture|figure|diagram|graph|image|chart)\b|\b(?:figure|fig\.?"
+    r"|diagram) ?\d+\b"
+    rf"|\bin the \w+ (?:figure|diagram)\b|^\s*(?:refer to|see) (?:the )?{_KIND}"
+    r"|如图|图中|[下上右左]图|见图|图[\d一二三四]|如下图|[图表]所示"
+    r"|\b(?:en|seg[uú]n|observa|de) la (?:figura|imagen|gr[aá]fica)\b|\bfigure (?:ci-dessous|ci-contre|suivante)\b"
+    r"|\bsur la figure\b|\b(?:in der|siehe|die) (?:abbildung|skizze|zeichnung)\b|\bна рисунке\b|\bна рис\b"
+    r"|\bna figura\b|\bnella figura\b|図の|右の図|下の図|그림",
+    re.IGNORECASE | re.MULTILINE,
+)
+_FIGURE_WORDS = (
+    "shaded",
+    *("fig", "diagram", "picture", "drawing", "sketch", "illustration", "image", "chart", "graph", "circuit", "plot"),
+    *("map", "shown", "depicted", "drawn", "图", "表", "gráfica", "abbildung", "skizze", "zeichnung", "рис", "図"),
+    "그림",
+)
+_TABULAR = re.compile(
+    r"\b(?:the )?table (?:is )?(?:shown |given )?(?:below|above|at the right|to the right)\b"
+    r"|\b(?:the|this|in|see|use|from) (?:following|accompanying|above|given) table\b|下表|表中|\bla tabla\b",
+    re.IGNORECASE,
+)
+_DATA = 3  # numbers after the mention of a table that are taken for the table
+
+
+def _no_figure(question: str, images: object) -> str | None:
+    if images or _CODE.search(question):
+        return None
+    text = question.translate(_WIDE)
+    if _any(_FIGURE_WORDS, text) and (found := _FIGURE.search(text)):
+        return f"no figure: “{_short(found[0])}”"
+    found = _TABULAR.search(text)
+    if found and not _TABLE.search(text) and len(re.findall(r"\d+", text[found.end() :])) < _DATA:
+        return f"no figure: “{_short(found[0])}”"
+    return None
+
+
+def reason(question: str, answer: str, choices: list | None = None, images: object = None) -> str | None:
+    """Why the problem is excluded, "kind: what was found"; None if it is not.
+
+    choices: options that are a column of the row. images: those of the row, if there are any.
+    """
+    text = _CODE.sub(" ", question).translate(_WIDE)
+    bare = _bare(answer)
+    return (
+        _multiple_choice(text, bare, choices)
+        or _true_false(text, bare)
+        or _proof(text, bare)
+        or _open_ended(text, bare)
+        or _no_figure(question, images)
+    )
+
+
+def excluded(row: dict) -> tuple[dict, str | None]:
+    return row, reason(row["question"], row["answer"], row.get("choices"), row.get("image"))
 
 
 def _short(text: str) -> str:
