@@ -113,13 +113,14 @@ _CHOOSING_WORDS = (
 _LETTER = re.compile(r"[(\[]?([A-H])[)\].:]?")
 
 
+SUFFIXES = (_PAREN, _DOT, _COLON, _DASH, _LINE)
 _LABELS = {  # of each style, for each suffix the patterns of its labels
     style: [
         [
             re.compile(rf"(?:{_BEFORE}|{_CJK}){_BOLD}(?:{suffix.format(re.escape(label), re.escape(label))})")
             for label in labels
         ]
-        for suffix in (_PAREN, _DOT, _COLON, _DASH, _LINE)
+        for suffix in SUFFIXES
     ]
     for style, (labels, _) in STYLES.items()
 }
@@ -128,9 +129,12 @@ _THIRD = re.compile(
 )  # without it there are no three options
 
 
-def _options(text: str, style: str) -> tuple[str, list[str]] | None:
-    """The first run of at least three labelled options: the labels' text, and what each option says."""
-    for patterns in _LABELS[style]:
+def _options(text: str, style: str) -> tuple[str, list[str], bool] | None:
+    """The first run of at least three labelled options: its text, what each option says, and whether they are sure.
+
+    "A: 3 balls, B: 4 balls, C: 5 balls" and "A = 1, B = 2, C = 3" may be data; on lines of their own they are options.
+    """
+    for suffix, patterns in zip(SUFFIXES, _LABELS[style], strict=True):
         found: list[re.Match] = []
         for pattern in patterns:
             match = pattern.search(text, found[-1].end() if found else 0)
@@ -142,7 +146,9 @@ def _options(text: str, style: str) -> tuple[str, list[str]] | None:
         ends = [*(match.start() for match in found[1:]), found[-1].end() + MOST]
         contents = [text[match.end() : end] for match, end in zip(found, ends, strict=True)]
         if not any(_LINK.fullmatch(_WRAPPING.sub(r"\1", one)) for one in contents):
-            return text[found[0].start() : found[-1].end()], contents
+            shown = text[found[0].start() : found[-1].end()]
+            sure = suffix not in (_COLON, _DASH) or ("\n" in shown and "=" not in found[0][0])
+            return shown, contents, sure
     return None
 
 
@@ -155,10 +161,8 @@ def _multiple_choice(text: str, answer: str, choices: list | None) -> str | None
     for style, (labels, ambiguous) in STYLES.items() if _THIRD.search(text) else ():
         if (found := _options(text, style)) is None:
             continue
-        shown, contents = found
-        # "A: 3 balls, B: 4 balls, C: 5 balls" and "A = 1, B = 2, C = 3" are data, on lines of their own options.
-        plain = re.search(r"[A-Z]\s*=|\A[^\n]*[A-Z]\s*[-–—:][^\n]*\Z", shown) is None
-        if not ambiguous and plain:
+        shown, contents, sure = found
+        if sure and not ambiguous:
             return f"multiple choice: labelled options “{_short(shown)}”"
         answered = label in list(labels) or (label.lower() in list(labels) and len(label) == 1)
         tasks = sum(_TASK.match(one) is not None for one in contents) > len(contents) / 2
