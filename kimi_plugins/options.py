@@ -218,7 +218,7 @@ class Curation:
     """k1.5 §2.1, the prompt set. No flags of a run: see `openrlhf kimi curate`. Numbers not marked § are ours."""
 
     similarity: float = option(0.8, "Jaccard similarity of word trigrams from which on a row is a near-duplicate")
-    ngram: int = option(10, "words in a row that a prompt may not share with an evaluation question")
+    containment: float = option(0.8, "share of an evaluation question's word trigrams that a prompt may not hold")
     samples: int = option(10, "responses a prompt of which the pass rate is measured (§2.1)")
     temperature: float = option(1.0, "of the responses and guesses; §2.1: relatively high")
     trivial: float = option(1.0, "pass rate from which on a prompt is trivial and dropped")

@@ -66,7 +66,7 @@ def add_parser(commands) -> None:
         help="evaluation sets, read as the inputs are",
     )
     add("--similarity", type=float, default=defaults.similarity, help=_help("similarity"))
-    add("--ngram", type=int, default=defaults.ngram, help=_help("ngram"))
+    add("--containment", type=float, default=defaults.containment, help=_help("containment"))
     add("--trivial", type=float, default=defaults.trivial, help=_help("trivial"))
     add("--guesses", type=int, default=defaults.guesses, help=_help("guesses"))
     add("--guess-tokens", type=int, default=defaults.guess_tokens, help=_help("guess_tokens"))
@@ -135,7 +135,7 @@ def settings(args: argparse.Namespace) -> Settings:
         stages=args.stages,
         evals=args.eval,
         similarity=args.similarity,
-        ngram=args.ngram,
+        containment=args.containment,
         responses=responses,
         guesses=replace(responses, n=args.guesses, max_new_tokens=args.guess_tokens),
         trivial=args.trivial,

@@ -1,87 +1,122 @@
-"""Decontamination: prompts that share a run of words with an evaluation set (k1.5 does not say how; ours)."""
+"""Decontamination: prompts that state a problem of an evaluation set (k1.5 does not say how; the rule is ours).
+
+Problems are compared in their canonical form (canonical.py). A prompt is contaminated if it is the same problem, if it
+holds most trigrams of an evaluation problem and the same numbers, or if it holds the whole problem word by word. That
+phrases are shared, as competitions have them, is no contamination.
+"""
 
 import hashlib
-import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-_WORD = re.compile(r"\w+")
+from kimi_plugins.prompts.canonical import Problem, answer_key, problem, shingles
+
+WHOLE = 8  # tokens of an evaluation problem from which on it is looked for within longer prompts
+OPERATORS = frozenset("+-*/^=<>")
 
 
-def words(text: str) -> list[str]:
-    """Words and numbers, without case and punctuation."""
-    return _WORD.findall(text.casefold())
-
-
-def ngrams(some: list[str], n: int) -> Iterator[str]:
-    """Runs of n words; all words where there are fewer."""
-    for start in range(max(1, len(some) - n + 1)):
-        yield " ".join(some[start : start + n])
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+def _hashes(texts: Iterable[str]) -> np.ndarray:
+    return np.array(
+        [int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) for text in texts], dtype=np.uint64
+    )
 
 
 @dataclass(frozen=True)
-class Grams:
-    """n-grams of the evaluation questions, 12 bytes each, so that every process can have them.
+class Evaluation:
+    """The evaluation problems and where their shingles are, in arrays that every process can have.
 
-    hashes: uint64, sorted; questions: int32, which question each comes from; origins: (file, row) of the questions.
+    problems: [Q], with their answers ("" where there is none) and (file, row). hashes: uint64 of shingles, sorted;
+    owners: int32, which problem each is of. sizes: int32 [Q], shingles of each problem.
     """
 
-    n: int
-    hashes: np.ndarray
-    questions: np.ndarray
+    containment: float
+    problems: list[Problem]
+    answers: list[str]
     origins: list[tuple[str, int]]
+    hashes: np.ndarray
+    owners: np.ndarray
+    sizes: np.ndarray
 
     @classmethod
-    def of(cls, questions: Iterable[dict], n: int) -> "Grams":
+    def of(cls, questions: Iterable[dict], containment: float) -> "Evaluation":
         """questions: prompts, see sources.py; those without words are passed over.
 
         Raises:
-            ValueError: n is below 1.
+            ValueError: containment is not in (0, 1].
         """
-        if n < 1:
-            raise ValueError(f"--ngram {n}: it must be at least 1")
-        found: dict[int, int] = {}
-        origins = []
+        if not 0 < containment <= 1:
+            raise ValueError(f"--containment {containment}: it must be in (0, 1]")
+        problems, answers, origins, hashes, sizes = [], [], [], [], []
         for row in questions:
-            some = words(row["question"])
-            if some:
-                for gram in ngrams(some, n):
-                    found.setdefault(_hash(gram), len(origins))
+            stated = problem(row["question"])
+            if stated.tokens:
+                problems.append(stated)
+                answers.append(answer_key(row["answer"]) if row.get("answer") else "")
                 origins.append((row["file"], row["row"]))
-        hashes = np.fromiter(found, dtype=np.uint64, count=len(found))
-        order = np.argsort(hashes)
-        numbers = np.fromiter(found.values(), dtype=np.int32, count=len(found))
-        return cls(n, hashes[order], numbers[order], origins)
+                hashes.append(np.unique(_hashes(shingles(stated.tokens))))
+                sizes.append(len(hashes[-1]))
+        owners = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+        every = np.concatenate(hashes) if hashes else np.empty(0, dtype=np.uint64)
+        order = np.argsort(every, kind="stable")
+        return cls(containment, problems, answers, origins, every[order], owners[order], np.array(sizes))
 
-    def match(self, question: str) -> tuple[str, str, int] | None:
-        """The first n-gram shared with an evaluation question, and that one's file and row; None if there is none."""
-        some = words(question)
-        if not some or len(self.hashes) == 0:
+    def match(self, question: str, answer: str = "") -> tuple[str, str, int] | None:
+        """How much of which evaluation problem the question holds, and that one's file and row; None if of none."""
+        stated = problem(question)
+        own = np.unique(_hashes(shingles(stated.tokens)))
+        if not stated.tokens or len(self.hashes) == 0:
             return None
-        grams = list(ngrams(some, self.n))
-        hashes = np.array([_hash(gram) for gram in grams], dtype=np.uint64)
-        places = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
-        shared = np.flatnonzero(self.hashes[places] == hashes)
-        if len(shared) == 0:
-            return None
-        file, row = self.origins[self.questions[places[shared[0]]]]
-        return grams[shared[0]], file, row
+        starts, ends = (np.searchsorted(self.hashes, own, side) for side in ("left", "right"))
+        shared: Counter[int] = Counter()
+        for start, end in zip(starts[ends > starts], ends[ends > starts], strict=True):
+            shared.update(self.owners[start:end].tolist())
+        candidates = [(count / self.sizes[number], number) for number, count in shared.items()]
+        for share, number in sorted(candidates, reverse=True):
+            if share < self.containment:
+                break
+            if self._same(stated, answer_key(answer) if answer else "", number, share):
+                file, row = self.origins[number]
+                return f"{share:.0%} of it", file, row
+        return None
+
+    def _same(self, stated: Problem, answer: str, number: int, share: float) -> bool:
+        other = self.problems[number]
+        if stated.tokens == other.tokens:
+            return True
+        different = bool(answer) and bool(self.answers[number]) and answer != self.answers[number]
+        if stated.numbers == other.numbers:
+            # The same numbers in a question about something else have another answer.
+            return not different or share == 1
+        return not different and _holds(stated.tokens, other.tokens)
+
+
+def _holds(tokens: list[str], others: list[str]) -> bool:
+    """Whether all of `others` stand in `tokens` in a row, and end there as they did."""
+    if len(others) < WHOLE:
+        return False
+    for start in _starts(tokens, others):
+        end = start + len(others)
+        around = [*tokens[max(0, start - 1) : start], *tokens[end : end + 1]]
+        if tokens[start:end] == others and not OPERATORS.intersection(around):
+            return True
+    return False
+
+
+def _starts(tokens: list[str], others: list[str]) -> Iterator[int]:
+    return (start for start in range(len(tokens) - len(others) + 1) if tokens[start] == others[0])
 
 
 @dataclass(frozen=True)
 class Decontaminator:
-    grams: Grams
+    evaluation: Evaluation
 
     def __call__(self, row: dict) -> tuple[dict, str | None]:
-        found = self.grams.match(row["question"])
+        found = self.evaluation.match(row["question"], row["answer"])
         if found is None:
             return row, None
-        gram, file, number = found
-        return row, f"as in {Path(file).name}: row {number}, “{gram}”"
+        share, file, number = found
+        return row, f"as in {Path(file).name}: row {number}, {share}"

@@ -30,7 +30,7 @@ class Settings:
     stages: str | None
     evals: list[str]
     similarity: float
-    ngram: int
+    containment: float
     responses: Sampling
     guesses: Sampling
     trivial: float
@@ -157,7 +157,9 @@ class _Work:
         return pipeline.Stage(
             "dedup",
             {"similarity": similarity},
-            lambda previous, _: pipeline.decided("dedup", removed(previous, directory, similarity, workers)),
+            lambda previous, _: pipeline.decided(
+                "dedup", removed(previous, directory, similarity, workers, self._pool(None).grade_all)
+            ),
         )
 
     def decontaminate(self):
@@ -171,13 +173,14 @@ class _Work:
                     yield prompt
 
         def run(previous: Path, fingerprint: str):
-            grams = contamination.Grams.of(questions(), self.settings.ngram)
-            decide = contamination.Decontaminator(grams)
+            evaluation = contamination.Evaluation.of(questions(), self.settings.containment)
+            decide = contamination.Decontaminator(evaluation)
             return pipeline.ByRow("decontaminate", decide, self.settings.workers)(previous, fingerprint)
 
-        if self.settings.ngram < 1:
-            raise ValueError(f"--ngram {self.settings.ngram}: it must be at least 1")
-        settings = {"eval": [source.identity() for source in self.evals], "ngram": self.settings.ngram}
+        containment = self.settings.containment
+        if not 0 < containment <= 1:
+            raise ValueError(f"--containment {containment}: it must be in (0, 1]")
+        settings = {"eval": [source.identity() for source in self.evals], "containment": containment}
         return pipeline.Stage("decontaminate", settings, run)
 
     def exclude(self):

@@ -1,9 +1,11 @@
 """Exact and near-duplicate removal (k1.5 §2.1 asks for diverse coverage; method and numbers are ours).
 
-Exact: 64 bits of a hash of the question's words and symbols; among 10 M rows any two different questions share one
-with probability 3·10⁻⁶. Near: MinHash over trigrams of them, banded (locality-sensitive hashing), candidates verified
-by the whole signature. Two questions whose numbers, answers or images differ are different problems and no
-candidates, however alike their words are: numbers and answer are part of every band's hash.
+Problems are compared in their canonical form (canonical.py), so that wrapping, LaTeX spelling and case do not count.
+Exact: 64 bits of a hash of its core and its answer; among 10 M rows any two different problems share one with
+probability 3·10⁻⁶. Near: MinHash over trigrams of the tokens, banded (locality-sensitive hashing), candidates verified
+by the whole signature. Two problems whose numbers, answers or images differ are different and no candidates, however
+alike their words are: numbers and answer are part of every band's hash. Equal problems with different answers
+contradict each other.
 
 What the rows leave is on disk, a file a band; in memory are one band of all rows at a time and the list of twins,
 some 30 bytes a row (docs/prompts.md).
@@ -11,64 +13,57 @@ some 30 bytes a row (docs/prompts.md).
 
 import hashlib
 import os
-import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-PERMUTATIONS, BANDS, ROWS = 126, 21, 6  # a pair with Jaccard similarity 0.8 meets in a band with probability 0.998
-SHINGLE = 3  # words or symbols
-PAIRS = 100_000  # verified at a time
+from kimi_plugins.prompts.canonical import answer_key, problem, shingles
 
-_TOKEN = re.compile(r"\w+|[^\w\s]")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+PERMUTATIONS, BANDS, ROWS = 126, 21, 6  # a pair with Jaccard similarity 0.8 meets in a band with probability 0.998
+PAIRS = 100_000  # verified at a time
 
 
 class Keys(NamedTuple):
-    """Of n rows. exact, answer: uint64 [n]; bands: uint32 [BANDS, n]; signature: uint8 [n, PERMUTATIONS]."""
+    """Of n rows. text, exact, answer: uint64 [n]; bands: uint32 [BANDS, n]; signature: uint8 [n, PERMUTATIONS].
 
+    text: of all of the problem; exact: of its core with the answer.
+    """
+
+    text: np.ndarray
     exact: np.ndarray
     answer: np.ndarray
     bands: np.ndarray
     signature: np.ndarray
 
 
-def tokens(text: str) -> list[str]:
-    """Words and symbols: spacing and case make no difference, + and − do."""
-    return _TOKEN.findall(text.casefold())
-
-
-def shingles(words: list[str]) -> list[str]:
-    """Runs of SHINGLE tokens; all of them where there are no more."""
-    if len(words) <= SHINGLE:
-        return [" ".join(words)]
-    return [" ".join(words[start : start + SHINGLE]) for start in range(len(words) - SHINGLE + 1)]
-
-
 def keys(rows: list[dict]) -> Keys:
     """rows: prompts, see sources.py."""
     from rensa import RMinHash
 
-    words = [tokens(row["question"]) for row in rows]
+    problems = [problem(row["question"]) for row in rows]
     images = ["\n".join(row.get("image", ())) for row in rows]
-    texts = [" ".join(some) + "\n" + image for some, image in zip(words, images, strict=True)]
-    answers = [" ".join(tokens(row["answer"])) for row in rows]
-    kinds = [
-        "\n".join((*sorted(_NUMBER.findall(row["question"])), answer, image))
-        for row, answer, image in zip(rows, answers, images, strict=True)
-    ]
-    digests = RMinHash.digests_from_token_sets([shingles(some) for some in words], PERMUTATIONS, 1)
+    answers = [answer_key(row["answer"]) for row in rows]
+    texts, exacts, kinds = [], [], []
+    for each, answer, image in zip(problems, answers, images, strict=True):
+        texts.append(" ".join(each.tokens) + "\n" + image)
+        exacts.append(" ".join(each.core) + "\n" + image + "\n" + answer)
+        kinds.append("\n".join((*each.numbers, answer, image)))
+    digests = RMinHash.digests_from_token_sets([shingles(each.tokens) for each in problems], PERMUTATIONS, 1)
     digests = np.array(digests, dtype=np.uint32).reshape(len(rows), PERMUTATIONS)
-    kind = np.array([_hash(text) for text in kinds], dtype=np.uint64)
     return Keys(
-        exact=np.array([_hash(text) for text in texts], dtype=np.uint64),
-        answer=np.array([_hash(text) for text in answers], dtype=np.uint64),
-        bands=_bands(digests, kind),
+        text=_hashes(texts),
+        exact=_hashes(exacts),
+        answer=_hashes(answers),
+        bands=_bands(digests, _hashes(kinds)),
         signature=digests.astype(np.uint8),  # the lowest byte: by chance equal in 1 of 256
     )
+
+
+def _hashes(texts: list[str]) -> np.ndarray:
+    return np.array([_hash(text) for text in texts], dtype=np.uint64)
 
 
 def _hash(text: str) -> int:
@@ -86,12 +81,11 @@ def _bands(digests: np.ndarray, kind: np.ndarray) -> np.ndarray:
 
 
 class Twin(NamedTuple):
-    """row: the earlier row that is kept. similarity: estimate of Jaccard's; 1 for the same text."""
+    """row: the earlier row that is kept. similarity: estimate of Jaccard's. same: the same problem, not a near one."""
 
     row: int
     similarity: float
-    same_text: bool
-    same_answer: bool
+    same: bool
 
 
 class Index:
@@ -110,13 +104,13 @@ class Index:
         shutil.rmtree(self.directory)
 
     def fill(self, chunks: Iterable[Keys]) -> None:
-        names = ["exact", "answer", "signature", *map(str, range(BANDS))]
+        names = ["text", "exact", "answer", "signature", *map(str, range(BANDS))]
         files = {name: (self.directory / name).open("wb") for name in names}
         try:
             for chunk in chunks:
                 if self.rows + len(chunk.exact) >= 1 << 31:
                     raise ValueError("more than 2³¹ rows; remove duplicates in parts")
-                for name in names[:3]:
+                for name in names[:4]:
                     files[name].write(getattr(chunk, name).tobytes())
                 for band in range(BANDS):
                     files[str(band)].write(np.ascontiguousarray(chunk.bands[band]).tobytes())
@@ -125,10 +119,22 @@ class Index:
             for file in files.values():
                 file.close()
 
-    def twins(self, similarity: float) -> Iterator[Twin | None]:
-        """For each row in order the earlier one it repeats, None if it is to be kept.
+    def contradicting(self) -> list[list[int]]:
+        """Groups of rows with the same problem and different answers, by the spelling of the answers."""
+        texts, answers = self._read("text"), self._read("answer")
+        order = np.lexsort((answers, texts))
+        texts, answers = texts[order], answers[order]
+        starts = _starts(texts)
+        changes = ~starts & _starts(answers)  # another answer to the same problem
+        groups = np.cumsum(starts) - 1
+        ends = np.append(np.flatnonzero(starts), len(order))
+        return [sorted(order[ends[group] : ends[group + 1]].tolist()) for group in np.unique(groups[changes])]
+
+    def twins(self, similarity: float, without: Container[int] = frozenset()) -> Iterator[Twin | None]:
+        """For each row in order the earlier one it repeats, None if it repeats none.
 
         similarity: least Jaccard similarity of near-duplicates, above 0; 1 leaves only equal sets of trigrams.
+        without: rows that are rejected already, so that none is a twin of them.
         """
         twin = np.full(self.rows, -1, dtype=np.int32)
         self._exact(twin)
@@ -136,11 +142,13 @@ class Index:
         with (self.directory / "signature").open("rb") as file:
             for band in range(BANDS):
                 self._near(band, twin, exact, similarity, file.fileno())
-            with (self.directory / "answer").open("rb") as answers:
-                yield from self._resolved(twin, exact, similarity, file.fileno(), answers.fileno())
+            yield from self._resolved(twin, exact, similarity, file.fileno(), without)
+
+    def _read(self, name: str) -> np.ndarray:
+        return np.fromfile(self.directory / name, dtype=np.uint64)
 
     def _exact(self, twin: np.ndarray) -> None:
-        values = np.fromfile(self.directory / "exact", dtype=np.uint64)
+        values = self._read("exact")
         order = np.argsort(values, kind="stable").astype(np.int32)
         leader = order[_firsts(_starts(values[order]))]
         twin[order] = np.where(leader == order, -1, leader)
@@ -172,25 +180,25 @@ class Index:
             alike = _similarity(_signatures(file, one), _signatures(file, other)) >= similarity
             twin[other[alike]] = one[alike]
 
-    def _resolved(self, twin, exact, similarity: float, file: int, answers: int) -> Iterator[Twin | None]:
+    def _resolved(self, twin, exact, similarity: float, file: int, without: Container[int]) -> Iterator[Twin | None]:
         """Each twin's own twin in its place, as that one is dropped itself; no twin where the two are not alike."""
         for row in range(self.rows):
             other = int(twin[row])
             if other < 0:
                 yield None
                 continue
-            same_text = bool(exact[row]) and twin[other] < 0
+            same = bool(exact[row])
             if twin[other] >= 0:  # resolved before, as it is earlier
+                same &= bool(exact[other])
                 other = int(twin[other])
             pair = _signatures(file, np.array([other, row]))
             alike = float(_similarity(pair[:1], pair[1:])[0])
-            if alike < similarity and not exact[row]:
+            if other in without or (alike < similarity and not same):
                 twin[row] = -1
                 yield None
                 continue
             twin[row] = other
-            same_answer = os.pread(answers, 8, 8 * other) == os.pread(answers, 8, 8 * row)
-            yield Twin(other, alike, same_text, same_answer)
+            yield Twin(other, alike, same)
 
 
 def _starts(values: np.ndarray) -> np.ndarray:

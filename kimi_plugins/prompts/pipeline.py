@@ -17,7 +17,7 @@ from kimi_plugins.data.files import replacing
 from kimi_plugins.prompts.parallel import CHUNK, chunked, decoded, encoded, mapped
 
 FEW = 16  # rows of a chunk where each takes long
-FORMAT = 1  # of the stages' files; a change makes all stages run again
+FORMAT = 2  # of the stages' files; a change makes all stages run again
 REJECTED = ("file", "row", "source", "question", "answer")  # what the rejects keep of a prompt
 
 

@@ -1,68 +1,76 @@
-import random
+import json
 
 import pytest
+from edits import WRAPPINGS, changed_number, respelled
 
-from kimi_plugins.prompts.contamination import Decontaminator, Grams, ngrams, words
+from kimi_plugins.prompts.contamination import Decontaminator, Evaluation
+
+FARM = "A farmer plants 14 rows of 9 trees and loses 11 trees to frost. How many trees remain?"
 
 
-def prompt(question, row=1):
-    return {"question": question, "file": "dir/eval.jsonl", "row": row}
+def evaluation(*questions, containment=0.8):
+    rows = [row if isinstance(row, dict) else {"question": row, "answer": "115"} for row in questions]
+    return Evaluation.of([row | {"file": "dir/eval.jsonl", "row": n} for n, row in enumerate(rows, 1)], containment)
 
 
 def test_what_matches_is_named():
-    grams = Grams.of([prompt("Nothing here"), prompt("Tom buys 3 red apples and 4 pears.", 7)], 4)
-    row, reason = Decontaminator(grams)(prompt("Yesterday Ann said: Tom BUYS 3 red, apples?"))
-    assert reason == "as in eval.jsonl: row 7, “tom buys 3 red”"
-    assert row["question"].startswith("Yesterday")
-    assert Decontaminator(grams)(prompt("Tom buys 4 red apples"))[1] is None
+    found = Decontaminator(evaluation("Nothing here", FARM))
+    row = {"question": f"Problem 3. {FARM} Put your answer in \\boxed{{}}.", "answer": "115"}
+    assert found(row) == (row, "as in eval.jsonl: row 2, 100% of it")
+    row = {"question": FARM.replace("14", "15"), "answer": "124"}
+    assert found(row) == (row, None)
 
 
-def test_short_questions_match_whole():
-    grams = Grams.of([prompt("What is 2 + 2?")], 10)
-    assert grams.match("what is 2+2") is not None
-    assert grams.match("What is 2 + 2 + 3?") is None
-    assert grams.match("First: What is 2 + 2?") is None
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_any_wrapping_of_an_evaluation_problem_is_found(wrapping):
+    assert evaluation(FARM).match(wrapping.replace("{problem}", FARM), "115")
 
 
-@pytest.mark.parametrize("n", [1, 3, 8])
-def test_as_brute_force(n):
-    rng = random.Random(n)
+def test_an_evaluation_problem_within_a_longer_prompt_is_found():
+    longer = f"Here are 2 tasks for 7 children. {FARM} If 3 more are felled, how does the farmer feel?"
+    assert evaluation(FARM).match(longer)
+    assert evaluation("What is 2 + 2?").match("What is 2 + 2 + 3?") is None
+    assert evaluation("What is the value of the sum 2 + 2?").match("What is the value of the sum 2 + 2 * 5?") is None
 
-    def text():
-        return " ".join(rng.choices("abcdefgh", k=rng.randrange(1, 25)))
 
-    evals = [text() for _ in range(40 if n > 1 else 1)]
-    grams = Grams.of([prompt(question, row) for row, question in enumerate(evals)], n)
-    sets = [set(ngrams(words(question), n)) for question in evals]
-    outcomes = set()
-    for question in (text() for _ in range(300)):
-        own = list(ngrams(words(question), n))
-        expected = [row for row, some in enumerate(sets) if some & set(own)]
-        found = grams.match(question)
-        outcomes.add(found is None)
-        assert (found is None) == (not expected)
-        if found is not None:
-            gram, _, row = found
-            assert gram in own and gram in sets[row]
-    assert outcomes == ({True, False} if n != 1 else outcomes)
+def test_the_same_problem_with_another_answer_is_found():
+    assert evaluation(FARM).match(FARM, "7")
+
+
+def test_phrases_of_competitions_are_no_contamination():
+    phrase = "can be written as $\\frac{m}{n}$, where $m$ and $n$ are relatively prime positive integers. Find $m+n$."
+    found = evaluation({"question": f"A spider walks on a cube; its mean time {phrase}", "answer": "9"})
+    assert found.match(f"An urn holds red and blue balls; the chance of a pair {phrase}", "7") is None
+    assert found.match(f"A spider walks on a cube; its mean time {phrase}", "9")
 
 
 def test_nothing_to_match():
-    assert Grams.of([], 5).match("a b c d e") is None
-    assert Grams.of([prompt("?!")], 5).match("?") is None
-    with pytest.raises(ValueError, match="--ngram 0"):
-        Grams.of([], 0)
+    assert evaluation().match("a b c d e") is None
+    assert evaluation("?!").match("?") is None
+    with pytest.raises(ValueError, match="--containment 0"):
+        evaluation(containment=0)
+
+
+def rows(path, question, answer):
+    with path.open(encoding="utf-8") as file:
+        return [
+            {"question": row[question], "answer": row[answer].rpartition("#### ")[2]} for row in map(json.loads, file)
+        ]
 
 
 @pytest.mark.slow
-def test_real_evaluation_questions_are_found_in_themselves_and_hardly_elsewhere(data):
-    import json
-
-    def questions(name):
-        with (data / f"gsm8k/{name}.jsonl").open(encoding="utf-8") as file:
-            return [prompt(json.loads(line)["question"]) for line in file]
-
-    test, train = questions("test"), questions("train")
-    grams = Grams.of(test, 10)
-    assert all(grams.match(row["question"]) for row in test)
-    assert sum(grams.match(row["question"]) is not None for row in train) < 0.005 * len(train)
+def test_real_problems(data):
+    test = rows(data / "gsm8k/test.jsonl", "question", "answer")
+    math = rows(data / "competition/math500.jsonl", "problem", "answer")
+    found = evaluation(*test, *math)
+    wrapped = [
+        found.match(WRAPPINGS[n % len(WRAPPINGS)].replace("{problem}", row["question"]), row["answer"])
+        for n, row in enumerate(test)
+    ]
+    assert sum(one is not None for one in wrapped) >= 0.97 * len(test)
+    other = [found.match(text, row["answer"]) for row in math for text in respelled(row["question"])]
+    assert sum(one is not None for one in other) >= 0.97 * len(other)
+    changed = [found.match(text) for row in (*test, *math) if (text := changed_number(row["question"]))]
+    assert sum(one is not None for one in changed) <= 0.005 * len(changed)
+    train = rows(data / "gsm8k/train.jsonl", "question", "answer")[::5]
+    assert sum(found.match(row["question"], row["answer"]) is not None for row in train) <= 0.001 * len(train)
