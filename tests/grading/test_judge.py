@@ -1,13 +1,16 @@
 """The judge: rules first, faults of a judge that is asked, prompts that cannot be forged. The server is a fake."""
 
+import email.utils
 import json
 import socket
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from judge_server import chat, serving, verdict
 
+from kimi_plugins import options
 from kimi_plugins.grading.judge import cache, client
 from kimi_plugins.grading.judge import judge as judge_module
 from kimi_plugins.grading.judge.judge import Judge
@@ -118,7 +121,7 @@ def test_the_hidden_thinking_is_not_shown():
     [
         ((500, {"error": "x"}), "the judge answered HTTP 500"),
         ((429, {}), "the judge answered HTTP 429"),
-        (None, "the judge broke off: RemoteDisconnected"),
+        (None, "the judge cannot be reached: Server disconnected without sending a response."),
         ((200, b"<html>"), "the server wrote no JSON"),
         ((200, b"[" * 100_000), "the server wrote no JSON"),
         ((200, [1]), "the server's JSON is no object"),
@@ -140,8 +143,8 @@ def test_a_fault_is_tried_again_and_then_a_failed_grade(reply_of_judge, reason):
 
 
 def test_a_request_that_the_server_refuses_is_not_repeated():
-    with serving(lambda *_: (404, {"error": "no such model"})) as server:
-        assert grade(server, *FORM) == (Kind.FAILED, 'the judge answered HTTP 404: {"error": "no such model"}')
+    with serving(lambda *_: (404, {"error": {"message": "no such model"}})) as server:
+        assert grade(server, *FORM) == (Kind.FAILED, "the judge answered HTTP 404: {'message': 'no such model'}")
         assert len(server.requests) == 1
 
 
@@ -177,7 +180,7 @@ def test_a_judge_that_is_down_is_left_alone_for_a_while(monkeypatch):
             assert all(made.grade(QUESTION, *FORM) == first for _ in range(20))
             assert time.monotonic() - began < 2
         with judge(url, request_timeout=5, attempts=2) as made:
-            assert "Connection refused" in made.grade(QUESTION, *FORM).reason
+            assert "the judge cannot be reached" in made.grade(QUESTION, *FORM).reason
 
 
 @pytest.mark.slow
@@ -238,23 +241,142 @@ def test_no_more_requests_at_a_time_than_allowed():
 
 
 def test_a_classic_judge_gets_the_same_prompt_and_gives_a_score():
-    with serving(lambda body, number: (200, {"rewards": [0.5 if number == 1 else -0.5]})) as server:
+    scores = iter([0.5, -0.5])
+
+    def score(body, number):
+        return 200, {"rewards": [next(scores) if "eighteen" in body["query"][0] else 3.0]}
+
+    with serving(score) as server:
         url = server.url.removesuffix("/v1")
         settings = {"kind": "classic", "eos_token": "<eos>"}
         assert grade(url, *FORM, **settings) == (Kind.RIGHT, "judge: score 0.500")
         assert grade(url, *FORM, **settings) == (Kind.WRONG, "judge: score -0.500")
-        path, body, _ = server.requests[0]
+        path, body, _ = next(request for request in server.requests if "eighteen" in request[1]["query"][0])
     assert path == "/get_reward" and body["query"][0].endswith(" end <eos>") and "eighteen" in body["query"][0]
     with serving(lambda *_: (200, {"rewards": []})) as server:
         reason = "the server's JSON has no rewards of one query"
         assert grade(server.url.removesuffix("/v1"), *FORM, **settings) == (Kind.FAILED, reason)
 
 
+def test_a_redirect_is_not_followed_and_the_key_is_sent_to_no_other(monkeypatch):
+    monkeypatch.setenv(client.API_KEY, "abc")
+    with serving(yes) as other, serving(lambda *_: (307, {}, ("Location", f"{other.url}/chat/completions"))) as server:
+        assert grade(server, *FORM).reason == (
+            f"the judge redirects to {other.url}/chat/completions; set its url to that if it is right"
+        )
+        assert len(server.requests) == 1 and other.requests == []
+
+
+def test_openais_own_settings_are_not_for_the_judge(monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "secret")
+    monkeypatch.delenv(client.API_KEY, raising=False)
+    with serving(yes) as server:
+        assert grade(server, *FORM).correct is True
+        assert "secret" not in str(server.requests[0][2]) and "authorization" not in server.requests[0][2]
+
+
+def test_retry_after_is_obeyed(monkeypatch):
+    waited = []
+
+    async def sleep(seconds):
+        waited.append(seconds)
+
+    monkeypatch.setattr(client.asyncio, "sleep", sleep)
+    date = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=90))
+    replies = {1: ("Retry-After", "7"), 2: ("Retry-After", date), 3: ("Retry-After", "soon")}
+
+    def busy(body, number):
+        return (429, {}, replies[number]) if number < 4 else (200, verdict(True))
+
+    with serving(busy) as server:
+        assert grade(server, *FORM).correct is True
+    assert waited[0] == 7 and 80 < waited[1] <= 90 and waited[2] < 1
+    with serving(lambda *_: (503, {}, ("Retry-After", "3600"))) as server:
+        assert grade(server, *FORM).reason == "the judge answered HTTP 503 and asks to wait 3600 s"
+        assert len(server.requests) == 1
+
+
+def test_headers_that_drip_are_within_the_time_out():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        stop = threading.Event()
+
+        def drip():
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                while not stop.wait(0.05):
+                    try:
+                        connection.sendall(b"x")
+                    except OSError:
+                        return
+
+        threads = [threading.Thread(target=drip, daemon=True) for _ in range(2)]  # one is asked what it is
+        for thread in threads:
+            thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+        result = grade(url, *FORM, request_timeout=0.5, attempts=1)
+        stop.set()
+    assert result == (Kind.FAILED, "the judge timed out after 0.5 s")
+
+
+def test_a_cut_verdict_is_asked_for_with_more_room_and_no_verdict_with_another_code():
+    def cut(body, number):
+        whole = body["max_tokens"] >= 256
+        return 200, verdict(True) if whole else chat('{"reasoning": "cut of', finish="length")
+
+    with serving(cut) as server:
+        assert grade(server, *FORM, max_tokens=100).correct is True
+        assert [body["max_tokens"] for _, body, _ in server.requests] == [100, 200, 400]
+    with serving(cut) as server:
+        assert grade(server, *FORM, max_tokens=10, attempts=9).reason == "the judge's verdict was cut by max_tokens"
+        assert [body["max_tokens"] for _, body, _ in server.requests] == [10, 20, 40]
+    with serving(lambda *_: (200, chat("no JSON"))) as server:
+        assert grade(server, *FORM, attempts=3).correct is None
+        assert len({body["messages"][0]["content"] for _, body, _ in server.requests}) == 3
+
+
+def test_a_full_disk_loses_no_verdict(tmp_path, caplog):
+    def long(body, number):
+        return 200, verdict(True, "x" * 3000)
+
+    with serving(long) as server, judge(server, cache=str(tmp_path / "verdicts.sqlite")) as made:
+        made._cache._rows.execute("PRAGMA max_page_count = 1")  # the file cannot grow
+        assert all(made.grade(f"Question {n}?", *FORM).correct for n in range(10))
+    assert caplog.text.count("cache cannot be written (database or disk is full)") == 1
+
+
+def test_another_judge_under_the_same_name_is_asked(tmp_path):
+    path = str(tmp_path / "verdicts.sqlite")
+    for root, asked in (("first", 1), ("first", 0), ("second", 1)):
+        with serving(yes, models=[{"id": "judge", "root": root}]) as server:
+            assert grade(server, *FORM, cache=path).correct is True
+            assert len(server.requests) == asked
+    with serving(yes, models=None) as server:  # it does not say what it is: nothing known is taken for its verdict
+        assert grade(server, *FORM, cache=path).correct is True
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "models, settings, problem",
+    [
+        ([{"id": "judge"}], {}, None),
+        ([{"id": "other"}], {}, "has no model 'judge' (it has other)"),
+        (None, {}, "answers HTTP 404; name the address of an OpenAI-compatible server, with /v1"),
+        (None, {"kind": "classic", "eos_token": "x"}, None),
+    ],
+)
+def test_whether_a_judge_can_be_asked(models, settings, problem):
+    with serving(yes, models=models) as server:
+        found = client.unreachable(options.Judge(url=server.url, **settings))
+    assert found is None if problem is None else problem in found
+
+
 def test_the_key_is_sent(monkeypatch):
     monkeypatch.setenv(client.API_KEY, "abc")
     with serving(yes) as server:
         grade(server, *FORM)
-        assert server.requests[0][2]["Authorization"] == "Bearer abc"
+        assert server.requests[0][2]["authorization"] == "Bearer abc"
 
 
 @pytest.mark.parametrize(

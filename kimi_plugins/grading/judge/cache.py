@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+import logging
 import sqlite3
 import threading
 from pathlib import Path
 
+from kimi_plugins import options
 from kimi_plugins.grading.judge.prompt import VERSION, Case
+
+logger = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 30  # other processes write to the same file
 
@@ -21,7 +25,7 @@ class Cache:
     """
 
     def __init__(self, path: str | None, most: int) -> None:
-        self._most, self._lock = most, threading.Lock()
+        self._most, self._lock, self._warned = most, threading.Lock(), False
         if path is not None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -36,24 +40,39 @@ class Cache:
             raise ValueError(f"cache {path}: {error}; name another file, or delete this one") from error
 
     def get(self, key: str) -> tuple[bool, str] | None:
-        with self._lock:
-            row = self._rows.execute("SELECT correct, reason FROM verdicts WHERE key = ?", (key,)).fetchone()
+        try:
+            with self._lock:
+                row = self._rows.execute("SELECT correct, reason FROM verdicts WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            self._failed("read", error)
+            return None
         return None if row is None else (bool(row[0]), row[1])
 
     def put(self, key: str, correct: bool, reason: str) -> None:
-        with self._lock:
-            self._rows.execute(
-                "INSERT OR REPLACE INTO verdicts (key, correct, reason) VALUES (?, ?, ?)", (key, correct, reason)
-            )
-            self._rows.execute(
-                "DELETE FROM verdicts WHERE place <= (SELECT max(place) FROM verdicts) - ?", (self._most,)
-            )
+        """Keep a verdict, if the disk can."""
+        try:
+            with self._lock:
+                self._rows.execute(
+                    "INSERT OR REPLACE INTO verdicts (key, correct, reason) VALUES (?, ?, ?)", (key, correct, reason)
+                )
+                self._rows.execute(
+                    "DELETE FROM verdicts WHERE place <= (SELECT max(place) FROM verdicts) - ?", (self._most,)
+                )
+        except sqlite3.Error as error:
+            self._failed("written", error)
+
+    def _failed(self, what: str, error: sqlite3.Error) -> None:
+        """A full disk or a damaged file loses no verdict: it is asked for again."""
+        if not self._warned:
+            logger.warning("the judge's cache cannot be %s (%s); verdicts are asked for again", what, error)
+            self._warned = True
 
     def close(self) -> None:
         with self._lock:
             self._rows.close()
 
 
-def key(case: Case, kind: str, model: str) -> str:
-    """Of a case and the judge that is asked: not its address, which changes from run to run."""
-    return hashlib.sha256(json.dumps([VERSION, kind, model, *case]).encode("utf-8", "surrogatepass")).hexdigest()
+def key(case: Case, settings: options.Judge, judge: str) -> str:
+    """Of a case and the judge that is asked. judge: what it says it is; its address changes from run to run."""
+    parts = [VERSION, settings.kind, settings.model, settings.eos_token, judge, *case]
+    return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,23 +1,27 @@
-"""Asks a judge over HTTP: time-outs, bounded retries, and a rest when it seems to be down. Standard library only."""
+"""Asks a judge over HTTP, by the openai client: deadlines, bounded retries, and a rest when it seems to be down."""
 
-import http.client
+import asyncio
+import email.utils
 import json
 import os
 import random
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 
 from kimi_plugins import options
-from kimi_plugins.grading.judge.prompt import SCHEMA, NoVerdict, read_reply
+from kimi_plugins.grading.judge.prompt import SCHEMA, Case, NoVerdict, prompt, read_reply
 
-API_KEY = "KIMI_JUDGE_API_KEY"  # environment variable; sent as a bearer token
+API_KEY = "KIMI_JUDGE_API_KEY"  # environment variable; sent as a bearer token, to the judge alone
 BACKOFF = 0.5  # seconds before the second attempt, then doubled up to 16 times as long, ± 50 %
+MOST_WAIT = 120.0  # seconds of a server's Retry-After that are waited
 DOWN_AFTER = 8  # attempts in a row, over a time-out or longer, that reached no judge
 DOWN_SECONDS = 30.0  # in which nothing is asked then, so that a run sees its failures soon
+IDENTITY_SECONDS = 60.0  # after which the judge is asked again what it is
 _MOST_BYTES = 2**20  # of a reply
+_MOST_TOKENS = 4  # times max_tokens, of a verdict that was cut
+# The score of these tells a classic judge from another one: its server has no name for its model.
+_PROBES = ("=== probe", "The final answer is 4. The reference answer is 5.")
 
 
 class Failed(Exception):
@@ -25,116 +29,232 @@ class Failed(Exception):
 
 
 class _Unreached(Failed):
-    """Time-out, connection, HTTP 408, 429, 5xx: another attempt may succeed."""
+    """Time-out, connection, HTTP 408, 429, 5xx: another attempt may succeed. wait: seconds the server asks to wait."""
+
+    def __init__(self, reason: str, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+class _Cut(NoVerdict):
+    """The verdict did not fit in max_tokens: asked again unchanged, it would be cut again."""
 
 
 class Client:
     """One judge. Can be used from any thread; at most `concurrency` requests are under way.
 
-    Args:
-        url: without path for a classic judge, with /v1 for an OpenAI-compatible server.
-        timeout: seconds of one attempt.
-        attempts: of one question, at least 1.
+    Requests are made in an event loop of its own, where a deadline holds for all of a request: the connection, the
+    headers, the body. close() ends it.
     """
 
-    def __init__(self, url: str, *, timeout: float, attempts: int, concurrency: int) -> None:
-        self._url, self._timeout, self._attempts = url.rstrip("/"), timeout, attempts
-        self._slots = threading.BoundedSemaphore(concurrency)
-        self._lock = threading.Lock()
+    def __init__(self, settings: options.Judge) -> None:
+        self._settings = settings
+        self._url = settings.url.rstrip("/")
+        self._loop = asyncio.new_event_loop()
+        self._slots = asyncio.Semaphore(settings.concurrency)
         self._unreached, self._unreached_since, self._rests_until = 0, 0.0, 0.0
+        self._identity: str | None = None
+        self._identity_until = 0.0
+        self._asking = asyncio.Lock()
+        self._http = self._openai = None
+        self._headers: dict = {}
+        threading.Thread(target=self._loop.run_forever, daemon=True, name="judge").start()
 
-    def chat(self, prompt: str, model: str, max_tokens: int) -> tuple[bool, str]:
-        """(correct, reasoning) from a judge that writes. Raises Failed."""
-        body = {
-            "model": model,
-            "messages": [{"role": "user", "content": prompt}],
-            "temperature": 0,
-            "max_tokens": max_tokens,
-            "response_format": {
-                "type": "json_schema",
-                "json_schema": {"name": "verdict", "schema": SCHEMA, "strict": True},
-            },
-        }
-        return self._ask("/chat/completions", body, _verdict)
+    def ask(self, case: Case) -> tuple[bool, str]:
+        """(correct, reasoning) from a judge that writes, (correct, score) from a classic one. Raises Failed."""
+        return asyncio.run_coroutine_threadsafe(self._ask(case), self._loop).result()
 
-    def score(self, text: str) -> tuple[bool, str]:
-        """(correct, score) from OpenRLHF's serve_rm: correct above 0, the logit of one half. Raises Failed."""
-        return self._ask("/get_reward", {"query": [text]}, _score)
+    def identity(self) -> str | None:
+        """What judge answers at the address, for the cache; None if it does not say."""
+        return asyncio.run_coroutine_threadsafe(self._identify(), self._loop).result()
 
-    def _ask(self, path: str, body: dict, read: Callable[[dict], tuple[bool, str]]) -> tuple[bool, str]:
-        data = json.dumps(body).encode()
-        for attempt in range(self._attempts):
-            if attempt:
-                time.sleep(BACKOFF * 2 ** min(attempt - 1, 4) * random.uniform(0.5, 1.5))
+    def close(self) -> None:
+        if not self._loop.is_closed():
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    async def _end(self) -> None:
+        if self._http is not None:
+            await self._http.aclose()
+
+    async def _ask(self, case: Case) -> tuple[bool, str]:
+        text, tokens = prompt(case), self._settings.max_tokens
+        for attempt in range(self._settings.attempts):
             try:
-                with self._slots:
-                    self._check_rest()
-                    answer = self._post(path, data)
+                async with self._slots:
+                    if time.monotonic() < self._rests_until:
+                        raise Failed("the judge is down")
+                    answer = await self._within(self._request(text, tokens))
                 self._reached(True)
-                return read(answer)
+                return _verdict(answer) if self._settings.kind == "cot" else _score(answer)
             except _Unreached as error:
                 self._reached(False)
-                reason = str(error)
+                failure, wait = error, error.wait
             except NoVerdict as error:
-                reason = str(error)
-        raise Failed(reason)
+                failure, wait = error, None
+                if isinstance(error, _Cut) and tokens < _MOST_TOKENS * self._settings.max_tokens:
+                    tokens *= 2
+                elif isinstance(error, _Cut):
+                    break
+                else:
+                    text = prompt(case)  # with another code: at temperature 0 the same words get the same reply
+            if attempt + 1 < self._settings.attempts:
+                await asyncio.sleep(_pause(attempt) if wait is None else wait)
+        raise Failed(str(failure))
 
-    def _check_rest(self) -> None:
-        if time.monotonic() < self._rests_until:
-            raise Failed("the judge is down")
+    async def _request(self, text: str, tokens: int) -> dict:
+        if self._settings.kind == "classic":
+            return await self._plain("POST", "/get_reward", {"query": [f"{text} {self._settings.eos_token}"]})
+        schema = {"name": "verdict", "schema": SCHEMA, "strict": True}
+        self._connect()
+        async with self._openai.chat.completions.with_streaming_response.create(
+            model=self._settings.model,
+            messages=[{"role": "user", "content": text}],
+            temperature=0,
+            max_tokens=tokens,
+            response_format={"type": "json_schema", "json_schema": schema},
+            extra_headers=self._headers,
+        ) as response:
+            return _object(await _bounded(response.iter_bytes()))
+
+    async def _plain(self, method: str, path: str, body: dict | None = None) -> dict:
+        """A request that is not OpenAI's: to serve_rm, or for vLLM's own fields of a model."""
+        self._connect()
+        async with self._http.stream(method, self._url + path, json=body, headers=_key()) as response:
+            text = await _bounded(response.aiter_bytes())
+        if not response.is_success:
+            raise _refused(response.status_code, response.headers, text.decode(errors="replace"))
+        return _object(text)
+
+    async def _within(self, request: Awaitable[dict]) -> dict:
+        """The reply, if it is there within the time-out. Raises Failed, _Unreached or NoVerdict."""
+        import httpx
+        import openai
+
+        try:
+            async with asyncio.timeout(self._settings.request_timeout):
+                return await request
+        except openai.APIStatusError as error:
+            raise _refused(error.status_code, error.response.headers, str(error.body or "")) from None
+        except (TimeoutError, openai.APITimeoutError):
+            raise _Unreached(f"the judge timed out after {self._settings.request_timeout:g} s") from None
+        except (openai.APIConnectionError, httpx.HTTPError) as error:
+            reason = error.__cause__ or error
+            raise _Unreached(f"the judge cannot be reached: {reason or type(reason).__name__}") from None
+
+    def _connect(self) -> None:
+        if self._openai is not None:
+            return
+        import httpx
+        import openai
+
+        # Redirects are not followed: the key, the question and the verdict are this judge's.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=self._settings.concurrency)
+        self._http = httpx.AsyncClient(follow_redirects=False, timeout=None, limits=limits)
+        # What the environment holds for OpenAI's own service is not for the judge.
+        self._headers = (
+            dict.fromkeys(("OpenAI-Organization", "OpenAI-Project", "Authorization"), openai.Omit()) | _key()
+        )
+        self._openai = openai.AsyncOpenAI(
+            api_key="see the headers",
+            base_url=self._url,
+            http_client=self._http,
+            max_retries=0,
+        )
+
+    async def _identify(self) -> str | None:
+        async with self._asking:
+            if time.monotonic() >= self._identity_until:
+                self._identity = await self._asked_identity()
+                self._identity_until = time.monotonic() + IDENTITY_SECONDS
+            return self._identity
+
+    async def _asked_identity(self) -> str | None:
+        self._connect()
+        try:
+            if self._settings.kind == "classic":
+                bodies = [{"query": [probe]} for probe in _PROBES]
+                answers = [await self._within(self._plain("POST", "/get_reward", body)) for body in bodies]
+                return "scores " + " ".join(f"{float(answer['rewards'][0]):.2f}" for answer in answers)
+            return _described(await self._within(self._plain("GET", "/models")), self._settings.model)
+        except (Failed, NoVerdict, KeyError, IndexError, TypeError, ValueError):
+            return None
 
     def _reached(self, reached: bool) -> None:
         now = time.monotonic()
-        with self._lock:
-            if self._unreached == 0:
-                self._unreached_since = now
-            self._unreached = 0 if reached else self._unreached + 1
-            if self._unreached >= DOWN_AFTER and now - self._unreached_since >= self._timeout:
-                self._rests_until = now + DOWN_SECONDS
-
-    def _post(self, path: str, data: bytes) -> dict:
-        headers = {"Content-Type": "application/json"} | _key()
-        request = urllib.request.Request(self._url + path, data, headers)
-        deadline = time.monotonic() + self._timeout
-        try:
-            with urllib.request.urlopen(request, timeout=self._timeout) as response:
-                text = _read(response, deadline)
-        except urllib.error.HTTPError as error:
-            with error:
-                detail = error.read(300).decode(errors="replace")
-            if error.code in (408, 429) or error.code >= 500:
-                raise _Unreached(f"the judge answered HTTP {error.code}") from None
-            raise Failed(f"the judge answered HTTP {error.code}: {' '.join(detail.split())}") from None
-        except TimeoutError:
-            raise self._timed_out() from None
-        except urllib.error.URLError as error:
-            if isinstance(error.reason, TimeoutError):
-                raise self._timed_out() from None
-            raise _Unreached(f"the judge cannot be reached: {error.reason}") from None
-        except (OSError, http.client.HTTPException) as error:
-            raise _Unreached(f"the judge broke off: {type(error).__name__}") from None
-        try:
-            answer = json.loads(text)
-        except (ValueError, RecursionError):
-            raise NoVerdict("the server wrote no JSON") from None
-        if not isinstance(answer, dict):
-            raise NoVerdict("the server's JSON is no object")
-        return answer
-
-    def _timed_out(self) -> _Unreached:
-        return _Unreached(f"the judge timed out after {self._timeout:g} s")
+        if reached:
+            self._unreached = 0
+            return
+        self._identity_until = 0.0  # another one may answer next
+        if self._unreached == 0:
+            self._unreached_since = now
+        self._unreached += 1
+        if self._unreached >= DOWN_AFTER and now - self._unreached_since >= self._settings.request_timeout:
+            self._rests_until = now + DOWN_SECONDS
 
 
-def _read(response, deadline: float) -> bytes:
-    """All of it; a server that sends a byte a second does not outlive the deadline."""
+def _key() -> dict[str, str]:
+    token = os.environ.get(API_KEY)
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _pause(attempt: int) -> float:
+    return BACKOFF * 2 ** min(attempt, 4) * random.uniform(0.5, 1.5)
+
+
+async def _bounded(chunks: AsyncIterator[bytes]) -> bytes:
     text = b""
-    while chunk := response.read1(65536):
+    async for chunk in chunks:
         text += chunk
         if len(text) > _MOST_BYTES:
             raise NoVerdict("the server's answer is too long")
-        if time.monotonic() > deadline:
-            raise TimeoutError
     return text
+
+
+def _object(text: bytes) -> dict:
+    try:
+        answer = json.loads(text)
+    except (ValueError, RecursionError):
+        raise NoVerdict("the server wrote no JSON") from None
+    if not isinstance(answer, dict):
+        raise NoVerdict("the server's JSON is no object")
+    return answer
+
+
+def _refused(code: int, headers: Mapping[str, str], text: str) -> Failed:
+    """What a reply with another status than 200 says."""
+    if code in (408, 429) or code >= 500:
+        wait = _retry_after(headers.get("retry-after"))
+        if wait is not None and wait > MOST_WAIT:
+            return Failed(f"the judge answered HTTP {code} and asks to wait {wait:.0f} s")
+        return _Unreached(f"the judge answered HTTP {code}", wait)
+    if 300 <= code < 400:
+        return Failed(f"the judge redirects to {headers.get('location')}; set its url to that if it is right")
+    return Failed(f"the judge answered HTTP {code}: {' '.join(text[:300].split())}")
+
+
+def _retry_after(header: str | None) -> float | None:
+    """Seconds to wait, of a header that is a number or a date; None without a sensible one."""
+    if header is None:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return None
+
+
+def _described(models: dict, name: str) -> str | None:
+    """What a list of models says of one: its names and where its weights are from; `judge-serve` adds their hash."""
+    entries = [model for model in models["data"] if isinstance(model, dict)]
+    roots = {model.get("root") for model in entries if model.get("id") == name}
+    if not roots:
+        return None
+    names = sorted(str(model.get("id")) for model in entries if model.get("root") in roots)
+    return json.dumps([names, sorted(map(str, roots))])
 
 
 def _verdict(answer: dict) -> tuple[bool, str]:
@@ -147,13 +267,14 @@ def _verdict(answer: dict) -> tuple[bool, str]:
     if refusal:
         raise NoVerdict("the judge refused")
     if finish == "length":
-        raise NoVerdict("the judge's verdict was cut by max_tokens")
+        raise _Cut("the judge's verdict was cut by max_tokens")
     if content is not None and not isinstance(content, str):
         raise NoVerdict("the server's JSON is no chat completion")
     return read_reply(content)
 
 
 def _score(answer: dict) -> tuple[bool, str]:
+    """Correct above 0, the logit of one half."""
     try:
         [score] = answer["rewards"]
         return float(score) > 0, f"score {float(score):.3f}"
@@ -185,8 +306,3 @@ def unreachable(settings: options.Judge) -> str | None:
             f"{settings.url} has no model {settings.model!r} (it has {', '.join(names)}); set kimi.rewards.judge.model"
         )
     return None
-
-
-def _key() -> dict[str, str]:
-    token = os.environ.get(API_KEY)
-    return {"Authorization": f"Bearer {token}"} if token else {}

@@ -10,7 +10,7 @@ from kimi_plugins import options
 from kimi_plugins.grading.extraction import NoAnswer, final_answers
 from kimi_plugins.grading.judge import cache
 from kimi_plugins.grading.judge.client import Client, Failed
-from kimi_plugins.grading.judge.prompt import Case, prompt
+from kimi_plugins.grading.judge.prompt import Case
 from kimi_plugins.grading.judge.vetoes import veto
 from kimi_plugins.grading.verdict import Kind, Verdict
 from kimi_plugins.grading.workers import Pool
@@ -35,12 +35,7 @@ class Judge:
         self._pattern = rules.pop("answer_pattern")
         self._rules = Pool(pattern=self._pattern, **rules)
         self._cache = cache.Cache(self._settings.cache, self._settings.cache_size)
-        self._client = Client(
-            self._settings.url,
-            timeout=self._settings.request_timeout,
-            attempts=self._settings.attempts,
-            concurrency=self._settings.concurrency,
-        )
+        self._client = Client(self._settings)
 
     def grade(self, question: str, response: str, reference: str) -> Verdict:
         """Of one response; correct None if neither the rules nor the judge could say, with the reason."""
@@ -67,23 +62,24 @@ class Judge:
                 yield from threads.map(lambda row: self.grade(*row), batch)
 
     def _ask(self, case: Case) -> Verdict:
-        settings = self._settings
-        key = cache.key(case, settings.kind, settings.model)
-        if (known := self._cache.get(key)) is not None:
+        judge = self._client.identity()
+        if judge is None and self._settings.cache is None:
+            judge = self._settings.url  # of this process alone
+        key = None if judge is None else cache.key(case, self._settings, judge)  # else nobody says whose verdict it is
+        if key is not None and (known := self._cache.get(key)) is not None:
             correct, reason = known
             return Verdict(Kind.of(correct), reason)
         try:
-            if settings.kind == "cot":
-                correct, reason = self._client.chat(prompt(case), settings.model, settings.max_tokens)
-            else:
-                correct, reason = self._client.score(f"{prompt(case)} {settings.eos_token}")
+            correct, reason = self._client.ask(case)
         except Failed as error:
             return Verdict(Kind.FAILED, str(error))
         verdict = Verdict(Kind.of(correct), f"judge: {reason}")
-        self._cache.put(key, correct, verdict.reason)
+        if key is not None:
+            self._cache.put(key, correct, verdict.reason)
         return verdict
 
     def close(self) -> None:
+        self._client.close()
         self._rules.close()
         self._cache.close()
 
