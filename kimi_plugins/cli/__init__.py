@@ -21,7 +21,7 @@ COMMANDS = (
     "kimi_plugins.cli.grade",
     "kimi_plugins.cli.test_cases",
     "kimi_plugins.cli.judge_data",
-    "kimi_plugins.grading.judge.serve",
+    "kimi_plugins.cli.judge_serve",
     "kimi_plugins.vision.prepare",
     "kimi_plugins.vision.preview",
 )

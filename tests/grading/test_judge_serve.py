@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kimi_plugins.cli import judge_serve
 from kimi_plugins.grading.judge import serve
 
 FAKE = """
@@ -46,6 +47,29 @@ def test_it_is_there_when_it_answers_and_gone_when_stopped(port):
     server.stop()  # a second time does nothing
 
 
+def test_another_server_on_the_port_is_not_taken_for_it(port, monkeypatch):
+    server = started(port)
+    with pytest.raises(serve.ServerFailed, match=f"--port {port} of 127.0.0.1 cannot be used"):
+        started(port)
+    idle = [sys.executable, "-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(serve, "_check_free", lambda *_: None)  # the other one came up in between
+    with pytest.raises(serve.ServerFailed, match="another process answers at"):
+        serve.Server("model", "127.0.0.1", port, [], child=idle)
+    server.stop()
+
+
+def test_a_second_name_tells_weights_apart(tmp_path):
+    names = []
+    for content in (b"1", b"1", b"2"):
+        (tmp_path / "model.safetensors").write_bytes(content)
+        words = serve.command(str(tmp_path), "127.0.0.1", 8100, [])
+        at = words.index("--served-model-name")
+        names.append(words[at + 1 : at + 3])
+    assert names[0] == names[1] != names[2]
+    assert names[0][0] == "judge" and names[0][1].startswith("judge-")
+    assert serve.weights_digest("no/such-model") is None
+
+
 def test_a_server_that_ends_is_told(port):
     with pytest.raises(serve.ServerFailed, match="exit code 3 before it answered"):
         serve.Server("model", "127.0.0.1", port, [], child=[sys.executable, "-c", "raise SystemExit(3)"])
@@ -53,7 +77,7 @@ def test_a_server_that_ends_is_told(port):
 
 def test_the_command_is_vllms(monkeypatch):
     parser = argparse.ArgumentParser()
-    serve.add_parser(parser.add_subparsers())
+    judge_serve.add_parser(parser.add_subparsers())
     args = parser.parse_args("judge-serve dir --host 0.0.0.0 --port 8200 --vllm --max-model-len 64".split())
     monkeypatch.setattr(serve, "cuda_devices", lambda: 1)
     words = serve.command(args.model, args.host, args.port, args.vllm)
@@ -88,10 +112,11 @@ def test_on_a_cpu_without_bf16_it_computes_in_float32(monkeypatch, computes_bf16
 def test_no_server_is_left_however_the_command_ends(port, ending):
     script = textwrap.dedent(f"""
         import argparse, sys
+        from kimi_plugins.cli import judge_serve
         from kimi_plugins.grading.judge import serve
         serve.command = lambda *_: [sys.executable, "-c", {FAKE!r}, "{port}"]
         args = argparse.Namespace(model="m", host="127.0.0.1", port={port}, vllm=[], ray_gpus=None)
-        sys.exit(serve.run(args))
+        sys.exit(judge_serve.run(args))
     """)
     environment = os.environ | {"PYTHONPATH": str(Path(serve.__file__).parents[3])}
     command = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)

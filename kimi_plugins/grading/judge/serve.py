@@ -1,14 +1,16 @@
-"""The command `openrlhf kimi judge-serve`: vLLM's OpenAI server as a child, here or in a Ray cluster."""
+"""vLLM's OpenAI server as a child process, here or in a Ray cluster: what `openrlhf kimi judge-serve` starts."""
 
-import argparse
 import ctypes
+import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 from kimi_plugins.preflight.machine import cuda_devices
 
@@ -18,69 +20,42 @@ STOP_SECONDS = 20.0  # from Ctrl-C to SIGKILL
 _PR_SET_PDEATHSIG = 1
 
 
-def add_parser(commands) -> None:
-    """Add the parser of `judge-serve` to those of `openrlhf kimi`."""
-    parser = commands.add_parser(
-        "judge-serve",
-        help="serve a judge that reasons, by vLLM",
-        description="Serve MODEL by vLLM's OpenAI-compatible server under the name `judge`, say when it answers, "
-        "and end it with Ctrl-C. A classic judge is served by OpenRLHF: python -m openrlhf.cli.serve_rm.",
-    )
-    parser.add_argument("model", metavar="MODEL", help="directory or hub name")
-    parser.add_argument("--port", type=int, default=8100, help="default: 8100")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address it listens on; default: 127.0.0.1, this machine only"
-    )
-    parser.add_argument(
-        "--ray-gpus",
-        type=float,
-        default=None,
-        metavar="N",
-        help="start it on a node of the running Ray cluster with N GPUs free, on all its addresses; default: here",
-    )
-    parser.add_argument(
-        "--vllm",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="FLAG",
-        help="all that follows are flags of vLLM's server: --vllm --max-model-len 8192",
-    )
-    parser.set_defaults(func=run)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Returns when interrupted: 0; 1 when the server ended by itself."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server = None
-    try:
-        server = Server(args.model, args.host, args.port, args.vllm) if args.ray_gpus is None else _in_ray(args)
-        print(f"judge: {server.url} (model judge)", flush=True)
-        code = server.wait()
-    except KeyboardInterrupt:
-        return 0
-    except ServerFailed as error:
-        print(f"openrlhf kimi judge-serve: error: {error}", file=sys.stderr)
-        return 1
-    finally:
-        if server is not None:
-            server.stop()
-    print(f"openrlhf kimi judge-serve: the server ended with exit code {code}; its output is above", file=sys.stderr)
-    return 1
-
-
 class ServerFailed(RuntimeError):
     """The server did not start; the message says why."""
 
 
 def command(model: str, host: str, port: int, flags: list[str]) -> list[str]:
-    """Later flags win: those of the user."""
-    words = ["--model", model, "--served-model-name", "judge", "--host", host, "--port", str(port)]
+    """The words that start the server; later flags win: those of the user.
+
+    Its second name tells its weights from others served as `judge`, for caches of verdicts.
+    """
+    digest = weights_digest(model)
+    names = ["judge"] if digest is None else ["judge", f"judge-{digest}"]
+    words = ["--model", model, "--host", host, "--port", str(port), "--served-model-name", *names]
     on_cpu: tuple[str, ...] = ()
     if cuda_devices() == 0:
         from openrlhf.utils.device import computes_bf16
 
         on_cpu = ON_CPU if computes_bf16() else (*ON_CPU, "--dtype", "float32")
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words, *on_cpu, *flags]
+
+
+def weights_digest(model: str) -> str | None:
+    """Twelve hexadecimal digits of all files of a model's directory, or the commit of a model of the hub.
+
+    None for a model of the hub that is not on this machine.
+    """
+    directory = Path(model)
+    if not directory.is_dir():
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(model, "config.json")
+        return Path(found).parent.name[:12] if isinstance(found, str) else None
+    digest = hashlib.sha256()
+    for path in sorted(path for path in directory.iterdir() if path.is_file()):
+        with path.open("rb") as file:
+            digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
 
 
 class Server:
@@ -94,7 +69,8 @@ class Server:
         from openrlhf.cli.train_ppo_ray import cpu_env_vars
 
         here = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-        self.url = f"http://{here}:{port}/v1"
+        self.url, self._port = f"http://{here}:{port}/v1", port
+        _check_free(host, port)
         # Ctrl-C is handled here; libc's prctl has the child end with this process however that ends.
         self._process = subprocess.Popen(
             child or command(model, host, port, flags),
@@ -116,10 +92,23 @@ class Server:
                 raise ServerFailed(f"vLLM ended with exit code {code} before it answered; its output is above")
             try:
                 with urllib.request.urlopen(address, timeout=5):
-                    return
+                    if self._listens():
+                        return
+                    raise ServerFailed(f"another process answers at {address}; choose another --port")
             except (urllib.error.URLError, OSError):
                 time.sleep(0.5)
         raise ServerFailed(f"no answer at {address} within {START_SECONDS:g} s")
+
+    def _listens(self) -> bool:
+        """Whether it is this server, or a child of it, that listens on the port."""
+        import psutil
+
+        server = psutil.Process(self._process.pid)
+        return any(
+            connection.status == psutil.CONN_LISTEN and connection.laddr.port == self._port
+            for process in (server, *server.children(recursive=True))
+            for connection in process.net_connections("tcp")
+        )
 
     def wait(self) -> int:
         return self._process.wait()
@@ -137,6 +126,13 @@ class Server:
                 continue
 
 
+def _check_free(host: str, port: int) -> None:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        raise ServerFailed(f"--port {port} of {host} cannot be used ({error.strerror}); choose another") from None
+
+
 _LIBC = ctypes.CDLL(None)
 
 
@@ -144,13 +140,13 @@ def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _in_ray(args: argparse.Namespace):
+def in_ray(model: str, port: int, flags: list[str], gpus: float) -> "_Remote":
     """A Server in an actor of its own on the cluster. It ends with this driver."""
     import ray
 
     ray.init(address="auto", log_to_driver=True)
-    actor = ray.remote(num_gpus=args.ray_gpus, num_cpus=1)(_Actor).remote()
-    return _Remote(actor, ray.get(actor.start.remote(args.model, args.port, args.vllm)))
+    actor = ray.remote(num_gpus=gpus, num_cpus=1)(_Actor).remote()
+    return _Remote(actor, ray.get(actor.start.remote(model, port, flags)))
 
 
 class _Actor:
