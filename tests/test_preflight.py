@@ -657,11 +657,14 @@ class TestMachine:
         monkeypatch.setattr(sys, "path", [str(place / "lib"), *sys.path])
         line = only(command, ds__attn_implementation="flash_attention_2")
         assert line.startswith("ds.attn_implementation: flash_attention_2 needs CUDA") and line.endswith("to sdpa")
-        assert only(command, ds__packing_samples=True).startswith("ds.packing_samples")
+        assert found(command, ds__packing_samples=True) == []
+        ring = SimpleNamespace(ds=SimpleNamespace(attn_implementation="flash_attention_2", ring_attn_size=2))
+        [line] = machine.check_attention(ring)
+        assert line.startswith("ds.ring_attn_size: 2 needs flash-attn")
         (place / "lib/flash_attn").mkdir(parents=True)
         (place / "lib/flash_attn/__init__.py").touch()
         importlib.invalidate_caches()
-        assert found(command, ds__packing_samples=True) == []
+        assert not any("flash-attn" in line for line in machine.check_attention(ring))
 
     def test_placement_of_colocated_models(self):
         make_devices(8)

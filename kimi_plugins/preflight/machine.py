@@ -175,12 +175,11 @@ def check_memory(args) -> Iterator[str]:
 
 def _check_attention(args, devices: int | None) -> Iterator[str]:
     kernel, flash = args.ds.attn_implementation, find_spec("flash_attn") is not None
-    if args.ds.packing_samples or getattr(args.train, "dynamic_batch_enable", False) or args.ds.ring_attn_size > 1:
-        if not flash:
-            yield (
-                "ds.packing_samples: packed samples (train.dynamic_batch_enable and ds.ring_attn_size pack them too) "
-                "need flash-attn, which is not installed; pip install flash-attn, or switch them off"
-            )
+    if args.ds.ring_attn_size > 1 and not flash:
+        yield (
+            f"ds.ring_attn_size: {args.ds.ring_attn_size} needs flash-attn, which is not installed; "
+            "pip install flash-attn, or set it to 1"
+        )
     elif kernel == "flash_attention_2" and find_spec("kernels") is None and (devices == 0 or not flash):
         lacks = "CUDA devices, and there are none" if devices == 0 else "flash-attn, which is not installed"
         yield f"ds.attn_implementation: {kernel} needs {lacks}; set it to sdpa"
