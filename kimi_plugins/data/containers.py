@@ -410,12 +410,17 @@ def _hopeless(error: json.JSONDecodeError, text: str) -> bool:
     return error.pos < len(text) - 16 and not error.msg.startswith(("Unterminated", "Invalid"))
 
 
-def _json(path: str, file: BinaryIO) -> Iterator[Found]:
+def _json(path: str, file: BinaryIO, lines: bool) -> Iterator[Found]:
+    """Rows of JSON lines, of an array, or of one object of rows; lines: whether the file's name says JSON lines."""
     start = file.read(CHUNK)
     while not start.removeprefix(codecs.BOM_UTF8).strip() and (data := file.read(CHUNK)):
         start += data
+    array = start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+    if array and lines:
+        start += file.readline() if not start.endswith(b"\n") else b""
+        array = not _is_array_rows(start)
     whole = _Rejoined(start, file)
-    if start.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+    if array:
         yield from _json_array(path, whole)  # type: ignore[arg-type]
         return
     rows = _json_lines(path, whole)  # type: ignore[arg-type]
@@ -424,6 +429,15 @@ def _json(path: str, file: BinaryIO) -> Iterator[Found]:
         yield from ((number, value, None) for number, value in enumerate(within, 1))
         return
     yield from chain((row for row in (first, second) if row is not None), rows)
+
+
+def _is_array_rows(start: bytes) -> bool:
+    """Whether the first two lines are arrays each: rows, not parts of one array."""
+    first, *rest = start.decode(errors="surrogateescape").removeprefix("\ufeff").strip().split("\n", 1)
+    try:
+        return isinstance(json.loads(first), list) and bool(rest) and rest[0].lstrip().startswith("[")
+    except (ValueError, RecursionError):
+        return False
 
 
 def _rows_within(value: Any) -> list | None:
@@ -663,8 +677,8 @@ def file_rows(path: str, columns: Iterable[str] | None = None) -> Iterator[Row]:
             return
         with opened(path) as file:
             readers: dict[str, Callable[[], Iterator[Found]]] = {
-                "jsonl": lambda: _json(path, file),
-                "json": lambda: _json(path, file),
+                "jsonl": lambda: _json(path, file, lines=True),
+                "json": lambda: _json(path, file, lines=False),
                 "csv": lambda: _csv(path, file, ","),
                 "tsv": lambda: _csv(path, file, "\t"),
                 "tar": lambda: _tar(path, file),

@@ -341,6 +341,7 @@ SHAPES: tuple[Shape, ...] = (
         (("messages",),),
         ("solution", "answer", "ground_truth", "label"),
         images=("images", "image"),
+        short_solutions=True,
         also=lambda row: "problem" not in row and is_messages("messages")(row),
     ),
     Shape(
@@ -415,6 +416,7 @@ SHAPES: tuple[Shape, ...] = (
         images=("images", "image"),
         source=_SOURCE,
         difficulty=_DIFFICULTY,
+        short_solutions=True,
         also=lambda row: (
             is_messages("prompt")(row) and any(name in row for name in ("answer", "ground_truth", "label", "solution"))
         ),
@@ -553,7 +555,7 @@ def named(name: str) -> Shape:
 
 
 def _check_columns(shape: Shape, rows: list[Any], name: str) -> None:
-    objects = [row for row in map(_object_or_none, rows) if row]
+    objects = [row for row in map(object_or_none, rows) if row]
     for role, ways in (("question", shape.question), ("answer", tuple((column,) for column in shape.answer))):
         if ways and not any(all(has_column(row, column) for column in way) for row in objects for way in ways):
             if role == "answer" and any(is_messages(*(way[0] for way in shape.question))(row) for row in objects):
@@ -571,7 +573,7 @@ def recognised(rows: list[Any], name: str) -> Shape:
     Raises:
         UnknownShape: no shape fits; the message lists the columns there are.
     """
-    objects = [row for row in map(_object_or_none, rows) if row]
+    objects = [row for row in map(object_or_none, rows) if row]
     if not objects:
         raise UnknownShape(f"{name}: no row is an object with columns; give rows such as {EXAMPLE}")
     for shape in (OPENRLHF, *SHAPES):
@@ -589,7 +591,8 @@ def recognised(rows: list[Any], name: str) -> Shape:
     raise UnknownShape(f"{name}: no column for {missing}; its columns are {', '.join(columns)}")
 
 
-def _object_or_none(row: Any) -> dict | None:
+def object_or_none(row: Any) -> dict | None:
+    """The row as an object with columns, None if it is not one."""
     try:
         return as_object(row)
     except BadRow:

@@ -30,8 +30,9 @@ from kimi_plugins.data.values import (
     verbatim_text,
     with_letters,
 )
-from kimi_plugins.grading.extraction import NoAnswer, final_answers
+from kimi_plugins.grading.extraction import BOX, NoAnswer, final_answers
 
+SHORT = 5  # words of a solution that is an answer
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NUMBERED_COLUMN = re.compile(r"image_?(\d+)", re.IGNORECASE)
 INSTRUCTION = "Answer with the letter of the right choice."
@@ -84,8 +85,8 @@ class Shape:
     image_1, image_2 … choices: the options' column, or several columns with one option each. index: the answer is the
     number, from 0, of the right choice. wrong: columns of the wrong choices, where the answer is the right one.
     unlabelled: answers are not looked at and are "". verbatim: answers are text as it is in the data, and objects are
-    JSON. pattern: regular expression of the answer within its column, as of grading.extraction; where it finds
-    nothing, the column is read as without it.
+    JSON. short_solutions: a solution without a box that is short is the answer itself. pattern: regular expression of
+    the answer within its column, as of grading.extraction; where it finds nothing, the column is read as without it.
     """
 
     name: str
@@ -106,6 +107,7 @@ class Shape:
     pattern: str | None = None
     unlabelled: bool = False
     verbatim: bool = False
+    short_solutions: bool = False
 
     def fits(self, row: dict) -> bool:
         return all(has_column(row, name) for name in self.needs) and (self.also is None or self.also(row))
@@ -116,8 +118,9 @@ class Shape:
         more = (self.domain, self.discipline, self.identity, self.needs)
         return list(dict.fromkeys(name for group in (*self.question, *groups, *more) for name in group))
 
-    def described(self, row: dict) -> str:
-        """The shape and the columns it takes, for a line of output: `verl (question = prompt, …)`."""
+    def described(self, value: Any) -> str:
+        """The shape and the columns it takes of a row, for a line of output: `verl (question = prompt, …)`."""
+        row = as_object(value)
         way = next((way for way in self.question if all(has_column(row, name) for name in way)), ())
         context = [name for name in self.context if filled(value_at(row, name))]
         parts = [f"question = {' + '.join((*context, *way))}"] if way else []
@@ -221,6 +224,8 @@ class Shape:
             except NoAnswer:
                 pass  # another source's answers stand alone
         solution = name.rpartition(".")[2].lower() in SOLUTIONS
+        if solution and self.short_solutions and isinstance(value, str) and len(value.split()) <= SHORT:
+            solution = BOX.search(value) is not None
         return choices, answer_text(value, name, solution=solution)
 
     def _choices(self, row: dict) -> list[str]:

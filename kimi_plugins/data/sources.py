@@ -175,8 +175,9 @@ def check_columns(inputs: list[Source], evals: list[Source], mapping: Mapping) -
             raise UnknownColumn(f"{error}; name one with --map question=… or answer=…, or --format") from error
         described = None
         for row in islice(rows, LOOKED_AT_FOR_NAMES):
-            if row.problem is None and isinstance(row.value, dict):
+            if row.problem is None and isinstance(row.value, list | dict):
                 described = described or shape.described(row.value)
+            if isinstance(row.value, dict):
                 known |= dict.fromkeys(row.value)
                 missing -= {name for name in missing if has_column(row.value, name)}
         lines.append(f"{source.name}: {described or 'no rows'}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from kimi_plugins.data import containers
 from kimi_plugins.data.containers import Row, has_column, value_at
-from kimi_plugins.data.known import CHOICES, COLUMNS, LOOKED_AT, UnknownShape, named, shape_of
+from kimi_plugins.data.known import CHOICES, COLUMNS, LOOKED_AT, UnknownShape, named, object_or_none, shape_of
 from kimi_plugins.data.shapes import Prompt, Shape
 from kimi_plugins.data.store import LIMITS, Store, folder_of, stored
 from kimi_plugins.data.values import BadRow
@@ -93,7 +93,7 @@ def opened(name: str, split: str, options: Options) -> PromptRows:
     else:
         first = list(islice(rows, LOOKED_AT))
         rows = chain(first, rows)
-        objects = [row.value for row in first if isinstance(row.value, dict)]
+        objects = [row for row in (object_or_none(row.value) for row in first) if row]
         given = [key for key in (options.input, options.label) if key is not None]
         default = options.input == DEFAULT_KEYS[0] and options.label in (None, DEFAULT_KEYS[1])
         if not default or any(has_column(row, options.input) for row in objects) or not objects:
@@ -141,7 +141,7 @@ def load(name: str, split: str, most: int, options: Options, images: Path, say: 
             paths = [_as_path(image, row, store) for image in prompt.images]
         except BadRow as error:
             raise ValueError(f"{where}: {error}; correct it or remove the row") from error
-        shape = shape or found.shape.described(row.value if isinstance(row.value, dict) else {})
+        shape = shape or found.shape.described(row.value)
         taken.append((prompt, paths, delivered(prompt, row.value, options)))
         if len(taken) >= most:
             break
