@@ -1,6 +1,7 @@
 """The buffer of partial rollouts: groups whose responses are not all finished, and finished ones not yet trained on.
 
-Plain data, kept small (8 bytes a token: an int32 and the float32 log-prob) and saved with the checkpoint.
+Plain data, kept small (8 bytes a token: an int32 and the float32 log-prob; an image's inputs once a prompt) and saved
+with the checkpoint.
 """
 
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+
+from kimi_plugins.rollout.inputs import PromptInputs
 
 EXPIRED = "expired"  # the finish of a response that became too old
 
@@ -54,6 +57,8 @@ class Trajectory:
 class Group:
     """A prompt with its k trajectories. index: its row in the data set; version: of the policy when it was drawn.
 
+    inputs: of a prompt with images, after its first segment; one copy for all its responses.
+
     family: equal for the groups that are to enter training together; None: it is alone.
     """
 
@@ -64,6 +69,7 @@ class Group:
     version: int
     trajectories: list[Trajectory]
     family: tuple | None = None
+    inputs: PromptInputs | None = None
 
     @property
     def finished(self) -> bool:
@@ -125,22 +131,33 @@ class Buffer:
         return sum(len(trajectory.tokens) for trajectory in self.trajectories())
 
     def nbytes(self) -> int:
-        """Bytes of the tokens and log-probs held."""
-        return sum(trajectory.tokens.nbytes + trajectory.log_probs.nbytes for trajectory in self.trajectories())
+        """Bytes of the tokens, log-probs and images' inputs held."""
+        inputs = sum(group.inputs.nbytes() for group in self.groups if group.inputs)
+        return inputs + sum(part.tokens.nbytes + part.log_probs.nbytes for part in self.trajectories())
 
     def state_dict(self) -> dict:
         """Shares the arrays with the buffer: they are replaced, never changed. As tensors, which torch.save writes as
         they are; NumPy arrays it would pickle as text, eight times their size in memory."""
         return {
             "groups": [
-                vars(group) | {"trajectories": [_as_tensors(trajectory) for trajectory in group.trajectories]}
+                vars(group)
+                | {
+                    "trajectories": [_as_tensors(trajectory) for trajectory in group.trajectories],
+                    "inputs": group.inputs and vars(group.inputs),
+                }
                 for group in self.groups
             ]
         }
 
     def load_state_dict(self, state: dict) -> None:
         self.groups = [
-            Group(**group | {"trajectories": [Trajectory(**trajectory) for trajectory in group["trajectories"]]})
+            Group(
+                **group
+                | {
+                    "trajectories": [Trajectory(**trajectory) for trajectory in group["trajectories"]],
+                    "inputs": PromptInputs(**group["inputs"]) if group.get("inputs") else None,
+                }
+            )
             for group in state["groups"]
         ]
         for trajectory in self.trajectories():

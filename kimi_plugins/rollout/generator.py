@@ -15,6 +15,7 @@ from kimi_plugins.groups import group_key
 from kimi_plugins.rollout import engines
 from kimi_plugins.rollout.buffer import EXPIRED, Buffer, Group, Trajectory
 from kimi_plugins.rollout.draw import to_draw
+from kimi_plugins.rollout.inputs import PromptInputs
 from kimi_plugins.rollout.repetition import LOOPED
 from kimi_plugins.rollout.segments import Part, advance
 
@@ -166,6 +167,7 @@ class PartialSamplesGenerator(SamplesGenerator):
             prompt=group.prompt,
             label=group.label,
             images=group.images,
+            prompt_tokens=group.inputs and group.inputs.tokens,
             max_length=generate_kwargs["max_len"],
             hf_tokenizer=self._tokenizer_ref,
         )
@@ -207,8 +209,10 @@ class PartialSamplesGenerator(SamplesGenerator):
             "min_count": chosen.repetition_count,
         }
 
-    def _collect(self, group: Group, results: list[dict], generate_kwargs) -> None:
+    def _collect(self, group: Group, advanced: tuple[list[dict], PromptInputs | None], generate_kwargs) -> None:
         """Add the new segments to a group; if it is finished now, show it to the plugins and filter it."""
+        results, inputs = advanced
+        group.inputs = group.inputs or inputs
         for trajectory, result in zip(group.unfinished(), results, strict=True):
             trajectory.extend(result["tokens"], result["log_probs"], self.version)
             trajectory.finish, trajectory.response = result["finish"], result["response"]
@@ -234,7 +238,8 @@ class PartialSamplesGenerator(SamplesGenerator):
         log_probs = [0.0] * len(prompt) + trajectory.log_probs.tolist() if len(trajectory.log_probs) else None
         whole = {"observation_tokens": tokens, "action_ranges": [(len(prompt), len(tokens))]}
         logs = trajectory.response["extra_logs"] | self._logs(group, trajectory)
-        response = trajectory.response | whole | {"rollout_log_probs": log_probs, "extra_logs": logs}
+        images = {"images": group.images, "mm_train_inputs": group.inputs and group.inputs.tensors}
+        response = trajectory.response | images | whole | {"rollout_log_probs": log_probs, "extra_logs": logs}
         experience = self._process_response_into_experience(response, **generate_kwargs)
         if self.options.train_on == "newest":
             # action_mask [1, n - 1] is about the tokens from the second on.

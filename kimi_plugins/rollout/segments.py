@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
+import torch
 
 from kimi_plugins.rollout.buffer import EXPIRED
+from kimi_plugins.rollout.inputs import PromptInputs
 from kimi_plugins.rollout.repetition import loop_period
 
 
@@ -32,8 +34,16 @@ class _Unfinished(Exception):
 
 
 async def advance(
-    engine, *, parts: list[Part], sampling_params: dict, segment_tokens: int, repetition: dict | None, **request
-) -> list[dict]:
+    engine,
+    *,
+    parts: list[Part],
+    sampling_params: dict,
+    segment_tokens: int,
+    repetition: dict | None,
+    hf_tokenizer,
+    prompt_tokens: torch.Tensor | None = None,
+    **request,
+) -> tuple[list[dict], PromptInputs | None]:
     """Let every part grow by at most segment_tokens.
 
     Args:
@@ -41,12 +51,16 @@ async def advance(
         parts: the unfinished responses of one prompt.
         sampling_params: of vLLM, for a whole response; max_tokens None fills the context.
         repetition: arguments of loop_period, or None.
-        request: prompt, label, images, max_length, hf_tokenizer, as OpenRLHF's executor takes them.
+        prompt_tokens: of the PromptInputs that an earlier call returned for this prompt.
+        request: prompt, label, images, max_length, as OpenRLHF's executor takes them, and so is hf_tokenizer.
 
     Returns:
-        one dict for each part: new "tokens", their "log_probs" or None, and "finish" and "response" as in Trajectory.
+        one dict for each part: new "tokens", their "log_probs" or None, and "finish" and "response" as in Trajectory;
+        and the prompt's inputs, if it has images and the processor ran here.
     """
     from vllm import SamplingParams
+
+    processor = _OnceForAll(hf_tokenizer, prompt_tokens) if request.get("images") else hf_tokenizer
 
     async def one(part: Part) -> dict:
         stand_in = _Segment(engine, part, segment_tokens, repetition)
@@ -54,7 +68,9 @@ async def advance(
         if repetition:
             params.repetition_detection = engines_detection(**repetition)
         try:
-            response = await engine.executor.execute(**request, sampling_params=params, llm_engine=stand_in)
+            response = await engine.executor.execute(
+                **request, hf_tokenizer=processor, sampling_params=params, llm_engine=stand_in
+            )
         except _Unfinished as unfinished:
             tokens, log_probs = unfinished.args
             return {"tokens": tokens, "log_probs": log_probs, "finish": None, "response": None}
@@ -62,10 +78,34 @@ async def advance(
         response["prompt_tokens"] = response.pop("observation_tokens")[:start]
         for name in ("action_ranges", "rollout_log_probs"):
             del response[name]
+        for name in ("images", "mm_train_inputs"):  # the group has them, once
+            response.pop(name, None)
         new = {"tokens": stand_in.tokens, "log_probs": stand_in.log_probs}
         return new | {"finish": EXPIRED if part.end else stand_in.finish, "response": response}
 
-    return await asyncio.gather(*map(one, parts))
+    results = await asyncio.gather(*map(one, parts))
+    return results, processor.made if isinstance(processor, _OnceForAll) else None
+
+
+class _OnceForAll:
+    """What OpenRLHF's executor takes for the processor of a VLM: all responses to a prompt share what it makes."""
+
+    def __init__(self, processor, tokens: torch.Tensor | None) -> None:
+        self._processor, self._tokens = processor, tokens
+        self.made: PromptInputs | None = None
+
+    def __getattr__(self, name: str):
+        return getattr(self._processor, name)
+
+    def __call__(self, *args, images=None, **kwargs):
+        if images is None:
+            return self._processor(*args, **kwargs)
+        if self._tokens is None:
+            output = dict(self._processor(*args, images=images, **kwargs))
+            self._tokens = output.pop("input_ids")
+            of_tokens = ("attention_mask", "token_type_ids", "mm_token_type_ids")  # made anew of the whole sequence
+            self.made = PromptInputs(self._tokens, {name: output[name] for name in output if name not in of_tokens})
+        return {"input_ids": self._tokens}
 
 
 def seeded(part: Part, sampling_params: dict) -> dict:

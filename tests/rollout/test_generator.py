@@ -1,5 +1,6 @@
 """Which prompts are drawn, what is held, and what is trained on, with engines that write made-up tokens."""
 
+import io
 import itertools
 import pickle
 import random
@@ -15,6 +16,7 @@ from kimi_plugins import options
 from kimi_plugins.rollout.buffer import EXPIRED
 from kimi_plugins.rollout.draw import to_draw
 from kimi_plugins.rollout.generator import PartialSamplesGenerator
+from kimi_plugins.rollout.inputs import PromptInputs
 
 K, BATCH, SEGMENT = 4, 8, 20
 
@@ -28,6 +30,7 @@ class Loader:
     """What the generator needs of the prompts' data loader; goes on after load_state_dict."""
 
     sampler = None
+    images: list[str] | None = None
 
     def __init__(self, rows: int, pair=None) -> None:
         self.rows, self.drawn = rows, 0
@@ -36,12 +39,12 @@ class Loader:
     def __iter__(self):
         while self.drawn < self.rows:
             row, self.drawn = self.drawn, self.drawn + 1
-            yield None, [f"prompt {row}"], [f"label {row}"], [None], [row]
+            yield None, [f"prompt {row}"], [f"label {row}"], [self.images], [row]
         self.drawn = 0
 
 
 class Call:
-    def __init__(self, ready: float, results: list[dict]) -> None:
+    def __init__(self, ready: float, results: tuple[list[dict], PromptInputs | None]) -> None:
         self.ready, self.results = ready, results
 
 
@@ -75,6 +78,7 @@ class Generator(PartialSamplesGenerator):
         self.deaths, self.restarted, self.restored = deaths, 0, 0  # chance that an engine dies with its segment
         self.scored: list[int] = []
         self.grown: list[int] = []
+        self.processed: list[int] = []  # prompts whose images went through the processor
 
     def _dispatch(self, group, generate_kwargs):
         ended = self.version - group.version >= self.options.max_age
@@ -91,7 +95,11 @@ class Generator(PartialSamplesGenerator):
                     response |= {"reward": score, "scores": score, "truncated": ended, "extra_logs": {}}
                     result |= {"finish": EXPIRED if ended else "stop", "response": response}
                 results.append({"finish": None, "response": None} | result)
-        return Call(self.clock + self.speed.random(), results)
+        inputs = None
+        if group.images and group.inputs is None:  # as the engine, which is then given the tokens
+            self.processed.append(group.index)
+            inputs = PromptInputs(torch.tensor([[7, 7]]), {"pixel_values": torch.full((3, 4), float(group.index))})
+        return Call(self.clock + self.speed.random(), (results, inputs))
 
     def _next_result(self, pending):
         ready = min(pending, key=lambda call: call.ready)
@@ -352,3 +360,45 @@ def test_the_surplus_settles_at_two_standard_deviations():
     assert surplus[0] < 0
     assert mean(surplus[50:]) == pytest.approx(2 * BATCH**0.5, abs=1.0)
     assert mean(value < 0 for value in surplus[50:]) < 0.1
+
+
+def with_images(**changed):
+    generator = Generator(**changed)
+    generator.prompts_dataloader.images = ["a.png"]
+    return generator
+
+
+def test_an_image_is_processed_once_a_prompt_and_held_once():
+    generator = with_images()
+    first = generator.batch()[0]
+    [pixels] = {id(e.mm_train_inputs[0]["pixel_values"]) for e in first[:K]}  # one copy for the k responses
+    assert first[0].images == [["a.png"]] and id(first[K].mm_train_inputs[0]["pixel_values"]) != pixels
+    batches = [first, *run(generator)]
+    assert sorted(generator.processed) == list(range(64))
+    for experience in (e for batch in batches for e in batch):
+        row = float(experience.prompts[0].split()[1])
+        assert experience.mm_train_inputs[0]["pixel_values"].unique().tolist() == [row]
+
+
+def test_held_images_are_counted():
+    plain, seen = Generator(), with_images()
+    plain.batch(), seen.batch()
+    assert len(plain.buffer) == len(seen.buffer) > 0
+    assert seen.buffer.nbytes() - plain.buffer.nbytes() == len(seen.buffer) * (3 * 4 * 4 + 2 * 8)
+
+
+def test_a_resume_with_images_in_the_buffer_is_exact():
+    whole, first = with_images(), with_images()
+    expected = [whole.batch()[0] for _ in range(3)]
+    first.batch()
+    state = io.BytesIO()
+    torch.save(first.state_dict(), state)
+    state.seek(0)
+    resumed = with_images()
+    resumed.prompts_dataloader.drawn = first.prompts_dataloader.drawn
+    resumed.load_state_dict(torch.load(state, weights_only=False))
+    for batch in expected[1:]:
+        for a, b in zip(batch, resumed.batch()[0], strict=True):
+            assert torch.equal(a.sequences, b.sequences)
+            assert torch.equal(a.mm_train_inputs[0]["pixel_values"], b.mm_train_inputs[0]["pixel_values"])
+    assert not set(resumed.processed) & set(first.processed)  # what was held did not run again

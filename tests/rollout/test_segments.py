@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from kimi_plugins.rollout.segments import Part, _Segment, _Unfinished, seeded
+from kimi_plugins.rollout.segments import Part, _Segment, _Unfinished, advance, seeded
 
 LOOPS = {"max_period": 4, "min_tokens": 8, "min_count": 3}
 
@@ -79,3 +80,61 @@ def test_seeds_go_by_trajectory_and_place():
     assert seeded(part, {"temperature": 1.0}) == {"temperature": 0.0, "extra_args": extra}
     assert seeded(part, {"temperature": 0}) == {}
     assert seeded(Part(part.tokens, None, False), {"temperature": 1.0}) == {}
+
+
+class Processor:
+    """Of a VLM: counts how often it sees an image."""
+
+    image_processor = object()
+
+    def __init__(self):
+        self.seen = 0
+
+    def __call__(self, text, images=None, **_):
+        self.seen += images is not None
+        tokens = torch.tensor([[1, 8, 8, 2] if images else [1, 2]])
+        pixels = {"pixel_values": torch.ones(2, 5), "attention_mask": torch.ones(1, 4)} if images else {}
+        return {"input_ids": tokens} | pixels
+
+
+class Executor:
+    """As OpenRLHF's, as far as the processor goes."""
+
+    async def execute(self, *, prompt, label, images, max_length, hf_tokenizer, sampling_params, llm_engine):
+        assert hf_tokenizer.image_processor
+        output = hf_tokenizer(text=[prompt], images=["picture"]) if images else hf_tokenizer(text=prompt)
+        tokens = output["input_ids"][0].tolist()
+        mm_inputs = {name: value for name, value in output.items() if name not in ("input_ids", "attention_mask")}
+        sampling_params.max_tokens = max_length - len(tokens)
+        got = await llm_engine.generate(tokens, sampling_params, {"image": images})
+        whole = tokens + got.outputs[0].token_ids
+        return {
+            "observation_tokens": whole,
+            "action_ranges": [(len(tokens), len(whole))],
+            "rollout_log_probs": None,
+            "images": images,
+            "mm_train_inputs": mm_inputs or None,
+            "reward": 1.0,
+        }
+
+
+@pytest.mark.parametrize("images", [["a.png"], None])
+def test_the_processor_runs_once_a_prompt(images):
+    pytest.importorskip("vllm")
+    processor, engine = Processor(), Engine([5, 6], "stop")
+    engine.executor = Executor()
+    parts = [Part(np.empty(0, np.int32), None, False) for _ in range(3)]
+    request = {"prompt": "p", "label": "l", "images": images, "max_length": 20, "hf_tokenizer": processor}
+    request |= {"sampling_params": {"logprobs": 0}, "segment_tokens": 4, "repetition": None}
+    results, inputs = asyncio.run(advance(engine, parts=parts, **request))
+    assert processor.seen == (images is not None)
+    assert all(
+        result["finish"] == "stop" and set(result["response"]) == {"prompt_tokens", "reward"} for result in results
+    )
+    if images is None:
+        assert inputs is None
+        return
+    assert inputs.tokens.tolist() == [[1, 8, 8, 2]] and list(inputs.tensors) == ["pixel_values"]
+    again, made = asyncio.run(advance(engine, parts=parts, prompt_tokens=inputs.tokens, **request))
+    assert processor.seen == 1 and made is None
+    assert [result["response"] for result in again] == [result["response"] for result in results]
