@@ -11,7 +11,8 @@ A problem is a JSON object with these keys:
     tolerance    absolute or relative, of floating-point numbers in the output; see comparison.close for the default
     ignore_case  of text; default false
     in_place     number of the argument that is compared in place of what the function returns
-    preamble     Python text that is run before the program; by default PREAMBLE for functions, nothing for text
+    preamble     Python text whose names the program finds beside the builtins; by default PREAMBLE for functions and
+                 nothing for text
     files        [input, output]: names under which the program may also open standard input and output;
                  input.txt and output.txt by default
     limits       of each case, by the names of sandbox.pool.Limits
@@ -38,10 +39,10 @@ from kimi_plugins.sandbox import interpreter
 from kimi_plugins.sandbox.pool import Limits, Result, Sandbox, SandboxError, SandboxUnavailable
 
 METADATA = ("id", "statement", "title", "source", "url", "difficulty", "tags", "submissions", "metadata")
-# What solutions in LeetCode's format take for granted: the imports of its data sets, without those names that would
-# hide a builtin (math.pow), and its two classes.
+# What solutions in LeetCode's format take for granted: the imports of its data sets and its two classes. Builtins go
+# before its names, such as math.pow.
 PREAMBLE = """\
-import bisect, builtins, collections, copy, datetime, functools, heapq, itertools, json, math, operator, random, re
+import bisect, collections, copy, datetime, functools, heapq, itertools, json, math, operator, random, re
 import string, sys
 from bisect import *
 from collections import *
@@ -55,9 +56,6 @@ from operator import *
 from string import *
 from typing import *
 inf = float("inf")
-for _name in dir(builtins):
-    if not _name.startswith("_"):
-        globals().pop(_name, None)
 class ListNode:
     def __init__(self, val=0, next=None):
         self.val, self.next = val, next

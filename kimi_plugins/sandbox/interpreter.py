@@ -4,6 +4,7 @@ Standard library only: this file is what runs there. The program shares the proc
 what counts is what it writes, compared outside with outputs that are not here.
 """
 
+import builtins
 import json
 import math
 import os
@@ -89,9 +90,10 @@ def _hashable(value):
 def run(program: str, request: dict) -> None:
     """Run the program in the file as the main module; exceptions and SystemExit are its own.
 
-    request: preamble (text run before the program), function (its name or Class.method; None: the program reads and
-    writes text), call ([args, kwargs], encoded), in_place (number of the argument that is the result; None: what the
-    function returns). The result, or what was raised under $error, is a line on standard output.
+    request: preamble (text whose names the program finds beside the builtins), function (its name or Class.method;
+    None: the program reads and writes text), call ([args, kwargs], encoded), in_place (number of the argument that is
+    the result; None: what the function returns), arguments (of the command line). The result, or what was raised
+    under $error, is a line on standard output.
     """
     sys.set_int_max_str_digits(0)
     sys.setrecursionlimit(RECURSION_LIMIT)
@@ -106,13 +108,11 @@ def run(program: str, request: dict) -> None:
         source = file.read()
     main = types.ModuleType("__main__")
     main.__file__ = program
-    main.__builtins__ = sys.modules["builtins"]
+    main.__builtins__ = _builtins(request.get("preamble"))
     sys.modules["__main__"] = main
     if function is not None:
         main.__name__ = "solution"
         sys.modules["solution"] = main
-    if request.get("preamble"):
-        exec(compile(request["preamble"], "preamble.py", "exec"), main.__dict__)
     exec(compile(source, program, "exec"), main.__dict__)
     if function is None:
         return
@@ -126,6 +126,19 @@ def run(program: str, request: dict) -> None:
         line = json.dumps({"$error": f"{type(error).__name__}: {error}"[:200]})
     with open(results, "w") as file:
         file.write(line + "\n")
+
+
+def _builtins(preamble: str | None):
+    """The builtins of the program, and after them what the preamble defines.
+
+    So the program finds those names, but they are none that it has defined itself: a function that is to be called
+    must be its own.
+    """
+    if not preamble:
+        return builtins
+    names = {"__name__": "preamble"}
+    exec(compile(preamble, "preamble.py", "exec"), names)
+    return names | vars(builtins)
 
 
 def _find(main, name: str):

@@ -15,7 +15,6 @@ import pytest
 from kimi_plugins.grading.comparison import same_result, same_text, same_value
 from kimi_plugins.grading.languages import LANGUAGES
 from kimi_plugins.grading.programs import (
-    PREAMBLE,
     Problem,
     extract_program,
     judge,
@@ -388,10 +387,13 @@ class TestVerdicts:
         bare = Problem.parse(vars(problem) | {"limits": {}, "preamble": ""})
         assert "NameError" in judge_program(program, bare, sandbox).reason
 
-    def test_the_preamble_hides_no_builtin(self):
-        names = {}
-        exec(PREAMBLE, names)
-        assert not {name for name in names if not name.startswith("_")} & set(dir(__import__("builtins")))
+    def test_the_preamble_hides_no_builtin_and_solves_no_problem(self, sandbox):
+        problem = Problem.parse({"function": "f", "cases": [{"args": [2, 5, 32], "output": 0}]})
+        assert judge_program("def f(*args): return pow(*args)", problem, sandbox).reason == "passed"
+        problem = Problem.parse({"function": "gcd", "cases": [{"args": [4, 6], "output": 2}]})
+        assert "NameError" in judge_program("", problem, sandbox).reason
+        assert judge_program("class Solution:\n    def gcd(self, a, b): return 3", problem, sandbox).reward == 0
+        assert judge_program("from math import gcd", problem, sandbox).reason == "passed"
 
     def test_a_result_in_place_and_in_any_order(self, sandbox):
         rotate = "class Solution:\n    def rotate(self, nums, k):\n        nums[:] = nums[-k:] + nums[:-k]"

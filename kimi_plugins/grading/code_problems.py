@@ -1,0 +1,453 @@
+"""Problems for the code reward from the formats of public data sets.
+
+Each format is a function from a row (or a Kattis package) to the JSON object that programs.Problem.parse reads. What
+cannot be expressed as test cases is refused with its reason: interaction, checkers of several answers, tests that are
+more than comparisons.
+"""
+
+import ast
+import base64
+import binascii
+import io
+import json
+import math
+import pickle
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from kimi_plugins.grading.test_cases import SPECIAL_JUDGE
+from kimi_plugins.sandbox.interpreter import encode
+
+INTERACTIVE = re.compile(
+    r"\binteractive (problem|task)|\bthis is an interactive\b|\bflush\w* (the )?(output|stdout)", re.I
+)
+LEAST_SECONDS = 5.0
+TIME_FACTOR = 3.0  # of the time limit, which is set for compiled languages
+
+
+class Refused(ValueError):
+    """A problem that cannot be expressed; the message says why."""
+
+
+def apps(row: dict) -> dict:
+    """APPS, TACO and verl: lists of inputs and outputs, of a function if there is a fn_name."""
+    tests = row.get("input_output", row)
+    if isinstance(row.get("reward_model"), dict):
+        tests = row["reward_model"].get("ground_truth")
+    tests = _loaded(tests, "input_output")
+    if not isinstance(tests, dict) or not tests.get("inputs") or not tests.get("outputs"):
+        raise Refused("no test cases")
+    inputs, outputs, function = tests["inputs"], tests["outputs"], tests.get("fn_name")
+    if len(inputs) != len(outputs):
+        raise Refused(f"{len(inputs)} inputs, but {len(outputs)} outputs")
+    pairs = zip(inputs, outputs, strict=True)
+    if function is None:
+        return _text_problem(row, [{"input": _lines(given), "output": _lines(output)} for given, output in pairs])
+    return {"function": function, "cases": [_apps_call(given, output) for given, output in pairs]}
+
+
+def _apps_call(given, output) -> dict:
+    """Arguments are a list, or a line of JSON each. An output stands in a list of its own, in most rows."""
+    if isinstance(given, str):
+        given = [_loaded(line, "an argument") for line in given.splitlines()]
+        output = _loaded(output, "an output") if isinstance(output, str) else output
+        accepted = [output]
+    else:
+        accepted = [output, output[0]] if isinstance(output, list) and len(output) == 1 else [output]
+    if not isinstance(given, list):
+        raise Refused("the arguments of a call are not a list")
+    return {"args": [encode(_whole_keys(value)) for value in given], "outputs": [encode(value) for value in accepted]}
+
+
+def livecodebench(row: dict) -> dict:
+    """LiveCodeBench: public and private tests, the latter perhaps packed; functions by the metadata's func_name."""
+    tests = _loaded(row["public_test_cases"], "public_test_cases") + _private_tests(row.get("private_test_cases"))
+    function = (_loaded(row.get("metadata") or "{}", "metadata") or {}).get("func_name")
+    kinds = {test.get("testtype", "stdin") for test in tests}
+    if kinds == {"functional"} and function:
+        name = f"Solution.{function}" if "class Solution" in row.get("starter_code", "") else function
+        return {
+            "function": name,
+            "cases": [
+                {
+                    "args": [encode(_loaded(line, "an argument")) for line in test["input"].splitlines()],
+                    "output": encode(_loaded(test["output"], "an output")),
+                }
+                for test in tests
+            ],
+        }
+    if kinds != {"stdin"}:
+        raise Refused(f"test types {', '.join(sorted(kinds)) or 'are missing'}")
+    return _text_problem(row, [{"input": test["input"], "output": test["output"]} for test in tests])
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module, name):
+        raise pickle.UnpicklingError(f"it holds {module}.{name}, not plain values")
+
+
+def _private_tests(packed) -> list:
+    """JSON, or base64 of zlib of a pickled text of JSON, in which no class is allowed."""
+    if not packed:
+        return []
+    if not isinstance(packed, str) or packed.lstrip().startswith("["):
+        return _loaded(packed, "private_test_cases")
+    try:
+        return json.loads(_PlainUnpickler(io.BytesIO(zlib.decompress(base64.b64decode(packed)))).load())
+    except (ValueError, TypeError, binascii.Error, zlib.error, pickle.UnpicklingError, EOFError, IndexError) as error:
+        raise Refused(f"private_test_cases cannot be unpacked ({error})") from error
+
+
+def code_contests(row: dict) -> dict:
+    """CodeContests: public, private and generated tests as lists of inputs and outputs."""
+    cases = []
+    for name in ("public_tests", "private_tests", "generated_tests"):
+        tests = row.get(name) or {}
+        pairs = zip(tests.get("input", []), tests.get("output", []), strict=True)
+        cases += [{"input": given, "output": output} for given, output in pairs]
+    seconds = row.get("time_limit")
+    if isinstance(seconds, dict):
+        seconds = seconds.get("seconds", 0) + seconds.get("nanos", 0) / 1e9
+    problem = _text_problem(row, cases) | _limits(seconds, (row.get("memory_limit_bytes") or 0) / 2**20)
+    return problem | _files(row.get("input_file"), row.get("output_file"))
+
+
+def codeforces(row: dict) -> dict:
+    """open-r1/codeforces: official tests; interaction and checkers are refused."""
+    if row.get("interaction_format"):
+        raise Refused("interactive")
+    if row.get("generated_checker"):
+        raise Refused("special judge: it has a checker")
+    if row.get("official_tests_complete") is False:
+        raise Refused("the official tests are not complete")
+    tests = row.get("official_tests") or []
+    cases = [{"input": test["input"], "output": test["output"]} for test in tests]
+    return _text_problem(row, cases) | _limits(row.get("time_limit"), row.get("memory_limit"))
+
+
+def mbpp(row: dict) -> dict:
+    """MBPP: a list of assertions."""
+    setup = row.get("test_setup_code") or "\n".join(row.get("test_imports") or [])
+    return of_asserts("\n".join(row["test_list"]), None) | ({"preamble": setup} if setup else {})
+
+
+def human_eval(row: dict) -> dict:
+    """HumanEval: a function check(candidate) of assertions."""
+    return of_asserts(row["test"], row["entry_point"])
+
+
+def leetcode(row: dict) -> dict:
+    """LeetCodeDataset: as HumanEval, for a method of a class Solution, with the imports in `prompt`."""
+    name = re.sub(r"\(\)", "", row["entry_point"])
+    return of_asserts(row["test"], name) | ({"preamble": row["prompt"]} if row.get("prompt") else {})
+
+
+def _text_problem(row: dict, cases: list[dict]) -> dict:
+    text = statement_of(row)
+    if INTERACTIVE.search(text):
+        raise Refused("interactive")
+    if found := SPECIAL_JUDGE.search(text):
+        raise Refused(f"special judge: the statement says “{' '.join(found[0].split())}”")
+    if not cases:
+        raise Refused("no test cases")
+    return {"cases": cases}
+
+
+def _limits(seconds, memory_mb) -> dict:
+    """Limits with room for slower languages, where the data set gives some."""
+    limits: dict[str, float] = {}
+    if seconds:
+        cpu = max(LEAST_SECONDS, TIME_FACTOR * float(seconds))
+        limits |= {"cpu_seconds": cpu, "wall_seconds": 2 * cpu}
+    if memory_mb:
+        limits["memory_mb"] = max(512, math.ceil(float(memory_mb)))
+    return {"limits": limits} if limits else {}
+
+
+def _files(given, output) -> dict:
+    if given in (None, "", "stdin") and output in (None, "", "stdout"):
+        return {}
+    return {"files": [given or "input.txt", output or "output.txt"]}
+
+
+def _loaded(value, name: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise Refused(f"{name} is not JSON ({error})") from error
+
+
+def _lines(text) -> str:
+    """Text, or a list of its lines."""
+    if isinstance(text, list):
+        return "\n".join(str(line) for line in text) + "\n"
+    return str(text)
+
+
+def _whole_keys(value):
+    """JSON objects with whole numbers as keys were dictionaries with integers as keys."""
+    if isinstance(value, list):
+        return [_whole_keys(item) for item in value]
+    if isinstance(value, dict):
+        digits = bool(value) and all(re.fullmatch(r"-?\d{1,18}", key) for key in value)
+        return {int(key) if digits else key: _whole_keys(item) for key, item in value.items()}
+    return value
+
+
+# Assertions
+
+
+def of_asserts(text: str, function: str | None) -> dict:
+    """The problem of assertions about one function: f(…) == value, or one of a few forms around it.
+
+    function: its name; None: that which is called. In a check(candidate), candidate stands for it.
+    """
+    try:
+        body = ast.parse(text).body
+    except SyntaxError as error:
+        raise Refused(f"the tests are not Python ({error.msg})") from error
+    body = [inner for node in body for inner in _inside_check(node)]
+    cases, settings = [], {}
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.Pass | ast.Assign) or (
+            isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant | ast.Call)
+        ):
+            continue  # imports, METADATA, doc strings and the call of check()
+        if not isinstance(node, ast.Assert):
+            raise Refused(f"tests with {type(node).__name__.lower()} statements, not only assertions")
+        if isinstance(node.test, ast.Constant):
+            continue  # assert True, "message"
+        call, outputs, how = _compared(node.test)
+        name = ast.unparse(call.func)
+        function = function or name
+        if name not in (function, "candidate", function.rpartition(".")[2]):
+            raise Refused(f"an assertion about {name}, not {function}")
+        for key, value in how.items():
+            if settings.setdefault(key, value) != value:
+                settings[key] = min(settings[key], value) if key == "tolerance" else _mixed()
+        cases.append(
+            {
+                "args": [encode(_value(argument)) for argument in call.args],
+                "kwargs": {str(keyword.arg): encode(_value(keyword.value)) for keyword in call.keywords},
+                "outputs": [encode(output) for output in outputs],
+            }
+            | {"how": sorted(how.keys() - {"tolerance"})}
+        )
+    if not cases:
+        raise Refused("no assertions")
+    if len({tuple(case.pop("how")) for case in cases}) > 1:
+        _mixed()
+    return {"function": function, "cases": cases} | settings
+
+
+def _mixed():
+    raise Refused("assertions of several forms")
+
+
+def _inside_check(node) -> list:
+    return node.body if isinstance(node, ast.FunctionDef) and node.name == "check" else [node]
+
+
+def _compared(test) -> tuple[ast.Call, list, dict]:
+    """The call of an assertion, the values it accepts, and settings of the problem."""
+    if isinstance(test, ast.Compare) and len(test.ops) == 1:
+        left, right = test.left, test.comparators[0]
+        if isinstance(test.ops[0], ast.Eq | ast.Is):
+            return _equal(left, right)
+        near = isinstance(test.ops[0], ast.Lt | ast.LtE) and _called(left, "abs")
+        if near and isinstance(left.args[0], ast.BinOp) and isinstance(left.args[0].op, ast.Sub):
+            call, answer = left.args[0].left, float(_value(left.args[0].right))
+            tolerance = float(_value(right)) / max(1.0, abs(answer))
+            return _call(call), [answer], {"tolerance": tolerance}
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        return _call(test.operand), [False, None, 0, "", [], {}], {}
+    if _called(test, "math.isclose") or _called(test, "isclose"):
+        found = {keyword.arg: float(_value(keyword.value)) for keyword in test.keywords}
+        return _call(test.args[0]), [float(_value(test.args[1]))], {"tolerance": found.get("rel_tol", 1e-9)}
+    return _call(test), [True], {}
+
+
+def _equal(left, right) -> tuple[ast.Call, list, dict]:
+    for call, answer in ((left, right), (right, left)):
+        for name in ("set", "sorted", "Counter"):
+            if _called(call, name) and isinstance(call.args[0], ast.Call) and not call.keywords:
+                value = _value(answer.args[0] if _called(answer, name) else answer)
+                return _call(call.args[0]), [list(value)], {"compare": "unordered"}
+        if isinstance(call, ast.Call) and not _is_value(call):
+            return _call(call), [_value(answer)], {}
+    raise Refused("an assertion that calls nothing")
+
+
+def _called(node, name: str) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == name and bool(node.args)
+
+
+def _call(node) -> ast.Call:
+    if not isinstance(node, ast.Call) or any(keyword.arg is None for keyword in node.keywords):
+        raise Refused(f"an assertion of another form: {ast.unparse(node)[:60]}")
+    return node
+
+
+def _is_value(node) -> bool:
+    try:
+        _value(node)
+    except Refused:
+        return False
+    return True
+
+
+_MAKERS: dict[str, Callable] = {
+    "set": set, "list": list, "tuple": tuple, "dict": dict, "frozenset": frozenset, "float": float, "complex": complex,
+    "range": range,
+}  # fmt: skip
+_OPERATORS: dict[type, Callable] = {
+    ast.Add: lambda a, b: a + b, ast.Sub: lambda a, b: a - b, ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b, ast.FloorDiv: lambda a, b: a // b, ast.Mod: lambda a, b: a % b,
+    ast.Pow: lambda a, b: a**b,
+}  # fmt: skip
+LARGEST_FACTOR = 10**6
+
+
+def _value(node) -> Any:
+    """The value of an expression of literals, arithmetic and constructors. Raises Refused for any other."""
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError):
+        pass
+    try:
+        match node:
+            case ast.List(elts=items):
+                return [_value(item) for item in items]
+            case ast.Tuple(elts=items):
+                return tuple(_value(item) for item in items)
+            case ast.Set(elts=items):
+                return {_value(item) for item in items}
+            case ast.Dict(keys=keys, values=values):
+                return {_value(key): _value(value) for key, value in zip(keys, values, strict=True)}
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return -_value(operand)
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+                a, b = _value(left), _value(right)
+                if (isinstance(op, ast.Pow) and not _small(b, 64)) or (
+                    isinstance(op, ast.Mult) and not (_small(a, LARGEST_FACTOR) or _small(b, LARGEST_FACTOR))
+                ):
+                    raise Refused(f"a value that may be large: {ast.unparse(node)[:60]}")
+                return _OPERATORS[type(op)](a, b)
+            case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _MAKERS:
+                return _MAKERS[name](*[_value(argument) for argument in args])
+            case ast.Attribute(value=ast.Name(id="math"), attr="inf" | "nan" | "pi" | "e" as name):
+                return getattr(math, name)
+    except Refused:
+        raise
+    except (TypeError, ValueError, ArithmeticError, MemoryError) as error:
+        raise Refused(f"a value that cannot be computed: {ast.unparse(node)[:60]}") from error
+    raise Refused(f"a value that is not a literal: {ast.unparse(node)[:60]}")
+
+
+def _small(value, limit: int) -> bool:
+    return isinstance(value, int | float) and abs(value) <= limit
+
+
+# Directories
+
+
+def kattis(package: Path) -> dict:
+    """A Kattis problem package: problem.yaml and data/{sample,secret}/*.in with *.ans."""
+    import yaml
+
+    described = yaml.safe_load((package / "problem.yaml").read_text(encoding="utf-8")) or {}
+    validation = str(described.get("validation") or "default")
+    if "interactive" in validation or described.get("type") == "interactive":
+        raise Refused("interactive")
+    if validation.split()[0] != "default" or (package / "output_validator").exists():
+        raise Refused("special judge: it has an output validator")
+    cases = []
+    for given in sorted((package / "data").rglob("*.in")):
+        answer = given.with_suffix(".ans")
+        if not answer.exists():
+            raise Refused(f"{given.name} has no answer")
+        cases.append({"input": given.read_text(encoding="utf-8"), "output": answer.read_text(encoding="utf-8")})
+    if not cases:
+        raise Refused("no test cases")
+    flags = str(described.get("validator_flags") or "").split()
+    problem: dict = {"id": package.name, "cases": cases, "ignore_case": "case_sensitive" not in flags}
+    if "space_change_sensitive" in flags:
+        problem["compare"] = "exact"
+    for name, value in zip(flags, flags[1:], strict=False):
+        if name in ("float_tolerance", "float_relative_tolerance", "float_absolute_tolerance"):
+            problem["tolerance"] = float(value)
+    limits = described.get("limits") or {}
+    seconds = limits.get("time_limit")
+    if seconds is None and (package / ".timelimit").exists():
+        seconds = (package / ".timelimit").read_text().strip()
+    statements = sorted(package.glob("problem_statement/problem*")) + sorted(package.glob("statement/problem*"))
+    text = {"statement": statements[0].read_text(encoding="utf-8")} if statements else {}
+    return problem | _limits(seconds, limits.get("memory")) | text
+
+
+def quixbugs(file: Path) -> dict:
+    """A QuixBugs file of test cases, a JSON line [arguments, output] each, for the function of the file's name."""
+    cases = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.strip():
+            args, output = json.loads(line)
+            args = args if isinstance(args, list) else [args]
+            cases.append({"args": [encode(value) for value in args], "output": encode(output)})
+    return {"id": file.stem, "function": file.stem, "cases": cases}
+
+
+# By name; each with columns by which it is recognised.
+FORMATS: dict[str, tuple[Callable[[dict], dict], tuple[str, ...]]] = {
+    "livecodebench": (livecodebench, ("public_test_cases", "starter_code")),
+    "codecontests": (code_contests, ("public_tests", "private_tests")),
+    "codeforces": (codeforces, ("official_tests",)),
+    "humaneval": (human_eval, ("entry_point", "test", "canonical_solution")),
+    "leetcode": (leetcode, ("entry_point", "test")),
+    "mbpp": (mbpp, ("test_list",)),
+    "apps": (apps, ("input_output",)),
+    "verl": (apps, ("reward_model",)),
+    "inputs-outputs": (apps, ("inputs", "outputs")),
+}
+DIRECTORIES: dict[str, Callable[[Path], dict]] = {"kattis": kattis, "quixbugs": quixbugs}
+IDS = ("id", "task_id", "question_id", "problem_id", "slug", "name", "title")
+STATEMENTS = ("statement", "problem_description", "question_content", "question", "description", "text", "problem")
+
+
+def detected(row: dict) -> str:
+    """The format of a row. Raises ValueError if it is not recognised."""
+    for name, (_, columns) in FORMATS.items():
+        if all(column in row for column in columns):
+            return name
+    raise ValueError(
+        f"no format is recognised by the columns {', '.join(map(str, row))}; name one with --format: "
+        f"{', '.join((*FORMATS, *DIRECTORIES))}"
+    )
+
+
+def statement_of(row: dict) -> str:
+    """The problem's text, an empty one if there is none."""
+    found = next((row[name] for name in STATEMENTS if isinstance(row.get(name), str) and row[name]), None)
+    if found is None and isinstance(row.get("prompt"), str):
+        return row["prompt"]
+    return found or ""
+
+
+def id_of(row: dict, number: int) -> str:
+    return str(next((row[name] for name in IDS if row.get(name) not in (None, "")), number))
+
+
+def directory_items(path: Path) -> Iterator[tuple[str, Path]]:
+    """(format, item) of the Kattis packages or QuixBugs files in a directory, or of the one it is."""
+    if (path / "problem.yaml").exists():
+        yield "kattis", path
+        return
+    for item in sorted(path.iterdir()):
+        if (item / "problem.yaml").exists():
+            yield "kattis", item
+        elif item.suffix == ".json":
+            yield "quixbugs", item
