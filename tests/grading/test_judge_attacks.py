@@ -11,6 +11,8 @@ import pytest
 from judge_server import serving, verdict
 
 from kimi_plugins.grading.judge.judge import Judge
+from kimi_plugins.grading.judge.number_words import parts
+from kimi_plugins.grading.judge.vetoes import veto
 
 REFERENCES = {
     "18": "How many dollars does she make?",
@@ -19,6 +21,24 @@ REFERENCES = {
     r"\text{Monday}": "On which day do they meet?",
     r"\frac{\sqrt{3}}{2}": "Find the sine of 60 degrees.",
     "x>3": "Solve the inequality.",
+}
+
+
+# With a unit or words beside the number: there the rules leave more to a judge.
+NUMBERS = {
+    r"12\text{ cm}": "How long is it?",
+    r"5\text{ ft }3\text{ in}": "How tall is he?",
+    r"\text{3 apples}": "What is left?",
+    r"\$18.50": "What does she pay?",
+    r"50\%": "What share is it?",
+    r"\text{July 4, 1776}": "When was it?",
+    r"\text{between 3 and 5}": "Where is it?",
+    r"3\text{ or }4": "How many can there be?",
+    r"2^{10}\text{ bytes}": "How large is it?",
+    r"\text{Room 12}": "Where do they meet?",
+    r"\text{half past 3}": "When do they meet?",
+    "18": "How many?",
+    "x^2+3x+2": "Expand.",
 }
 
 
@@ -34,10 +54,10 @@ def gullible():
         yield judge
 
 
-def accepted(judge, rows) -> list:
+def accepted(judge, rows, references=REFERENCES) -> list:
     return [
         (kind, response, reference)
-        for reference, question in REFERENCES.items()
+        for reference, question in references.items()
         for kind, response in rows
         if judge.grade(question, response, reference).correct is not False
     ]
@@ -50,6 +70,53 @@ def test_attacks_are_rejected_without_asking(gullible, name, share):
     assert len(rows) >= 50
     passed = accepted(gullible, rows)
     assert len(passed) <= (1 - share) * len(rows) * len(REFERENCES), passed
+
+
+@pytest.mark.slow
+def test_attacks_on_references_with_numbers_are_rejected_without_asking(gullible):
+    rows = attacks("judge_attacks.jsonl") + attacks("judge_attacks_held_out.jsonl")
+    passed = accepted(gullible, rows, NUMBERS)
+    assert len(passed) <= 0.01 * len(rows) * len(NUMBERS), passed
+
+
+@pytest.mark.parametrize(
+    "text, numbers",
+    [
+        (r"\text{twenty-six}", ["26"]),
+        ("one and a half hours", ["3/2 hours"]),
+        ("two thirds", ["2/3"]),
+        ("a hundred and five, fifty", ["105", "50"]),
+        ("5 million", ["5000000"]),
+        ("1 1/2 cups", ["3/2 cups"]),
+        (r"\frac12\text{ cup}", ["1/2 cup"]),
+        (r"3,600\text{ s}", ["3600 s"]),
+        ("two three", ["2", "3"]),
+        ("4 July 1776", ["4 july", "1776"]),
+        ("a word", []),
+    ],
+)
+def test_numbers_in_digits_and_words(text, numbers):
+    assert [f"{part.value} {part.word}".strip() for part in parts(text)] == numbers
+
+
+@pytest.mark.parametrize(
+    "answer, reference, reason",
+    [
+        (r"\text{4 July 1776}", r"\text{July 4, 1776}", None),
+        (r"\text{half a cup}", r"\frac12\text{ cup}", None),
+        (r"\text{sixty-three inches tall}", r"5\text{ ft }3\text{ in}", None),
+        (r"\text{an hour and a half}", r"\text{90 minutes}", "another number"),  # the price: "an hour" is no number
+        (r"\text{between five and three}", r"\text{between 3 and 5}", None),
+        (r"\text{twelve feet}", r"12\text{ cm}", None),  # left to the judge
+        (r"\text{fifty percent}", r"50\%", None),
+        (r"18\text{ dollars and }5\text{ cents}", "18.50", "another number"),
+        (r"\text{seven days}", r"\text{12 days}", "another number"),
+        (r"\text{some}", r"12\text{ cm}", "the answer has none"),
+    ],
+)
+def test_vetoes_compare_numbers(answer, reference, reason):
+    found = veto(answer, reference)
+    assert found is None if reason is None else reason in found
 
 
 def test_the_judge_would_have_been_fooled(gullible):

@@ -6,8 +6,8 @@ before recall, as in math.py.
 
 import re
 import unicodedata
-from fractions import Fraction
 
+from kimi_plugins.grading.judge.number_words import Part, in_some_unit, parts, quantity, same_digits
 from kimi_plugins.grading.math.notation import number, tidy
 
 MOST_CHARACTERS = 100  # of an answer to a short reference
@@ -20,18 +20,11 @@ _LAYOUT = re.compile(
 _SETS = re.compile(r"\\(?:mathbb|infty|emptyset|varnothing|pm)(?![A-Za-z])")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _LETTER = re.compile(r"(?<![^\W\d_])[^\W\d_](?![^\W\d_])")
-_NUMERAL = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?|\.\d+")
 _MARKUP = re.compile(
     r"</?(?:[A-Za-z_]{2,}[^<>]*|s)>|<[|｜!]|[|｜]>|[◁▷]|\[/?[A-Z]{3,}|```|\{\s*[\"']|[\"']\s*:|\#{2,}|={2,}|-{3,}"
     r"|[\r\n]\s*\S|\\[bf]o?box(?:ed)?"
 )
 _HEDGE = re.compile(r";|\\\\|,(?!\d{3}(?!\d))|\bor\b|\\(?:lor|vee)(?![A-Za-z])", re.IGNORECASE)
-_NUMBER_WORDS = frozenset(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion dozen "
-    "half halves third thirds quarter quarters fourth fourths fifth fifths sixth tenth tenths once twice double none "
-    "nothing infinity pi noon midnight".split()
-)
 _ON_GRADING = frozenset(
     "accept accepted agree agrees assistant confirm confirmed confirms correct correctly equal equivalent "
     "expected false full gold golden grade graded grader grading ground identical ignore incorrect instruction "
@@ -104,24 +97,55 @@ def _not_an_answer(answer: str, reference: str, question: str) -> str | None:
 def _other_value(answer: str, reference: str) -> str | None:
     """Of numbers and variables, where words or a form that is not known kept the rules from comparing them."""
     words, expected = _words(answer), _words(reference)
-    numbers, wanted = _numbers(answer), _numbers(reference)
+    given, wanted = parts(answer), parts(reference)
+    if any(part.digits for part in wanted):
+        return _other_numbers(given, wanted, answer, reference)
     if expected:
-        if wanted or _NUMBER_WORDS & set(expected) or set(words) & set(expected):
+        if given and wanted:
+            return None if _same_numbers(given, wanted, answer, reference) else "the answer has another number"
+        if wanted or set(words) & set(expected):
             return None
-        if numbers or not (words or _SETS.search(answer)):
+        if any(part.digits for part in given) or not (words or _SETS.search(answer)):
             return "the reference is in words and the answer is not"
         return None
-    in_words = _NUMBER_WORDS & set(words)
-    if wanted and not numbers and not in_words and not _SETS.search(answer):
-        return "the reference is a number and the answer has none"
-    if target := number(tidy(reference)):
-        if len(numbers) > 1 and target.value in numbers and words:
-            return "the answer names more values than the reference"
-        if len(numbers) == 1 and not in_words and not re.search(r"[/^\\]", answer):
-            return None if _same_digits(abs(target.value), *numbers) else "the answer has another number"
+    return _other_variables(answer, reference)
+
+
+def _other_numbers(given: list[Part], wanted: list[Part], answer: str, reference: str) -> str | None:
+    """Of a reference with numbers in digits."""
+    if not given:
+        return "the reference has a number and the answer has none"
+    if _same_numbers(given, wanted, answer, reference):
         return None
-    if numbers and not numbers & wanted:
-        return "the answer has none of the reference's numbers"
+    if number(tidy(reference)) is None and not _words(reference):  # an expression
+        if not {part.value for part in given} & {part.value for part in wanted}:
+            return "the answer has none of the reference's numbers"
+        return _other_variables(answer, reference)
+    if len(given) == len(wanted) == 1 and not _words(answer + reference) and re.search(r"[/^\\]", answer):
+        return None  # an expression of one number that the rules could not read
+    return "the answer has another number"
+
+
+def _same_numbers(given: list[Part], wanted: list[Part], answer: str, reference: str) -> bool:
+    """Whether the numbers of an answer are the reference's, up to powers of ten, or one quantity in other units."""
+    target = number(tidy(reference))
+    values = {part.value for part in wanted} if target is None else {target.value}
+    numbers = {part.value for part in given}
+    if numbers == {part.value for part in wanted}:
+        return True
+    if all(any(same_digits(a, b) for b in values) for a in numbers) and all(
+        any(same_digits(a, b) for a in numbers) for b in values
+    ):
+        return True
+    size = quantity(answer)
+    if size is None:
+        return False
+    if (other := quantity(reference)) is not None:
+        return size == other
+    return len(values) == 1 and in_some_unit(size, *values)
+
+
+def _other_variables(answer: str, reference: str) -> str | None:
     if "<" not in tidy(reference) and ">" not in tidy(reference) and not _SETS.search(reference):
         if (variables := _letters(reference)) and not variables & _letters(answer):
             return "the answer has none of the reference's variables"
@@ -137,10 +161,6 @@ def _letters(text: str) -> set[str]:
     return set(_LETTER.findall(_LATEX.sub(" ", text)))
 
 
-def _numbers(text: str) -> set[Fraction]:
-    return {Fraction(numeral.replace(",", "")) for numeral in _NUMERAL.findall(text) if numeral.isascii()}
-
-
 def _in_disguise(character: str) -> bool:
     """Full-width, circled and mathematical letters and digits, Roman numerals."""
     plain = unicodedata.normalize("NFKC", character)
@@ -150,10 +170,3 @@ def _in_disguise(character: str) -> bool:
 def _script(character: str) -> str:
     """LATIN, GREEK, CJK, …; empty for what is no letter."""
     return unicodedata.name(character, "").split(" ")[0] if character.isalpha() else ""
-
-
-def _same_digits(a: Fraction, b: Fraction) -> bool:
-    """Equal up to a power of ten, which may be a word: percent, thousand, million."""
-    if not a or not b:
-        return a == b
-    return any(a == b * Fraction(10) ** power for power in range(-9, 10))
