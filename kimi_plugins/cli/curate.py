@@ -30,11 +30,11 @@ def add_parser(commands) -> None:
         "inputs",
         nargs="+",
         metavar="IN",
-        help="JSONL, JSON, CSV, Parquet or Arrow file; directory of a saved Hugging Face data set; or NAME[:CONFIG] "
-        "of one on the hub",
+        help="file, directory, glob, saved data set, or NAME[:CONFIG] of one on the hub; see docs/data.md",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="directory; made if it is not there")
-    add("--split", default="train", help="of Hugging Face data sets; default: train")
+    add("--split", default="train", help="of data sets in splits; default: train")
+    add("--format", default="auto", help="shape of the inputs' rows, see docs/data.md; default: recognised")
     add(
         "--map",
         nargs="+",
@@ -117,6 +117,8 @@ def curate(args: argparse.Namespace) -> None:
     for one in report["stages"]:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in list(one["reasons"].items())[:5])
         print(f"  {one['stage']:<14}{one['kept']:>12,}  {reasons}")
+    if not report["kept"]:
+        raise ValueError(f"0 prompts are left of {report['read']:,} rows; {args.out / 'rejects.jsonl'} says why")
 
 
 def settings(args: argparse.Namespace) -> Settings:
@@ -130,6 +132,7 @@ def settings(args: argparse.Namespace) -> Settings:
         inputs=args.inputs,
         out=args.out,
         split=args.split,
+        format=args.format,
         columns=args.map,
         answer_pattern=args.answer_pattern,
         stages=args.stages,

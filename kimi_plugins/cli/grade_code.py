@@ -44,27 +44,29 @@ def run(args: argparse.Namespace) -> int:
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, object]]:
-    """The response and the problem of every line.
+    """The response and the problem of every row.
 
     Raises:
-        ValueError: names the file, the line and what is wrong.
+        ValueError: names the file, the row and what is wrong.
         OSError: the file cannot be read.
     """
+    from kimi_plugins.data import containers
     from kimi_plugins.grading.programs import Problem, read_label
 
     empty = True
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict) or not isinstance(row.get("response"), str) or "label" not in row:
-                    raise ValueError("it must be a JSON object with response (text) and label")
-                label = row["label"]
-                problem = read_label(label) if isinstance(label, str) else Problem.parse(label)
-            except (ValueError, OSError) as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
-            empty = False
-            yield row["response"], problem
+    for row in containers.rows(str(path)):
+        where, value = f"{row.file} row {row.number}", row.value
+        if row.problem is not None:
+            raise ValueError(f"{where}: {row.problem}")
+        if not isinstance(value, dict) or not isinstance(value.get("response"), str) or "label" not in value:
+            raise ValueError(f"{where}: it must be an object with response (text) and label")
+        try:
+            label = value["label"]
+            problem = read_label(label) if isinstance(label, str) else Problem.parse(label)
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{where}: {error}") from error
+        empty = False
+        yield value["response"], problem
     if empty:
         raise ValueError(f"{path} has no rows")
 

@@ -14,7 +14,7 @@ from kimi_plugins.grading.failures import Failures, TooManyFailures
 
 
 class BadInput(ValueError):
-    """The file is not as it should be; the message names file, row and fix."""
+    """Invalid input; the message names file, row and fix."""
 
 
 def add_parser(subparsers) -> None:
@@ -28,7 +28,7 @@ def add_parser(subparsers) -> None:
         "Exit code 2: invalid input; 1: the grader failed too often. The rules are in docs/rewards.md.",
     )
     defaults = options.MathGrader()
-    parser.add_argument("file", type=Path, metavar="FILE", help="JSONL")
+    parser.add_argument("file", type=Path, metavar="FILE", help="JSONL, or as docs/data.md says")
     parser.add_argument("--out", type=Path, default=None, help="default: FILE with the suffix .graded.jsonl")
     parser.add_argument("--response-column", default="response", help="default: response")
     parser.add_argument("--answer-column", default=None, help="the right answers; default: answer, or else label")
@@ -97,34 +97,31 @@ def _grade(args, out: Path) -> int:
 
 
 def _rows(args) -> Iterator[tuple[dict, str, str]]:
-    """(row, response, reference) of every row that is not empty."""
-    with args.file.open(encoding="utf-8") as file:
-        lines = enumerate(file, 1)
-        while True:
-            try:
-                number, line = next(lines)
-            except StopIteration:
-                return
-            except UnicodeDecodeError as error:
-                raise BadInput(f"{args.file}: is not UTF-8: {error}") from error
-            if line.strip():
-                yield _row(line, f"{args.file} row {number}", args)
+    """(row, response, reference) of every row."""
+    from kimi_plugins.data import containers
+
+    for row in containers.rows(str(args.file)):
+        where = f"{row.file} row {row.number}"
+        if row.problem is not None:
+            raise BadInput(f"{where}: {row.problem}")
+        yield _row(row.value, where, args)
 
 
-def _row(line: str, where: str, args) -> tuple[dict, str, str]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise BadInput(f"{where}: no JSON: {error}") from error
+def _row(row: object, where: str, args) -> tuple[dict, str, str]:
+    from kimi_plugins.data.containers import has_column, value_at
+
     if not isinstance(row, dict):
         raise BadInput(f"{where}: {type(row).__name__} instead of an object")
     columns = [args.answer_column] if args.answer_column else ["answer", "label"]
-    column = next((name for name in columns if name in row), None)
+    column = next((name for name in columns if has_column(row, name)), None)
     if column is None:
-        raise BadInput(f"{where}: no column {' or '.join(columns)}; name the right answers' with --answer-column")
-    response, reference = row.get(args.response_column), row[column]
+        raise BadInput(
+            f"{where}: no column {' or '.join(columns)}; name the right answers' with --answer-column, of "
+            f"{', '.join(row) or 'none'}"
+        )
+    response, reference = value_at(row, args.response_column), value_at(row, column)
     if not isinstance(response, str):
-        raise BadInput(f"{where}: {args.response_column} is no text; name the responses' with --response-column")
+        raise BadInput(f"{where}: {args.response_column} is not text; name the responses' with --response-column")
     if isinstance(reference, bool) or not isinstance(reference, str | int | float):
-        raise BadInput(f"{where}: {column} is {json.dumps(reference)[:40]}, no text or number; see --answer-column")
+        raise BadInput(f"{where}: {column} is {json.dumps(reference)[:40]}, not text or a number; see --answer-column")
     return row, response, str(reference)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -55,8 +56,13 @@ def add_prompt_arguments(parser: argparse.ArgumentParser, *, flag: str | None = 
     """Add the file of prompts with their answers, and the names of its columns; flag: of the file, if it needs one."""
     name, required = (flag, {"required": True}) if flag else ("data", {})
     parser.add_argument(
-        name, type=Path, metavar="DATA", help="prompts with answers: JSONL, Parquet, CSV or Arrow", **required
+        name,
+        type=Path,
+        metavar="DATA",
+        help="prompts with answers: a file, directory, glob or name on the hub, see docs/data.md",
+        **required,
     )
+    parser.add_argument("--split", default="train", help="of data sets in splits; default: train")
     parser.add_argument("--input-key", help="column of the prompts, text or messages; default: recognised")
     parser.add_argument("--label-key", help="column of the right answers; default: recognised")
     parser.add_argument("--image-key", help="column of the images; default: recognised")
@@ -81,9 +87,18 @@ def prompts(args: argparse.Namespace) -> Callable[[], Iterator[Prompt]]:
     """A function that reads the prompts from the start each time it is called."""
     from kimi_plugins.completions.prompts import read_prompts
 
+    said: set[str] = set()
+
+    def say(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            print(line, file=sys.stderr)
+
     return partial(
         read_prompts,
         args.data,
+        split=args.split,
+        say=say,
         input_key=args.input_key,
         label_key=args.label_key,
         image_key=args.image_key,

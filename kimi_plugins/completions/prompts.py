@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kimi_plugins.completions.types import Request
-from kimi_plugins.data.known import Columns, opened
+from kimi_plugins.data.known import Columns, Say, opened, print_nothing
 from kimi_plugins.data.store import folder_of
 from kimi_plugins.data.values import BadRow
 
@@ -28,19 +28,24 @@ def read_prompts(
     input_key: str | None = None,
     label_key: str | None = None,
     image_key: str | None = None,
+    split: str = "train",
     format: str = "auto",
+    say: Say = print_nothing,
 ) -> Iterator[Prompt]:
     """The rows of a data set, one at a time.
 
     Args:
-        path: as data.containers.rows takes it.
+        path, split: as data.containers.rows takes them.
         input_key, label_key, image_key: columns, where they are not to be recognised.
         format: a name of data.known.FORMATS.
+        say: gets a line that names the shape and its columns.
 
     Raises:
         ValueError: a malformed row, with its number and what to do, or a data set that cannot be read or has no rows.
     """
-    shape, rows = opened(str(path), format=format, columns=Columns(input_key, label_key, image_key))
+    shape, rows = opened(
+        str(path), split=split, format=format, columns=Columns(input_key, label_key, image_key), say=say
+    )
     empty = True
     for row in rows:
         where = f"{row.file} row {row.number}"

@@ -510,10 +510,15 @@ class Columns(NamedTuple):
 
 
 RECOGNISED = Columns()
+Say = Callable[[str], None]
+
+
+def print_nothing(line: str) -> None:
+    """Where nobody is told."""
 
 
 def opened(
-    name: str, *, split: str = "train", format: str = "auto", columns: Columns = RECOGNISED
+    name: str, *, split: str = "train", format: str = "auto", columns: Columns = RECOGNISED, say: Say = print_nothing
 ) -> tuple[Shape, Iterator[Row]]:
     """The shape of a data set, and all its rows.
 
@@ -521,24 +526,29 @@ def opened(
         name, split: as containers.rows takes them.
         format: a name of FORMATS, or auto.
         columns: names of columns that are given.
+        say: gets a line that names the shape and its columns.
 
     Raises:
         UnknownShape: no shape fits; the message lists the columns.
         Unreadable: the data set cannot be read as a whole.
     """
     rows = containers.rows(name, split)
-    if format != "auto":
-        return shape_of(rows, name, columns.applied(named(format)))
-    if columns.input is not None and columns.label is not None:
-        return shape_of(rows, name, columns.applied(COLUMNS))
     first = list(islice(rows, LOOKED_AT))
-    try:
-        shape, _ = shape_of(first, name)
-    except UnknownShape:
-        if columns.input is None and columns.label is None:
-            raise
+    if format != "auto":
+        shape = named(format)
+    elif columns.input is not None and columns.label is not None:
         shape = COLUMNS
-    return shape_of(chain(first, rows), name, columns.applied(shape))
+    else:
+        try:
+            shape, _ = shape_of(first, name)
+        except UnknownShape:
+            if columns.input is None and columns.label is None:
+                raise
+            shape = COLUMNS
+    shape, rows = shape_of(chain(first, rows), name, columns.applied(shape))
+    if good := next((row.value for row in first if isinstance(row.value, dict | list)), None):
+        say(f"{name}: {shape.described(good)}")
+    return shape, rows
 
 
 def named(name: str) -> Shape:

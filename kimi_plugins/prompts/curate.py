@@ -25,6 +25,7 @@ class Settings:
     inputs: list[str]
     out: Path
     split: str
+    format: str
     columns: list[str]
     answer_pattern: str | None
     stages: str | None
@@ -94,9 +95,8 @@ def curate(settings: Settings, engines=None) -> dict:
 
         for pattern in filter(None, (settings.answer_pattern, settings.response_pattern)):
             compiled(pattern)
-    inputs, evals = (
-        [sources.Source(name, settings.split) for name in names] for names in (settings.inputs, settings.evals)
-    )
+    inputs = [sources.Source(name, settings.split, settings.format) for name in settings.inputs]
+    evals = [sources.Source(name, settings.split) for name in settings.evals]
     if len({str(source.identity()[0]) for source in inputs}) < len(inputs):
         raise ValueError("an input is named twice")
     for line in sources.check_columns(inputs, evals, mapping):

@@ -5,8 +5,11 @@ A row: {"input": messages, "label", "images": paths, "datasource": name of the s
 """
 
 import io
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
+from glob import glob
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -91,9 +94,11 @@ def source_rows(
         yield from _scenes(source, mixture.seed, store)
         return
     for file in source.files:
-        local = (mixture.folder / file).exists()
+        local = (mixture.folder / file).exists() or bool(glob(str(mixture.folder / file), recursive=True))
         path = str(mixture.folder / file) if local else file
-        shape, rows = opened(path, split=source.split, format=source.format, columns=source.columns)
+        shape, rows = opened(
+            path, split=source.split, format=source.format, columns=source.columns, say=partial(print, file=sys.stderr)
+        )
         for row in rows:
             rejects.rows += 1
             try:
@@ -179,7 +184,7 @@ def ranks(values: list[float]) -> list[float]:
     return ((low + high) / (2 * len(array))).round(6).tolist()
 
 
-def one_source(path: Path) -> Source:
+def one_source(path: Path, format: str = "auto", split: str = "train") -> Source:
     """A file, directory or hub name given by itself."""
     name = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in path.stem) or "data"
-    return Source(name, files=(str(path.absolute()) if path.exists() else str(path),))
+    return Source(name, files=(str(path.absolute()) if path.exists() else str(path),), format=format, split=split)

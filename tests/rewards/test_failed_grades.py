@@ -227,11 +227,11 @@ def test_a_file_is_graded(tmp_path):
 @pytest.mark.parametrize(
     "rows, options, error",
     [
-        ([{"response": "5", "answer": "5"}, "{"], [], "in.jsonl row 2: no JSON"),
+        ([{"response": "5", "answer": "5"}, "{"], [], "in.jsonl row 2: not valid JSON"),
         (["[]"], [], "in.jsonl row 1: list instead of an object"),
-        ([{"response": 5, "answer": "5"}], [], "row 1: response is no text; name the responses' with"),
+        ([{"response": 5, "answer": "5"}], [], "row 1: response is not text; name the responses' with"),
         ([{"response": "5"}], [], "row 1: no column answer or label; name the right answers' with --answer-column"),
-        ([{"response": "5", "label": True}], [], "row 1: label is true, no text or number"),
+        ([{"response": "5", "label": True}], [], "row 1: label is true, not text or a number"),
         ([], [], "in.jsonl: no rows"),
         ([{"response": "5", "answer": "5"}], ["--answer-pattern", "("], "is no regular expression"),
         ([{"response": "5", "answer": "5"}], ["--slots", "0"], "slots must be ≥ 1"),

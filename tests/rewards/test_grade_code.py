@@ -49,11 +49,11 @@ def test_verdicts_in_the_order_of_the_rows(sandbox, tmp_path, capsys):
 @pytest.mark.parametrize(
     "row, named",
     [
-        ("{", "line 2: "),
-        ("[]", "line 2: it must be a JSON object with response"),
-        ({"label": LABEL}, "line 2: it must be a JSON object with response"),
-        ({"response": "", "label": {}}, "line 2: cases: it must be a list"),
-        ({"response": "", "label": "42"}, "line 2: the label must be a problem"),
+        ("{", "row 2: "),
+        ("[]", "row 2: it must be an object with response"),
+        ({"label": LABEL}, "row 2: it must be an object with response"),
+        ({"response": "", "label": {}}, "row 2: cases: it must be a list"),
+        ({"response": "", "label": "42"}, "row 2: the label must be a problem"),
     ],
 )
 def test_bad_input(tmp_path, capsys, row, named):
