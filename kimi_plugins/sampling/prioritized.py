@@ -5,6 +5,7 @@ That is exact, costs at most 1 / floor candidates a draw, and an update only sto
 """
 
 from collections.abc import Iterable
+from itertools import cycle, islice
 
 import numpy as np
 
@@ -79,25 +80,35 @@ def draw(rng: np.random.Generator, low: int, high: int, count: int, weights) -> 
     return drawn + list(fresh)[:missing]
 
 
-def mates(values: Iterable) -> np.ndarray:
-    """int32 [n]: of each row the next one with the same value, in a ring; itself if none has it, or it is None."""
-    ring, first, last = [], {}, {}
+def next_linked(values: Iterable) -> np.ndarray:
+    """int32 [n]: of each row the next one with the same value, the first after the last; itself if no other row has
+    it, or if it is None."""
+    found, first, last = [], {}, {}
     for row, value in enumerate(values):
-        ring.append(row)
+        found.append(row)
         if value is not None:
-            ring[last.get(value, row)] = row
-            ring[row] = first.setdefault(value, row)
+            found[last.get(value, row)] = row
+            found[row] = first.setdefault(value, row)
             last[value] = row
-    return np.array(ring, dtype=np.int32)
+    return np.array(found, dtype=np.int32)
 
 
-def together(rows: list[int], ring: np.ndarray) -> list[int]:
-    """As many rows, each with its mates behind it; those whose mates do not fit any more come last, without."""
+def whole_sets(rows: Iterable[int], linked: np.ndarray, count: int) -> list[int]:
+    """`count` rows, in which those that are linked come all, one behind the other.
+
+    The sets of linked rows are taken in the order of `rows`, each that fits into what is left. If none fits any more,
+    rows of the last set come once more.
+
+    Args:
+        linked: of next_linked.
+    """
     chosen: dict[int, None] = {}
+    last: list[int] = []
     for row in rows:
-        family = [row]
-        while (mate := int(ring[family[-1]])) != row:
-            family.append(mate)
-        if row not in chosen and len(chosen) + len(family) <= len(rows):
-            chosen |= dict.fromkeys(family)
-    return [*chosen, *(row for row in rows if row not in chosen), *rows][: len(rows)]
+        members = [row]
+        while (following := int(linked[members[-1]])) != row:
+            members.append(following)
+        if row not in chosen and len(chosen) + len(members) <= count:
+            chosen |= dict.fromkeys(members)
+            last = members
+    return [*chosen, *islice(cycle(last), count - len(chosen))]

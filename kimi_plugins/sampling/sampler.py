@@ -6,7 +6,9 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from kimi_plugins.sampling import curriculum
-from kimi_plugins.sampling.prioritized import SuccessRates, draw, together
+from kimi_plugins.sampling.prioritized import SuccessRates, draw, whole_sets
+
+CANDIDATES = 4  # times the batch
 
 
 class PromptSampler(Sampler[int]):
@@ -20,7 +22,7 @@ class PromptSampler(Sampler[int]):
         batch_size: prompts a step.
         options: a kimi_plugins.options.Sampling, or a namespace like it.
         order: row numbers from easy to hard, int32 [n]; needed by a curriculum.
-        ring: of prioritized.mates, int32 [n]: rows drawn into the same batch.
+        linked: of prioritized.next_linked, int32 [n]: rows drawn into the same batch.
         data_source: the data set of the rows, under the name that torch's samplers have for it.
 
     Raises:
@@ -35,13 +37,13 @@ class PromptSampler(Sampler[int]):
         seed: int,
         options,
         order: np.ndarray | None = None,
-        ring: np.ndarray | None = None,
+        linked: np.ndarray | None = None,
         data_source=None,
     ) -> None:
         if n < 1:
             raise ValueError("the data set has no prompts")
         self.n, self.batch_size, self.options, self.order = n, batch_size, options, order
-        self.ring, self.data_source = ring, data_source
+        self.linked, self.data_source = linked, data_source
         self.rates = SuccessRates(n, options.memory)
         self.rng = np.random.default_rng(seed)
         self.step = 0  # batches drawn, over all episodes
@@ -104,8 +106,10 @@ class PromptSampler(Sampler[int]):
                 rows, self.step, rule=chosen.priority, floor=chosen.floor, half_life=chosen.half_life
             )
 
-        rows = self._rows(np.array(draw(self.rng, low, high, self.batch_size, weights))).tolist()
-        return rows if self.ring is None else together(rows, self.ring)
+        # Of more rows than the batch has, so that some fit into the places that a larger set of linked rows leaves.
+        count = self.batch_size if self.linked is None else CANDIDATES * self.batch_size
+        rows = self._rows(np.array(draw(self.rng, low, high, count, weights))).tolist()
+        return rows if self.linked is None else whole_sets(rows, self.linked, self.batch_size)
 
     def _rows(self, places: np.ndarray) -> np.ndarray:
         return places if self.order is None else self.order[places]

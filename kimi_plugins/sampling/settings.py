@@ -10,7 +10,7 @@ from openrlhf.utils.logging_utils import init_logger
 
 from kimi_plugins.data import containers
 from kimi_plugins.sampling import curriculum
-from kimi_plugins.sampling.prioritized import mates
+from kimi_plugins.sampling.prioritized import next_linked
 
 logger = init_logger(__name__)
 
@@ -72,14 +72,16 @@ def build_sampler(dataset, args):
     order = None
     if sampling.curriculum != "none":
         order = curriculum.easy_to_hard(_difficulties(dataset, sampling), args.train.seed)
-    ring = None if sampling.together_key is None else mates(_together(dataset, sampling, args.rollout.batch_size))
+    linked = None
+    if sampling.together_key is not None:
+        linked = next_linked(_together(dataset, sampling, args.rollout.batch_size))
     return PromptSampler(
         len(dataset),
         batch_size=args.rollout.batch_size,
         seed=args.train.seed,
         options=sampling,
         order=order,
-        ring=ring,
+        linked=linked,
         data_source=dataset,
     )
 

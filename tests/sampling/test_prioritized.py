@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from kimi_plugins.sampling.prioritized import SuccessRates, draw, mates, together
+from kimi_plugins.sampling.prioritized import SuccessRates, draw, next_linked, whole_sets
 
 # The 99.9 % quantile of the chi-square distribution by degrees of freedom.
 CHI_SQUARE = {4: 18.47, 5: 20.52, 7: 24.32}
@@ -116,21 +116,21 @@ def test_bytes_a_prompt():
     assert known.success.nbytes + known.seen.nbytes == 8 * 100_000
 
 
-def test_mates_are_rings_of_equal_values():
-    ring = mates(["a", None, "b", "a", None, "a", "b", "c"])
-    assert ring.tolist() == [3, 1, 6, 5, 4, 0, 2, 7]
+def test_every_row_names_the_next_with_its_value():
+    linked = next_linked(["a", None, "b", "a", None, "a", "b", "c"])
+    assert linked.tolist() == [3, 1, 6, 5, 4, 0, 2, 7]
 
 
 @pytest.mark.parametrize(
     "rows, expected",
     [
-        ([0, 4, 2, 6], [0, 1, 4, 5]),  # a drawn row brings its twin
+        ([0, 4, 2, 6], [0, 1, 4, 5]),  # a drawn row brings what is linked to it
         ([1, 0, 4, 2], [1, 0, 4, 5]),
         ([8, 0, 9, 2], [8, 0, 1, 9]),  # 8 and 9 have none
-        ([8, 0, 2, 4], [8, 0, 1, 2]),  # the last place: one comes without its twin
-        ([0, 0, 0, 0], [0, 1, 0, 0]),  # fewer rows than places
+        ([8, 0, 2, 4], [8, 0, 1, 0]),  # no two fit into the last place: one comes again
+        ([0, 0, 0, 0], [0, 1, 0, 1]),  # fewer rows than places
     ],
 )
-def test_rows_come_with_their_mates(rows, expected):
-    ring = mates([n // 2 if n < 8 else None for n in range(10)])
-    assert together(rows, ring) == expected
+def test_rows_come_with_those_linked_to_them(rows, expected):
+    linked = next_linked([n // 2 if n < 8 else None for n in range(10)])
+    assert whole_sets(rows, linked, 4) == expected

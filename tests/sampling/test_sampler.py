@@ -119,7 +119,7 @@ def test_the_hooks_build_and_feed_it():
         dataset, settings(curriculum="stages", curriculum_steps=10**9, stages=3)
     )
     assert sorted(itertools.islice(iter(sampler), 4)) == [0, 1, 2, 3]
-    group = [SimpleNamespace(scores=torch.tensor([score]), info={}) for score in (1.0, 0.0, 0.0, 0.0)]
+    group = [SimpleNamespace(scores=torch.tensor([score]), rewards=None, info={}) for score in (1.0, 0.0, 0.0, 0.0)]
     Sampling.openrlhf_group_scored(group, 7, sampler)
     assert sampler.rates.success[7] == 0.25
     assert build_sampler(dataset, settings(priority="uniform")) is None
@@ -208,7 +208,7 @@ def test_rows_with_the_same_value_come_in_one_batch():
     for batch in zip(*[iter(drawn)] * 4, strict=True):
         assert len(set(batch)) == 4
         twins = [row for row in batch if row < 40]
-        assert all((row ^ 1) in batch for row in twins) or sum((row ^ 1) not in batch for row in twins) == 1
+        assert all((row ^ 1) in batch for row in twins)
         whole += sum((row ^ 1) in batch for row in twins)
         seen |= set(batch)
     assert whole > 60 and len(seen) > 50
@@ -221,6 +221,30 @@ def test_uniform_sampling_can_keep_rows_together_too():
         assert {row ^ 1 for row in batch} == set(batch)
     with pytest.raises(ValueError, match="kimi.sampling.together_key: the data set has no column 'twin', only input"):
         build_sampler(Dataset.from_list(rows), settings(together_key="twin"))
+
+
+@pytest.mark.parametrize("size, batch", [(3, 32), (2, 7), (3, 8), (5, 12)])
+def test_linked_rows_are_never_split_whatever_the_batch(size, batch):
+    rows = [{"input": str(n), "set": n // size} for n in range(36 * size)]
+    args = settings(together_key="set", priority="uniform")
+    args.rollout.batch_size = batch
+    sampler = build_sampler(Dataset.from_list(rows), args)
+    drawn = [row for _ in range(batch) for row in sampler]
+    assert len(set(drawn)) > 0.8 * 36 * size
+    for found in zip(*[iter(drawn)] * batch, strict=False):
+        sets = {row // size for row in found}
+        assert all(n * size + member in found for n in sets for member in range(size))
+        names = [row // size for row in found]
+        assert len(list(itertools.groupby(names))) == len(sets) == batch // size  # one behind the other
+
+
+def test_single_rows_fill_what_sets_leave():
+    rows = [{"input": str(n), "set": n // 3 if n < 30 else None} for n in range(60)]
+    args = settings(together_key="set", priority="uniform")
+    args.rollout.batch_size = 8
+    for found in zip(*[iter(list(build_sampler(Dataset.from_list(rows), args)))] * 8, strict=False):
+        assert len(set(found)) == 8
+        assert all(3 * (row // 3) + member in found for row in found if row < 30 for member in range(3))
 
 
 def test_more_equal_values_than_a_batch_holds_are_refused():
