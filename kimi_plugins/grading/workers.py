@@ -8,6 +8,7 @@ reference alone fails as well, or a process dies, the grade is a failed one and 
 import asyncio
 import os
 import queue
+import select
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from kimi_plugins.grading import frames
 from kimi_plugins.grading.extraction import compiled
 from kimi_plugins.grading.verdict import Kind, Verdict
 
+_POLL_SECONDS = 0.2
 _START_UP_SECONDS = 120.0  # of the fork server, on a busy machine
 
 
@@ -31,16 +33,20 @@ class Pool:
     Args:
         slots: number of processes, at least 1.
         timeout: seconds of one grade.
+        patience: above 1, the timeout is counted in CPU time, and each of its seconds may take so many by the clock.
         memory_mib: address space of a process, MiB.
         pattern: of the final answer, see extraction.final_answers.
     """
 
-    def __init__(self, slots: int = 1, *, timeout: float, memory_mib: int, pattern: str | None = None) -> None:
+    def __init__(
+        self, slots: int = 1, *, timeout: float, memory_mib: int, pattern: str | None = None, patience: float = 1
+    ) -> None:
         if slots < 1 or not timeout > 0:
             raise ValueError(f"slots is {slots} and timeout is {timeout}: slots must be ≥ 1 and the timeout > 0 s")
         if pattern is not None:
             compiled(pattern)
         self.slots, self.timeout, self.memory_mib, self.pattern = slots, timeout, memory_mib, pattern
+        self.patience = patience
         self._server = _ForkServer()
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(slots):
@@ -103,7 +109,7 @@ class Pool:
 
     def _ask(self, worker: "_Worker", response: str | None, reference: str) -> tuple[Verdict | None, bool]:
         """A verdict, None if the process had ended before it was asked; and whether it is of no more use."""
-        deadline, cpu_seconds = time.monotonic() + self.timeout, worker.cpu_seconds()
+        deadline, cpu_seconds = time.monotonic() + self.patience * self.timeout, worker.cpu_seconds()
         try:
             frames.send(worker.connection, [response, reference, self.pattern], deadline)
         except BrokenPipeError:
@@ -111,6 +117,8 @@ class Pool:
         except TimeoutError:
             return self._timed_out(), True
         try:
+            if self.patience > 1:
+                self._wait(worker, deadline, cpu_seconds + self.timeout)
             kind, reason, ends = frames.receive(worker.connection, deadline)
         except TimeoutError:
             if worker.cpu_seconds() - cpu_seconds < self.timeout / 10:
@@ -119,6 +127,12 @@ class Pool:
         except (EOFError, OSError, ValueError):
             return _DIED, True
         return Verdict(Kind(kind), reason), ends
+
+    def _wait(self, worker: "_Worker", deadline: float, cpu_seconds: float) -> None:
+        """Until the process has answered. Raises TimeoutError at the deadline or when it has used the CPU time."""
+        while not select.select([worker.connection], [], [], _POLL_SECONDS)[0]:
+            if time.monotonic() > deadline or worker.cpu_seconds() > cpu_seconds:
+                raise TimeoutError
 
     def _timed_out(self) -> Verdict:
         return Verdict(Kind.FAILED, f"timed out after {self.timeout:g} s")

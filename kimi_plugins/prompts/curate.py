@@ -12,6 +12,7 @@ from kimi_plugins.completions.types import EngineOptions, Sampling
 
 STAGES = ("normalise", "dedup", "decontaminate", "exclude", "gradable", "difficulty", "guess", "tag", "balance")
 SAMPLED = ("difficulty", "guess")
+PATIENCE = 30  # seconds that a second of CPU time may take: what is kept does not depend on how busy the machine is
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ class _Work:
     def normalise(self):
         from kimi_plugins.data import sources
         from kimi_plugins.prompts import pipeline
+        from kimi_plugins.prompts.gradable import cleaned
 
         normalise = sources.Normaliser(self.mapping, self.settings.answer_pattern, self.settings.out / "images")
         return pipeline.Stage(
@@ -143,7 +145,7 @@ class _Work:
                 "map": self.mapping.columns,
                 "answer_pattern": self.settings.answer_pattern,
             },
-            lambda _, __: pipeline.decided("normalise", sources.normalised(self.inputs, normalise)),
+            lambda _, __: pipeline.decided("normalise", cleaned(sources.normalised(self.inputs, normalise))),
         )
 
     def dedup(self):
@@ -306,7 +308,13 @@ class _Work:
 
         settings = self.settings
         return self.resources.enter_context(
-            Pool(settings.workers, timeout=settings.timeout, memory_mib=settings.memory_mib, pattern=pattern)
+            Pool(
+                settings.workers,
+                timeout=settings.timeout,
+                patience=PATIENCE,
+                memory_mib=settings.memory_mib,
+                pattern=pattern,
+            )
         )
 
 

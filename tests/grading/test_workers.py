@@ -216,3 +216,15 @@ def test_too_many_failures_end_the_run_with_the_commonest_reason():
     few.check(0.1)
     with pytest.raises(TooManyFailures):
         few.check(0.09)
+
+
+def test_with_patience_the_timeout_is_cpu_time():
+    with Pool(1, timeout=0.5, memory_mib=512, pattern=HANGING, patience=100) as pool:
+        assert pool.grade(*FINE).correct
+        [pid] = pool.processes()
+        # A stopped process uses no CPU time, however long it takes.
+        os.kill(pid, signal.SIGSTOP)
+        threading.Timer(2, os.kill, (pid, signal.SIGCONT)).start()
+        assert pool.grade(*FINE).correct
+        assert pool.processes() == [pid]
+        assert NOT_GRADED in pool.grade(*HANGS).reason

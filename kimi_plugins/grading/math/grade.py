@@ -14,7 +14,7 @@ from kimi_plugins.grading.math.comparing import (
     squeezed,
     values_differ,
 )
-from kimi_plugins.grading.math.labels import clean
+from kimi_plugins.grading.math.labels import clean, infinite
 from kimi_plugins.grading.math.notation import tidy
 from kimi_plugins.grading.math.parser import TooLarge, Unreadable
 from kimi_plugins.grading.math.reading import read
@@ -53,7 +53,7 @@ def grade(response: str, reference: str, *, pattern: str | None = None) -> Verdi
 
 def grade_answer(answer: str, reference: str) -> Verdict:
     """Grade an answer that stands alone, without a box."""
-    reference = clean(reference)
+    answer, reference = infinite(answer), clean(reference)
     if not reference.strip():
         return Verdict(Kind.FAILED, "the reference is empty")
     if len(answer) > max(MOST_CHARACTERS, 2 * len(reference)):
