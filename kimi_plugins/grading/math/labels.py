@@ -65,7 +65,10 @@ _NO_ANSWER = re.compile(
     r"暂无.*|证毕|待定|答案不唯一.*)",
     re.IGNORECASE | re.DOTALL,
 )
-MOST_WORDS = 3  # of a unit, "square metres"
+MOST_WORDS = 2  # of a unit, "square metres"
+_COUNTING = frozenset(
+    "half quarter quarters third thirds fourth fifth sixth seventh eighth ninth tenth hundred".split()
+)
 _PREPOSITIONS = frozenset(
     "of in per each for to from by with at on and or as because since about the a an total".split()
 )
@@ -100,9 +103,10 @@ def clean(label: str) -> str:
 
 def _unit(remark: str) -> str:
     """What a remark in parentheses adds to the number: a unit or what is counted, no longer remark."""
-    words = remark.split()
-    if len(words) > MOST_WORDS or words[0].lower() in _PREPOSITIONS:
+    words = re.split(r"\s+(?:of|in|per|for|with)\s", remark.strip())[0].lower().split()
+    if len(words) > MOST_WORDS or words[0] in _PREPOSITIONS or _COUNTING.intersection(words):
         return ""
+    remark = " ".join(words) if " ".join(words) != remark.strip().lower() else remark
     if re.fullmatch(r"[A-Za-z ]+", remark):
         return rf"\text{{ {remark.strip()}}}"
     return f" {remark.strip()}" if re.search(r"[/²³°]", remark) else ""
