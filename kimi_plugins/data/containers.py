@@ -425,7 +425,7 @@ def _json(path: str, file: BinaryIO, lines: bool) -> Iterator[Found]:
         return
     rows = _json_lines(path, whole)  # type: ignore[arg-type]
     first, second = next(rows, None), next(rows, None)
-    if first is not None and second is None and (within := _rows_within(first[1])) is not None:
+    if not lines and first is not None and second is None and (within := _rows_within(first[1])) is not None:
         yield from ((number, value, None) for number, value in enumerate(within, 1))
         return
     yield from chain((row for row in (first, second) if row is not None), rows)

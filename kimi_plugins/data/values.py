@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from kimi_plugins.data.containers import value_at
+from kimi_plugins.data.containers import Number, value_at
 from kimi_plugins.grading.extraction import NoAnswer, final_answers
 
 PLACEHOLDER = "<image>"  # where OpenRLHF puts an image into a prompt
@@ -181,7 +181,7 @@ def answer_text(value: Any, name: str, *, solution: bool = False) -> str:
         raise BadRow(f"no answer: {name} is null")
     if isinstance(value, bytes):
         raise BadRow(f"no answer: {name} is bytes, not text")
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not isinstance(value, Number) and not math.isfinite(value):
         raise BadRow(f"no answer: {name} is {value}")
     whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
     text = str(int(value) if whole else value).strip()
@@ -209,7 +209,7 @@ def verbatim_text(value: Any, name: str) -> str:
     if value is None or isinstance(value, bool | list | bytes) or (isinstance(value, str) and not value.strip()):
         empty = "empty" if isinstance(value, str) else kind(value)
         raise BadRow(f"no answer: {name} is {empty}, not text or a number")
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not isinstance(value, Number) and not math.isfinite(value):
         raise BadRow(f"no answer: {name} is {value}")
     return str(value)
 

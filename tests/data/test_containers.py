@@ -182,6 +182,7 @@ def test_json_of_one_object(read):
     assert read("x.json", json.dumps({"data": ROWS, "version": 1}).encode()) == [
         (n, r, None) for n, r in enumerate(ROWS, 1)
     ]
+    assert read("x.jsonl", json.dumps({"a": {"b": 1}, "c": {"b": 2}}).encode())[0][1] == {"a": {"b": 1}, "c": {"b": 2}}
     named = {str(number): row for number, row in enumerate(ROWS)}
     assert [value for _, value, _ in read("x.json", json.dumps(named, indent=1).encode())] == ROWS
     assert read("x.json", json.dumps({"a": {"b": 1}}).encode()) == [(1, {"a": {"b": 1}}, None)]
