@@ -61,6 +61,7 @@ def test_nested_dotted_and_mixed_keys_say_the_same(resolve, text):
         ("actor.muon.no_nesterov: true", "actor.muon.nesterov", False),
         ("actor.muon.no_nesterov: false", "actor.muon.nesterov", True),
         ("actor.stuck: true", "actor.stuck", True),
+        ("actor.stuck: false", "actor.stuck", False),
         ("data.tags: []", "data.tags", []),
         ("data.tags: [a, 2, yes]", "data.tags", ["a", "2", "yes"]),
         ("actor.adam.betas: [-1e-5, -0.5]", "actor.adam.betas", [-1e-5, -0.5]),
@@ -98,7 +99,6 @@ def test_values(resolve, line, key, value):
         ("train.colocate: 1", "r.yaml:1: train.colocate: expected true or false (without quotes), got 1"),
         ("train.colocate: 'true'", "r.yaml:1: train.colocate: expected true or false (without quotes), got 'true'"),
         ("train.cache: [true]", "r.yaml:1: train.cache: expected true or false (without quotes), got [true]"),
-        ("actor.stuck: false", "r.yaml:1: actor.stuck: it is on by default and has no flag to switch it off"),
         ("actor.adam.betas: 0.9", "r.yaml:1: actor.adam.betas: expected 2 arguments"),
         ("actor.adam.betas: [0.9, 1, 2]", "r.yaml:1: actor.adam.betas: unexpected '2': it takes 2 value(s)"),
         ("actor.adam.lr: [1, 2]", "r.yaml:1: actor.adam.lr: unexpected '2': it takes 1 value(s)"),
@@ -203,3 +203,10 @@ def test_every_default_of_the_real_trainers_survives_the_file(command, tmp_path)
         expected = ["all-linear"] if value == "all-linear" else list(value) if isinstance(value, tuple) else value
         assert vars(namespace)[key] == expected, key
         assert (key in sources) == (value is not None)
+
+
+@pytest.mark.parametrize("text", ["train.colocate: true", "train.cache: true", "actor.muon.nesterov: true"])
+def test_a_flag_switches_off_what_the_file_switches_on(resolve, text):
+    key = text.partition(":")[0]
+    values, sources, problems = resolve(text, f"--no-{key}")
+    assert (values[key], sources[key], problems) == (False, "command line", [])

@@ -39,9 +39,9 @@ CASES = {
 class ToyActor(Actor):
     """The bigram policy behind the interface of OpenRLHF's actor."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed=1) -> None:
         nn.Module.__init__(self)
-        self.model = Bigram(1)
+        self.model = Bigram(seed)
 
     def forward(self, sequences, action_mask, **kwargs):
         return self.model(sequences)[:, -action_mask.shape[1] :], None
@@ -147,6 +147,26 @@ def run_case(stage, micro, counts):
     return results
 
 
+def weights(actor):
+    parameter = actor.model.module.logits
+    with deepspeed.zero.GatheredParameters([parameter]):
+        return parameter.detach().clone()
+
+
+def average_case(stage, directory):
+    """Differences of the moving average from the formula: after two steps, and of what a checkpoint restores."""
+    trainer = make_trainer(stage, 4)
+    strategy, policy = trainer.strategy, Bigram(1).logits.detach()
+    averaged, restored = strategy.prepare(ToyActor(2)), strategy.prepare(ToyActor(3))
+    for _ in range(2):
+        strategy.moving_average(trainer.actor, averaged, 0.9)
+    directory = f"{directory}/averaged_{dist.get_world_size()}_{stage}"
+    strategy.save_ckpt(trainer.actor.model, directory, "global_step1", averaged=averaged)
+    strategy.load_averaged(restored, f"{directory}/global_step1")
+    want = 0.81 * Bigram(2).logits.detach() + 0.19 * policy
+    return [(weights(model) - want).abs().max().item() for model in (averaged, restored)]
+
+
 def main(directory):
     torch.set_num_threads(1)
     deepspeed.init_distributed("gloo")
@@ -158,6 +178,7 @@ def main(directory):
         < 1e-6
     )
     results = {name: run_case(*case) for name, case in CASES.items()}
+    results |= {f"average, ZeRO {stage}": average_case(stage, directory) for stage in (0, 2, 3)}
     with open(f"{directory}/rest_{dist.get_world_size()}_{dist.get_rank()}.json", "w") as file:
         json.dump(results, file)
     dist.destroy_process_group()

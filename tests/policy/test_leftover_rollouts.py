@@ -76,6 +76,15 @@ def test_a_short_iteration_and_the_next_one_have_the_gradient_of_the_formula(res
             assert got == pytest.approx(want, rel=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.stack
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_the_moving_average_of_the_weights_is_that_of_the_formula_and_in_the_checkpoint(results, stage, world):
+    for rank in results[world]:
+        assert max(rank[f"average, ZeRO {stage}"]) < 1e-6
+
+
 def test_every_rank_gets_equally_many_micro_batches_and_its_even_share():
     from openrlhf.trainer.ppo_utils.experience_maker import even_batch_sizes
 
