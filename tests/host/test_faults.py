@@ -34,7 +34,7 @@ class Engine:
 
 
 def grade(url, timeout=60.0):
-    executor = SingleTurnAgentExecutor(str(url), timeout)
+    executor = SingleTurnAgentExecutor(str(url), reward_timeout=timeout)
     params = SimpleNamespace(max_tokens=4, logprobs=None)
     return asyncio.run(executor.execute("12+10=", "22", params, 16, Tokenizer(), Engine()))
 
