@@ -12,10 +12,13 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from kimi_plugins.grading import frames
 
+# A process is to end with this one, and the kernel ends it with the thread that started it: one that stays.
+_STARTER = ThreadPoolExecutor(1, thread_name_prefix="functions")
 _PATIENCE = 0.1  # seconds a call waits for a busy process before another one is started
 _MOST_TRACEBACK = 4000  # characters
 
@@ -56,7 +59,7 @@ class Function:
     ) -> None:
         if workers < 1 or not 0 < timeout < math.inf:
             raise ValueError(f"workers is {workers} and timeout is {timeout}: both must be above 0, and finite")
-        self._target, self._extra = target, extra or {}
+        self._target, self._extra, self._workers = target, extra or {}, workers
         self._timeout, self._start_timeout = timeout, start_timeout
         self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
         self._unstarted = threading.Semaphore(workers)
@@ -72,7 +75,7 @@ class Function:
         query: prompt and response together, as the tokens were decoded; None: joined.
         """
         query = prompt + response if query is None else query
-        for last in (False, True):
+        for tries_left in range(self._workers, -1, -1):
             process = self._process()
             try:
                 answer = process.ask([query, response, label, prompt], self._timeout)
@@ -81,7 +84,7 @@ class Function:
                 raise TimedOut(f"{self._target} timed out after {self._timeout:g} s") from None
             except (EOFError, OSError) as error:
                 self._end(process)
-                if last or not isinstance(error, BrokenPipeError):  # else it had ended before it was asked
+                if not tries_left or not isinstance(error, BrokenPipeError):  # else it had ended before it was asked
                     raise FunctionFailed(f"the process of {self._target} died") from None
                 continue
             except (TypeError, ValueError) as error:
@@ -124,7 +127,7 @@ class Function:
     def _start(self) -> "_Process":
         process = None
         try:
-            process = _Process(self._target)
+            process = _STARTER.submit(_Process, self._target).result()
             self._live.add(process)
             try:
                 answer = process.ask(self._extra, self._start_timeout)

@@ -4,6 +4,8 @@ import argparse
 import json
 import logging
 import pickle
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -118,6 +120,20 @@ def test_calls_share_the_processes(file):
     [process] = function._live
     assert [function.grade("x", "", "p").score for _ in range(20)] == [1.0] * 20
     assert function._live == {process}
+    function.close()
+
+
+def test_a_process_outlives_the_thread_that_needed_it_first(file):
+    function = Function(str(file), workers=1, timeout=5.0)
+    first = threading.Thread(target=function.check)
+    first.start()
+    first.join()
+    [process] = function._live
+    time.sleep(0.2)
+    assert function.grade("x", "", "p").score == 1.0 and function._live == {process}
+    process._popen.kill()  # one that ended meanwhile is replaced
+    process._popen.wait()
+    assert function.grade("x", "", "p").score == 1.0
     function.close()
 
 
