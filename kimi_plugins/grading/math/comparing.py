@@ -36,7 +36,7 @@ from kimi_plugins.grading.math.reading import (
     as_region,
     read,
 )
-from kimi_plugins.grading.math.units import Unit
+from kimi_plugins.grading.math.units import Unit, read_unit
 
 _PARAMETERS = set("klmnjpqNKMZ")  # names of integers in general solutions
 
@@ -90,7 +90,7 @@ def same(a, r) -> bool:
         case Ordered() if not isinstance(a, Ordered):
             return _same_as_ordered(a, r)
         case Term():
-            return _same_term(a, r)
+            return _same_term(a, r) or (r == Term("R") and _same_region(a, r))
         case Named():
             return _same_named(a, r)
         case Many():
@@ -278,6 +278,9 @@ def _same_term(a, r: Term) -> bool:
         return _same_letters(a, letters)
     if not isinstance(a, Term):
         return False
+    if a.unit is None and r.unit and (written := re.match(r"^(.*[\d})])\s+([A-Za-z])$", a.text)):
+        if read_unit(written[2]) == r.unit:  # 300 K; K alone might be a variable
+            return _equal(written[1], r.text)
     if a.unit is None or r.unit is None:
         # A missing unit is the other side's: the question names it. What a unit is worth as a number counts too.
         unit = a.unit or r.unit
@@ -391,7 +394,7 @@ def _unfinished(node: Node) -> bool:
 
 def _same_named(a, r: Named) -> bool:
     if isinstance(a, Named):
-        if a.name == r.name:
+        if _derivative(a.name) == _derivative(r.name) or {a.name, r.name} <= {"y", "f(x)"}:
             return same(a.value, r.value)
         if (renamed := _renamed_argument(a, r)) is not None:
             return renamed
@@ -401,6 +404,11 @@ def _same_named(a, r: Named) -> bool:
             return _same_equation(a.terms, _sides(r))
         return same(a, r.value)
     return same(a, r.value) or _is_general(r.value) and any(same(one, r.value) for one in _renamed(a, r.value))
+
+
+def _derivative(name: str) -> str:
+    """dy/dx as y'."""
+    return re.sub(r"^(?:\\frac)?d([a-z])/?d[a-z]$", r"\1'", name)
 
 
 def _is_general(found) -> bool:
@@ -432,7 +440,8 @@ def _sides(named: Named) -> tuple[str, str] | None:
 
 
 def _same_region(a, r) -> bool:
-    ours, theirs = as_region(a), as_region(r)
+    reals = Region(regions.REALS)
+    ours, theirs = (reals if found == Term("R") else as_region(found) for found in (a, r))
     if ours is None or theirs is None:
         return isinstance(a, Chain) and isinstance(r, Chain) and _same_chain(a, r)
     if ours.name and theirs.name and ours.name != theirs.name:

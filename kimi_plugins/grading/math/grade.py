@@ -15,8 +15,8 @@ from kimi_plugins.grading.math.comparing import (
     values_differ,
 )
 from kimi_plugins.grading.math.labels import clean, infinite
-from kimi_plugins.grading.math.notation import tidy
-from kimi_plugins.grading.math.parser import TooLarge, Unreadable
+from kimi_plugins.grading.math.notation import depth, tidy, without_braces
+from kimi_plugins.grading.math.parser import MOST_NESTED, TooLarge, Unreadable
 from kimi_plugins.grading.math.reading import read
 from kimi_plugins.grading.verdict import RIGHT, Kind, Verdict
 
@@ -58,6 +58,9 @@ def grade_answer(answer: str, reference: str) -> Verdict:
         return Verdict(Kind.FAILED, "the reference is empty")
     if len(answer) > max(MOST_CHARACTERS, 2 * len(reference)):
         return Verdict(Kind.WRONG, "too long for an answer")
+    answer, reference = without_braces(answer), without_braces(reference)
+    if depth(answer) > max(MOST_NESTED, depth(reference)):
+        return Verdict(Kind.WRONG, "no answer: nested too deeply")
     answer, reference = tidy(answer), tidy(reference)
     if not answer:
         return Verdict(Kind.WRONG, "the final answer is empty")

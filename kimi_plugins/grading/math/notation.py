@@ -47,6 +47,7 @@ SPELLINGS = [
     ("layout", r"\\(?:underline|mathstrut|phantom|overset\{\}|textcolor\{[a-z]+\}|color\{[a-z]+\})(?![A-Za-z])", ""),
     ("modules of Python", r"(?<![A-Za-z\\])(?:np|numpy|math|sympy|sp)\.(?=[a-z])", ""),
     ("ordinals", r"(?<=\d)\s*\^?\s*(?:\{\s*)?(?:\\text\{\s*)?(?:st|nd|rd|th)\s*\}{0,2}(?![A-Za-z])", ""),
+    ("ohms", r"(?<=\d)\s*([kM]?)\s*\\Omega$", r"\\text{ \1Ω}"),
     ("a cross for times", r"(?<=\d)\s*[xX]\s*(?=10\s*\^)", r"\\times "),
     ("ratios in words", r"^(\d+(?:\.\d+)?)\s*(?:\\text\{\s*to\s*\}|to)\s*(\d+(?:\.\d+)?)$", r"\1:\2"),
     ("a lead-in", r"^(\\text\{)?\s*(?:the )?(?:final )?answer(?: is)?:?\s+(?=[^\s=])|^(\\text\{)?answer:\s*", r"\1\2"),
@@ -111,6 +112,27 @@ def _braced_arguments(text: str) -> str:
                 break
             text = f"{text[: start + len(head.strip('( '))]}{{{text[opening + 1 : closing]}}}{text[closing + 1 :]}"
     return text
+
+
+def depth(text: str) -> int:
+    """How deep brackets of any kind are nested."""
+    deepest = now = 0
+    for character in text:
+        now += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, now)
+    return deepest
+
+
+def without_braces(text: str) -> str:
+    """The text without the braces around all of it."""
+    text = text.strip()
+    outer = min(len(text) - len(text.lstrip("{")), len(text) - len(text.rstrip("}")))
+    now = lowest = outer
+    for character in text[outer : len(text) - outer]:
+        now += (character == "{") - (character == "}")
+        lowest = min(lowest, now)
+    outer = lowest if now == outer else 0
+    return text[outer : len(text) - outer] if outer > 1 else text
 
 
 PAIRS = {"(": ")", "[": "]", "{": "}"}

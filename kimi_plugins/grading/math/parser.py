@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from kimi_plugins.grading.math.notation import number
+from kimi_plugins.grading.math.notation import depth, number
 
 MOST_NESTED = 40
 MOST_TOKENS = 1500
@@ -111,16 +111,9 @@ def expression(text: str) -> Node:
     """
     if (literal := number(text)) is not None:
         return Node("number", (), literal.value)
-    _check_depth(text)
+    if depth(text) > MOST_NESTED:
+        raise TooLarge("nested too deeply")
     return _Parser(_tokens(text)).whole()
-
-
-def _check_depth(text: str) -> None:
-    depth = 0
-    for character in text:
-        depth += (character in "([{") - (character in ")]}")
-        if depth > MOST_NESTED:
-            raise TooLarge("nested too deeply")
 
 
 def _tokens(text: str) -> list[Token]:
@@ -244,8 +237,9 @@ class _Parser:
         factors = [self._factor()]
         while self._begins_factor():
             if self._kind() in ("number", "repeating"):
-                if factors[-1].op == "pow" and self._peek(1) == "^" and (self._spaced() or self._peek(-1) == "}"):
-                    factors.append(self._factor())  # 2^3 5^2
+                power = factors[-1].op == "pow" and self._peek(1) == "^" and (self._spaced() or self._peek(-1) == "}")
+                if power or self._peek(-1) == "!":  # 2^3 5^2, 3!7!
+                    factors.append(self._factor())
                 else:
                     factors[-1] = self._mixed(factors[-1])
                 continue

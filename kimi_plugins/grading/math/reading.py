@@ -21,6 +21,7 @@ from kimi_plugins.grading.math.parser import (
 from kimi_plugins.grading.math.units import Unit, mixed_quantity, split_unit
 
 MOST_ELEMENTS = 200
+MOST_PARTS = 30  # of a range of numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,7 @@ def read(text: str):
     if _is_text(text):
         return _read_text(text)
     for reader in (
+        _read_quantity,
         _read_region,
         _read_list,
         _read_rounded,
@@ -241,8 +243,6 @@ def read(text: str):
             return found
     if _RATIO.match(text) and len(parts := split(text, re.compile(":"))) > 1:
         return Ordered(tuple(Term(part) for part in parts), "::")
-    if (quantity := mixed_quantity(text)) is not None:
-        return Term(*quantity)
     return Term(*split_unit(text))
 
 
@@ -320,6 +320,8 @@ def _read_region(text: str):
         return Region(_SETS[text])
     operators = _SET_OPERATION.findall(_outside_brackets(text))
     parts = split(text, _SET_OPERATION)
+    if max(len(parts), len(split(text, _OR)), len(split(text, _AND))) > MOST_PARTS:
+        return None
     if len(parts) > 1 and len(operators) == len(parts) - 1:
         return _set_operations([read(part) for part in parts], operators)
     for separator, join in ((_OR, regions.Union), (_AND, regions.Intersection)):
@@ -418,11 +420,17 @@ def _read_relation(text: str):
             if len(rest) > 1 and all(map(is_name, rest[:-1])):  # x = y = 2
                 return Named(_squeezed(terms[0]), Named(_squeezed(rest[-2]), read(rest[-1]), rest[-2]), terms[0])
             # f(x) = y = 2: only the last is a value.
-            value = read(rest[0]) if len(rest) == 1 else Chain(tuple(rest), relations[1:])
+            value = _read_side(rest[0]) if len(rest) == 1 else Chain(tuple(rest), relations[1:])
             return Named(_squeezed(terms[0]), value, terms[0])
         if is_name(terms[-1]) and len(terms) == 2:
             return Named(_squeezed(terms[1]), read(terms[0]), terms[1])
     return Chain(tuple(terms), relations)
+
+
+def _read_side(text: str):
+    """One side of an equation, where letters are a product: PV = nRT."""
+    found = read(text)
+    return Term(found.bare) if isinstance(found, Text) and found.bare else found
 
 
 def _outside_brackets(text: str) -> str:
@@ -544,6 +552,15 @@ def _read_plus_minus(text: str) -> Many | None:
         spelled = re.sub(r"(^|[(\[,{])\s*\+", r"\1", spelled)
         items.append(read(spelled.strip()))
     return Many(tuple(dict.fromkeys(items)))
+
+
+def _read_quantity(text: str):
+    """5 ft 3 in; with "and" between them also a list."""
+    quantity = mixed_quantity(text)
+    if quantity is None:
+        return None
+    listed = _read_list(text)
+    return Term(*quantity) if listed is None else Alternatives((Term(*quantity), listed))
 
 
 def as_region(found) -> Region | None:

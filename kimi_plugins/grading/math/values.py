@@ -491,10 +491,18 @@ def _points(a: Node, b: Node, names: list[str]):
                 name: sign * size * _coordinate(index, n)
                 for n, (name, sign) in enumerate(zip(names, pattern, strict=True))
             }
-    for integers in ((2, 3, 5, 4), (6, 4, 3, 7), (9, 5, 2, 3)):
-        yield {name: Fraction(integers[n % 4] + n // 4) for n, name in enumerate(names)}
+    by_integers = any(_of_integers(node) for node in (a, b))
+    for integer in range(12 if by_integers else 3):
+        yield {name: Fraction((2 + integer * (n + 1) + 3 * n) % (11 + 2 * n) + 1) for n, name in enumerate(names)}
     if _TURNING & (operations(a) | operations(b)):
         yield from _turns(a, b, names)
+
+
+def _of_integers(node: Node) -> bool:
+    """Whether an expression may be meant for integers alone: (−1)^n, n!."""
+    if node.op in ("factorial", "binom") or (node.op == "pow" and symbols(node.args[1])):
+        return True
+    return any(map(_of_integers, node.args))
 
 
 def _turns(a: Node, b: Node, names: list[str]):
