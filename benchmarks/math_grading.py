@@ -257,7 +257,7 @@ def _changed(answer: str):
 
 def _pool(**changed) -> Pool:
     defaults = options.MathGrader()
-    return Pool(**{"slots": 1, "timeout": defaults.timeout, "memory_mib": defaults.memory_mib} | changed)
+    return Pool(**{"workers": 1, "timeout": defaults.timeout, "memory_mib": defaults.memory_mib} | changed)
 
 
 def _speeds(work: list[tuple[str, str]], pattern: str | None, repeats: int) -> dict:

@@ -210,7 +210,7 @@ class MathGrader:
     )
     timeout: float = option(5.0, "seconds for one response; then its process is killed and replaced")
     memory_mib: int = option(512, "address space of a grader process, MiB")
-    slots: int = option(2, "grader processes")
+    workers: int = option(2, "grader processes")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from kimi_plugins import options
 from kimi_plugins.data.files import replacing
 from kimi_plugins.grading.failures import Failures, TooManyFailures
+from kimi_plugins.grading.math import labels
 
 
 class BadInput(ValueError):
@@ -32,7 +33,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--out", type=Path, default=None, help="default: FILE with the suffix .graded.jsonl")
     parser.add_argument("--response-column", default="response", help="default: response")
     parser.add_argument("--answer-column", default=None, help="the right answers; default: answer, or else label")
-    for name, kind in (("answer_pattern", str), ("timeout", float), ("memory_mib", int), ("slots", int)):
+    for name, kind in (("answer_pattern", str), ("timeout", float), ("memory_mib", int), ("workers", int)):
         flag = "--" + name.replace("_", "-")
         parser.add_argument(
             flag, type=kind, default=getattr(defaults, name), help=options.describe(options.MathGrader, name)
@@ -72,7 +73,7 @@ def _grade(args, out: Path) -> int:
         raise BadInput(f"--out {out}: is the input; name another file")
     failures, verdicts, began = Failures(), Counter(), time.monotonic()
     with (
-        Pool(args.slots, timeout=args.timeout, memory_mib=args.memory_mib, pattern=args.answer_pattern) as pool,
+        Pool(args.workers, timeout=args.timeout, memory_mib=args.memory_mib, pattern=args.answer_pattern) as pool,
         replacing(out) as partial,
         partial.open("w", encoding="utf-8") as file,
         tqdm(total=count, unit="response", disable=None) as bar,
@@ -124,4 +125,9 @@ def _row(row: object, where: str, args) -> tuple[dict, str, str]:
         raise BadInput(f"{where}: {args.response_column} is not text; name the responses' with --response-column")
     if isinstance(reference, bool) or not isinstance(reference, str | int | float):
         raise BadInput(f"{where}: {column} is {json.dumps(reference)[:40]}, not text or a number; see --answer-column")
+    if (fault := labels.fault(str(reference))) is not None:
+        raise BadInput(
+            f"{where}: {column} {json.dumps(reference)[:60]} cannot be an answer: {fault}; correct it, remove the row "
+            "or name another column with --answer-column"
+        )
     return row, response, str(reference)

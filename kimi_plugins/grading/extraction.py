@@ -15,7 +15,7 @@ _CLOSING = re.compile(
 )
 BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _ANY_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
-UNBRACED = re.compile(r"\\boxed\s*(\d+(?:\.\d+)?)(?![\w.^])|\\boxed\s*(\d)(?=\.(?:\s|$))")
+UNBRACED = re.compile(r"\\boxed\s*(\d+(?:\.\d+)?)(?![\w^]|\.\d)")
 # A sign before the box, inside of mathematics or close to it; "- \\boxed" in a text is a dash.
 _SIGN = re.compile(r"(?:(?<![\w)}\]\s])|(?<=[=$(\[:&])|(?<=\s))([-−]|\\pm)$|[=$(\[&]\s*([-−]|\\pm)\s+$")
 BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -92,7 +92,7 @@ def _boxes(text: str) -> Iterator[tuple[int, int, str | None]]:
         if match.start() < end:
             continue  # inside the one before
         if unbraced := UNBRACED.match(text, match.start()):
-            content, end = unbraced[1] or unbraced[2], unbraced.end()
+            content, end = unbraced[1], unbraced.end()
         elif BOX.match(text, match.start()):
             content, end = _braced(text, match.end())
         else:

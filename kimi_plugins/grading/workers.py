@@ -1,6 +1,6 @@
 """Grading in processes of their own: hostile and broken answers can neither hang nor grow the caller.
 
-One process a slot, killed at the deadline and replaced from a fork server (forkserver.py) that has the grader loaded.
+Each is killed at the deadline and replaced from a fork server (forkserver.py) that has the grader loaded.
 A response that takes too much time or memory is wrong, so that none can choose to be left out; if grading the
 reference alone fails as well, or a process dies, the grade is a failed one and says why.
 """
@@ -31,7 +31,7 @@ class Pool:
     """Grader processes. All methods can be called from any thread; close() or `with` ends the processes.
 
     Args:
-        slots: number of processes, at least 1.
+        workers: number of processes, at least 1.
         timeout: seconds of one grade.
         patience: above 1, the timeout is counted in CPU time, and each of its seconds may take so many by the clock.
         memory_mib: address space of a process, MiB.
@@ -39,21 +39,23 @@ class Pool:
     """
 
     def __init__(
-        self, slots: int = 1, *, timeout: float, memory_mib: int, pattern: str | None = None, patience: float = 1
+        self, workers: int = 1, *, timeout: float, memory_mib: int, pattern: str | None = None, patience: float = 1
     ) -> None:
-        if slots < 1 or not timeout > 0:
-            raise ValueError(f"slots is {slots} and timeout is {timeout}: slots must be ≥ 1 and the timeout > 0 s")
+        if workers < 1 or not timeout > 0:
+            raise ValueError(
+                f"workers is {workers} and timeout is {timeout}: workers must be ≥ 1 and the timeout > 0 s"
+            )
         if pattern is not None:
             compiled(pattern)
-        self.slots, self.timeout, self.memory_mib, self.pattern = slots, timeout, memory_mib, pattern
+        self.workers, self.timeout, self.memory_mib, self.pattern = workers, timeout, memory_mib, pattern
         self.patience = patience
         self._server = _ForkServer()
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
-        for _ in range(slots):
+        for _ in range(workers):
             self._idle.put(None)  # started when first needed
 
     def grade(self, response: str, reference: str) -> Verdict:
-        """Grade a response; returns within twice the timeout from when a slot is free."""
+        """Grade a response; returns within twice the timeout from when a process is free."""
         verdict = self._grade(response, reference)
         by_response = verdict.kind is Kind.FAILED and not verdict.reason.endswith(_NOT_BY_RESPONSE)
         if by_response and self._grade(None, reference).correct:
@@ -82,12 +84,12 @@ class Pool:
 
     def grade_all(self, pairs: Iterable[tuple[str, str]]) -> Iterator[Verdict]:
         """The verdicts of (response, reference) pairs, in their order, as soon as they are there."""
-        threads = ThreadPoolExecutor(self.slots)
+        threads = ThreadPoolExecutor(self.workers)
         pending: queue.SimpleQueue = queue.SimpleQueue()
         try:
             for pair in pairs:
                 pending.put(threads.submit(self.grade, *pair))
-                if pending.qsize() > 4 * self.slots:  # no more ahead: the pairs may not fit the memory
+                if pending.qsize() > 4 * self.workers:  # no more ahead: the pairs may not fit the memory
                     yield pending.get().result()
             while not pending.empty():
                 yield pending.get().result()

@@ -41,7 +41,7 @@ def quick(monkeypatch, rules):
 
 
 def judge(server, **settings):
-    return Judge(**{"url": getattr(server, "url", server), "slots": 1, "request_timeout": 5.0} | settings)
+    return Judge(**{"url": getattr(server, "url", server), "workers": 1, "request_timeout": 5.0} | settings)
 
 
 def grade(server, response, reference, **settings):
@@ -432,7 +432,7 @@ def test_the_question_is_the_prompt_without_the_templates_tokens():
 def test_the_reward_function_reports_failures_as_the_trainer_takes_them():
     replies = {1: (200, verdict(True)), 2: (200, verdict(False)), 3: (400, {})}
     with serving(lambda body, number: replies[number]) as server:
-        reward = JudgeReward(url=server.url, slots=1)
+        reward = JudgeReward(url=server.url, workers=1)
         results = [reward([f"{n}: {FORM[0]}"], [f"{n}: "], ["18"]) for n in (1, 2, 3)]
         ruled = reward([r"Q\boxed{26}"], ["Q"], ["18"])
         reward.close()

@@ -49,7 +49,7 @@ def attacks(name: str) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def gullible():
-    with serving(lambda *_: (200, verdict(True))) as server, Judge(url=server.url, slots=2) as judge:
+    with serving(lambda *_: (200, verdict(True))) as server, Judge(url=server.url, workers=2) as judge:
         judge.requests = server.requests
         yield judge
 

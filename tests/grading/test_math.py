@@ -10,6 +10,7 @@ import pytest
 
 from kimi_plugins.grading.extraction import NoAnswer, after_thinking, final_answers, opens_thinking
 from kimi_plugins.grading.math.grade import grade, grade_answer
+from kimi_plugins.grading.math.labels import clean, fault
 from kimi_plugins.grading.math.notation import number, tidy
 from kimi_plugins.grading.math.units import read_unit
 
@@ -190,6 +191,78 @@ def test_a_pattern_declares_the_answer(response, pattern, answers):
 def test_a_pattern_that_is_none_is_named():
     with pytest.raises(ValueError, match="answer pattern '\\(' is no regular expression"):
         final_answers("5", "(")
+
+
+@pytest.mark.parametrize(
+    "response, answer",
+    [
+        (r"$-\boxed{5}$", "-5"),
+        (r"$x = - \boxed{5}$", "-5"),
+        (r"it is -\boxed{5}", "-5"),
+        (r"$\pm\boxed{3}$", "3, -3"),
+        (r"$-\boxed{a+b}$", "-a-b"),
+        (r"the answer - \boxed{5}", "5"),
+        (r"- \boxed{5}", "5"),
+        (r"$10-\boxed{5}$", "5"),
+        (r"$\boxed 5$", "5"),
+        (r"\boxed 12.", "12"),
+    ],
+)
+def test_a_sign_before_the_box_belongs_to_the_answer(response, answer):
+    assert grade(response, answer).correct
+    assert not grade(response, "7").correct
+
+
+@pytest.mark.parametrize(
+    "label, answer",
+    [
+        ("She has 3 + 6 = <<3+6=9>>9 apples.\n#### 9", "9"),
+        ("#### 1,234", "1,234"),
+        (r"Half of 9 is $\frac92$. So $x = \boxed{\frac{9}{2}}$.", r"\frac{9}{2}"),
+        ("9 (apples)", r"9\text{ apples}"),
+        ("(1, 2)", "(1, 2)"),
+    ],
+)
+def test_the_answer_of_a_label(label, answer):
+    assert clean(label) == answer
+    assert fault(label) is None
+
+
+@pytest.mark.parametrize("label", ["", " ", r"\frac{1}{", "#### ", r"so \boxed{", "3 +", "(1,", "x=", r"\sqrt{}"])
+def test_labels_that_no_answer_can_match(label):
+    assert fault(label)
+
+
+@pytest.mark.parametrize("label", [r"p\lor q", "even", "第一象限", r"\{1,2\}", "x>3", "12 cm", "[0,1)"])
+def test_labels_that_answers_can_match(label):
+    assert fault(label) is None and grade_answer(label, label).correct
+
+
+def mutated(text: str, rng: random.Random) -> str:
+    """The text with one digit, letter or sign changed."""
+    place = rng.choice([n for n, character in enumerate(text) if character in "0123456789+-xyn"])
+    choices = {"+": "-", "-": "+", "x": "yX", "y": "xY", "n": "mN"}.get(text[place], "0123456789")
+    changed = rng.choice([character for character in choices if character != text[place]])
+    return text[:place] + changed + text[place + 1 :]
+
+
+def test_mutations_of_references_are_never_accepted():
+    rng = random.Random(2)
+    references = [
+        *(r"\frac{3x+7}{2y-9}", "x^3-12x+5", r"2^{61}-1", r"\sqrt{37}+41", r"(3,-8)", r"[2,17)", r"n!+13", r"|x-28|"),
+        *(
+            r"\lfloor\frac{n}{7}\rfloor",
+            r"x\ge 19",
+            r"\sin(3x+11)",
+            r"y=14x-27",
+            r"\begin{pmatrix}12\\47\end{pmatrix}",
+        ),
+        *(r"\ln(x+23)\cdot 6", r"\binom{n}{4}", r"38\text{ cm}", r"10^{-46}", r"\frac{1}{97!}", r"\gcd(n,72)"),
+    ]
+    for reference in references:
+        for _ in range(12):
+            answer = mutated(reference, rng)
+            assert not grade_answer(answer, reference).correct, (answer, reference)
 
 
 def test_a_reference_that_cannot_be_read_is_no_wrong_answer():

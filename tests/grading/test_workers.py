@@ -197,9 +197,9 @@ def test_nothing_is_left_behind():
 
 
 def test_settings_that_cannot_work_are_refused():
-    for changed in ({"slots": 0}, {"timeout": 0.0}, {"timeout": float("nan")}):
-        with pytest.raises(ValueError, match="slots must be ≥ 1 and the timeout > 0"):
-            Pool(**{"slots": 1, "timeout": 1.0, "memory_mib": 512} | changed)
+    for changed in ({"workers": 0}, {"timeout": 0.0}, {"timeout": float("nan")}):
+        with pytest.raises(ValueError, match="workers must be ≥ 1 and the timeout > 0"):
+            Pool(**{"workers": 1, "timeout": 1.0, "memory_mib": 512} | changed)
 
 
 def test_too_many_failures_end_the_run_with_the_commonest_reason():

@@ -171,7 +171,7 @@ def test_openrlhf_takes_the_reward(response, label, reward, failed):
 
 
 def test_another_pattern_is_two_lines_of_a_file():
-    reward_func = MathReward(answer_pattern="####", slots=1)
+    reward_func = MathReward(answer_pattern="####", workers=1)
     assert reward_func(["Q: 6*7? 42, so\n#### 42"], ["Q: 6*7?"], ["42"])["rewards"] == 1.0
     with pytest.raises(TypeError, match="patern"):
         MathReward(patern="####")
@@ -211,7 +211,7 @@ def test_a_file_is_graded(tmp_path):
     rows = [
         {"id": 1, "response": r"\boxed{1/2}", "answer": 0.5},
         {"id": 2, "response": "\\boxed{\ud800}", "label": "3"},
-        {"id": 3, "response": r"\boxed{1}", "answer": r"\frac{1}{", "label": "1"},
+        {"id": 3, "response": r"\boxed{1}", "answer": "9^{9^{9^{9}}}", "label": "1"},
     ]
     path = write(tmp_path / "in.jsonl", *rows, "")
     done = command(path)
@@ -232,9 +232,12 @@ def test_a_file_is_graded(tmp_path):
         ([{"response": 5, "answer": "5"}], [], "row 1: response is not text; name the responses' with"),
         ([{"response": "5"}], [], "row 1: no column answer or label; name the right answers' with --answer-column"),
         ([{"response": "5", "label": True}], [], "row 1: label is true, not text or a number"),
+        ([{"response": "5", "label": " "}], [], 'row 1: label " " cannot be an answer: it is empty; correct it'),
+        ([{"response": "5", "answer": r"\frac{1}{"}], [], "cannot be an answer: it is malformed: it breaks off"),
+        ([{"response": "5", "answer": r"so \boxed{"}], [], "cannot be an answer: it is malformed"),
         ([], [], "in.jsonl: no rows"),
         ([{"response": "5", "answer": "5"}], ["--answer-pattern", "("], "is no regular expression"),
-        ([{"response": "5", "answer": "5"}], ["--slots", "0"], "slots must be ≥ 1"),
+        ([{"response": "5", "answer": "5"}], ["--workers", "0"], "workers must be ≥ 1"),
     ],
 )
 def test_bad_input_is_named_and_nothing_written(tmp_path, rows, options, error):
@@ -244,9 +247,9 @@ def test_bad_input_is_named_and_nothing_written(tmp_path, rows, options, error):
 
 
 def test_too_many_failures_end_the_command(tmp_path):
-    path = write(tmp_path / "in.jsonl", *[{"response": r"\boxed{5}", "answer": " "}] * 3)
+    path = write(tmp_path / "in.jsonl", *[{"response": r"\boxed{5}", "answer": "9^{9^{9^{9}}}"}] * 3)
     done = command(path, "--failure-limit", "0.02")
-    assert done.returncode == 1 and "3 × the reference is empty" in done.stderr
+    assert done.returncode == 1 and "3 × the reference cannot be read: its numbers are too large" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 

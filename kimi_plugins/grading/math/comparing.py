@@ -512,7 +512,7 @@ def values_differ(a, r) -> bool:
     if isinstance(a, kinds) or isinstance(r, kinds):
         return False
     regions_of = as_region(a), as_region(r)
-    ours, theirs = list(_leaves(a)), list(_leaves(r))
+    ours, theirs = list(leaves(a)), list(leaves(r))
     if any(isinstance(leaf, (Text, *kinds)) for leaf in (*ours, *theirs)):
         return False
     if None not in regions_of or any(isinstance(found, Region) for found in (a, r)):
@@ -530,17 +530,17 @@ def values_differ(a, r) -> bool:
     return comparable and bool(ours or theirs)
 
 
-def _leaves(found):
+def leaves(found):
     """The texts and terms in it, and regions as they are."""
     match found:
         case Named():
-            yield from _leaves(found.value)
+            yield from leaves(found.value)
         case Chain():
-            yield from (leaf for term in found.terms for leaf in _leaves(read(term)))
+            yield from (leaf for term in found.terms for leaf in leaves(read(term)))
         case Many() | Ordered():
-            yield from (leaf for item in found.items for leaf in _leaves(item))
+            yield from (leaf for item in found.items for leaf in leaves(item))
         case Matrix():
-            yield from (leaf for row in found.rows for cell in row for leaf in _leaves(cell))
+            yield from (leaf for row in found.rows for cell in row for leaf in leaves(cell))
         case _:
             yield found
 

@@ -53,6 +53,8 @@ def grade(response: str, reference: str, *, pattern: str | None = None) -> Verdi
 
 def grade_answer(answer: str, reference: str) -> Verdict:
     """Grade an answer that stands alone, without a box."""
+    if answer.strip() == reference.strip() != "":
+        return RIGHT
     answer, reference = infinite(answer), clean(reference)
     if not reference.strip():
         return Verdict(Kind.FAILED, "the reference is empty")

@@ -7,6 +7,10 @@ a remark ("8 (students)"). Some labels are no answers at all ("N/A", "See the fi
 import re
 
 from kimi_plugins.grading.extraction import NoAnswer, final_answers
+from kimi_plugins.grading.math.comparing import UnreadableReference, fault_of, leaves
+from kimi_plugins.grading.math.notation import tidy
+from kimi_plugins.grading.math.parser import Unreadable, expression
+from kimi_plugins.grading.math.reading import Term, read
 
 _HASHES = re.compile(r"^####\s*(.+?)\s*$", re.MULTILINE)
 _NUMBER = r"[-+−]?\s*(?:\\?\$\s*)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?(?:\s*\\?%)?"
@@ -81,8 +85,7 @@ def infinite(text: str) -> str:
 
 
 def clean(label: str) -> str:
-    r"""The answer alone: what stands after the last ``####`` or in the last box, without lead-in,"
-    r" remark or sentence."""
+    """The answer alone: what stands after the last ``####`` or in the last box, without lead-in, remark or sentence."""
     if found := _HASHES.findall(label):
         label = found[-1]
     elif r"\boxed" in label or r"\fbox" in label:
@@ -115,3 +118,20 @@ def _unit(remark: str) -> str:
 def no_answer(label: str) -> bool:
     """Whether the label only says that there is no answer, or where it is."""
     return _NO_ANSWER.fullmatch(_TEXT.sub(r"\1", label).strip(" $.!\n\t")) is not None or not label.strip(" $.")
+
+
+def fault(label: str) -> str | None:
+    """Why no answer can be graded with a label: it is empty, malformed or none. None if answers can."""
+    text = tidy(clean(label))
+    if not text:
+        return "it is empty"
+    if no_answer(label):
+        return "it says that there is no answer, or where it is"
+    try:
+        for leaf in leaves(read(text)):
+            if isinstance(leaf, Term):
+                expression(leaf.text)
+    except Unreadable as error:
+        if isinstance(fault_of(text, error), UnreadableReference):
+            return f"it is malformed: {error}"
+    return None

@@ -404,7 +404,7 @@ class _Parser:
             return self._bracket(text)
         if kind == "command":
             return self._command(alone)
-        if not text:
+        if text in ("", "}", ")", "]"):
             raise Incomplete("it breaks off")
         raise Unreadable(f"{text!r} is not understood")
 
