@@ -42,9 +42,7 @@ class Pool:
         self, workers: int = 1, *, timeout: float, memory_mib: int, pattern: str | None = None, patience: float = 1
     ) -> None:
         if workers < 1 or not timeout > 0:
-            raise ValueError(
-                f"workers is {workers} and timeout is {timeout}: workers must be ≥ 1 and the timeout > 0 s"
-            )
+            raise ValueError(f"workers is {workers}, timeout is {timeout}: workers must be ≥ 1 and the timeout > 0 s")
         if pattern is not None:
             compiled(pattern)
         self.workers, self.timeout, self.memory_mib, self.pattern = workers, timeout, memory_mib, pattern

@@ -228,7 +228,7 @@ def test_a_file_is_graded(tmp_path):
     "rows, options, error",
     [
         ([{"response": "5", "answer": "5"}, "{"], [], "in.jsonl row 2: not valid JSON"),
-        (["[]"], [], "in.jsonl row 1: list instead of an object"),
+        (["[]", "[]"], [], "in.jsonl row 1: list instead of an object"),
         ([{"response": 5, "answer": "5"}], [], "row 1: response is not text; name the responses' with"),
         ([{"response": "5"}], [], "row 1: no column answer or label; name the right answers' with --answer-column"),
         ([{"response": "5", "label": True}], [], "row 1: label is true, not text or a number"),

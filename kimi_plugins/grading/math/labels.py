@@ -85,7 +85,7 @@ def infinite(text: str) -> str:
 
 
 def clean(label: str) -> str:
-    """The answer alone: what stands after the last ``####`` or in the last box, without lead-in, remark or sentence."""
+    """The answer alone: what stands after the last ``####`` or in the last box, without lead-in, remark, sentence."""
     if found := _HASHES.findall(label):
         label = found[-1]
     elif r"\boxed" in label or r"\fbox" in label:
