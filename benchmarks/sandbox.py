@@ -1,6 +1,9 @@
-"""Start of a sandbox with a tiny Python program, on one core, beside a plain subprocess and runc in the same run.
+"""A tiny Python program in the sandbox, on one core, beside a plain subprocess and runc in the same run.
 
-python benchmarks/sandbox.py [--runs 100] [--repeats 5] [--out FILE]
+python benchmarks/sandbox.py [--runs 100] [--repeats 5] [--before DIR] [--out FILE]
+
+text, function: forked from the loaded interpreter; executed: a Python of its own; before: the sandbox of another
+checkout, DIR, whose programs are executed.
 """
 
 import argparse
@@ -16,9 +19,19 @@ from statistics import median, quantiles
 
 from common import RESULTS, machine, progress, spread, write_json
 
+from kimi_plugins.grading.programs import PREAMBLE
 from kimi_plugins.sandbox.pool import Limits, Sandbox, python
 
 PROGRAM = "print(sum(map(int, input().split())))"
+FUNCTION = b"def add(a, b): return a + b"
+BEFORE = f"""
+import sys
+from kimi_plugins.sandbox.pool import Sandbox, python
+with Sandbox(workers=1) as sandbox:
+    for _ in sys.stdin:
+        result = sandbox.run([python(), "-I", "-S", "-c", {PROGRAM!r}], stdin=b"1 2\\n")
+        print(result.stdout.decode().strip(), flush=True)
+"""
 INPUT, OUTPUT = b"1 2\n", b"3\n"
 
 
@@ -26,13 +39,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=100, help="of each kind in a repeat")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--before", type=Path, default=None, help="checkout whose sandbox is measured too")
     parser.add_argument("--out", type=Path, default=RESULTS / "sandbox.json")
     args = parser.parse_args()
     found = machine()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # and all that is started from here
     argv = [python(), "-I", "-S", "-c", PROGRAM]
     with Sandbox(workers=1) as sandbox, tempfile.TemporaryDirectory() as bundle:
-        kinds = {"subprocess": lambda: _subprocess(argv), "sandbox": lambda: sandbox.run(argv, stdin=INPUT).stdout}
+        kinds = {
+            "subprocess": lambda: _subprocess(argv),
+            "text": lambda: sandbox.run_python(PROGRAM.encode(), stdin=INPUT).stdout,
+            "function": lambda: (
+                sandbox.run_python(FUNCTION, function="add", call=[[1, 2], {}], preamble=PREAMBLE).stdout
+            ),
+            "executed": lambda: sandbox.run(argv, stdin=INPUT).stdout,
+        }
+        if args.before is not None:
+            other = subprocess.Popen(
+                [sys.executable, "-c", BEFORE],
+                env=os.environ | {"PYTHONPATH": str(args.before)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            kinds["before"] = lambda: _ask(other)
         if shutil.which("runc"):
             _write_bundle(Path(bundle), argv)
             kinds["runc"] = lambda: _runc(bundle)
@@ -79,6 +108,12 @@ def _timed(run) -> float:
     if output != OUTPUT:
         raise SystemExit(f"the program wrote {output!r} instead of {OUTPUT!r}")
     return seconds
+
+
+def _ask(other: subprocess.Popen) -> bytes:
+    other.stdin.write(b"\n")
+    other.stdin.flush()
+    return other.stdout.readline()
 
 
 def _subprocess(argv: list[str]) -> bytes:

@@ -39,30 +39,7 @@ from kimi_plugins.sandbox import interpreter
 from kimi_plugins.sandbox.pool import Limits, Result, Sandbox, SandboxError, SandboxUnavailable
 
 METADATA = ("id", "statement", "title", "source", "url", "difficulty", "tags", "submissions", "metadata")
-# What solutions in LeetCode's format take for granted: the imports of its data sets and its two classes. Builtins go
-# before its names, such as math.pow.
-PREAMBLE = """\
-import bisect, collections, copy, datetime, functools, heapq, itertools, json, math, operator, random, re
-import string, sys
-from bisect import *
-from collections import *
-from copy import *
-from datetime import *
-from functools import *
-from heapq import *
-from itertools import *
-from math import *
-from operator import *
-from string import *
-from typing import *
-inf = float("inf")
-class ListNode:
-    def __init__(self, val=0, next=None):
-        self.val, self.next = val, next
-class TreeNode:
-    def __init__(self, val=0, left=None, right=None):
-        self.val, self.left, self.right = val, left, right
-"""
+PREAMBLE = Path(interpreter.__file__).with_name("preamble.py").read_text(encoding="utf-8")
 FILES = ("input.txt", "output.txt")
 COMPARED_HERE = 64 << 10  # bytes of both outputs up to which they are compared in this process
 COMPARE_LIMITS = Limits(wall_seconds=60.0, cpu_seconds=20.0, memory_mb=2048)

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 import types
+from functools import lru_cache
 
 RECURSION_LIMIT = 50_000  # as judges of functions set it; the stack is as large as the memory limit
 PACKAGES = "/packages"
@@ -136,9 +137,15 @@ def _builtins(preamble: str | None):
     """
     if not preamble:
         return builtins
+    return names_of(preamble) | vars(builtins)
+
+
+@lru_cache
+def names_of(preamble: str) -> dict:
+    """What a preamble defines."""
     names = {"__name__": "preamble"}
     exec(compile(preamble, "preamble.py", "exec"), names)
-    return names | vars(builtins)
+    return names
 
 
 def _find(main, name: str):

@@ -34,7 +34,7 @@ PRELOADED = (
 OPEN_FILES = 256
 FAULTS = OPEN_FILES - 1  # the descriptor over which a forked process says why it failed
 ENDED, FAILED = b"e", b"f"  # the two answers: with an exit code, or with why the program could not be started
-INIT = "/kimi/init"
+INIT, PREAMBLE = "/kimi/init", "/kimi/preamble.py"
 
 # linux/sched.h, linux/mount.h, linux/prctl.h, linux/capability.h
 CLONE_NEWPID = 0x20000000
@@ -63,6 +63,8 @@ def serve(connection: socket.socket, filter_program: bytes) -> None:
     """
     for name in PRELOADED.split():
         __import__(name)
+    with open(PREAMBLE, encoding="utf-8") as file:
+        interpreter.names_of(file.read())  # the usual one need not be run again
     with open("/proc/sys/user/max_user_namespaces", "w", encoding="ascii") as file:
         file.write("0")  # no program becomes root of a namespace
     own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY)

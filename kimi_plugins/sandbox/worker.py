@@ -29,7 +29,7 @@ CLEAN_SECONDS = 10.0
 STACK_BYTES = 512 << 20  # for which the starter's address space leaves room
 PATIENCE = 20  # times the wall limit, for programs that get no core
 LEAST_CHECK, MOST_CHECK = 0.01, 1.0  # seconds between looks at the CPU time
-INSIDE = ("starter.py", "interpreter.py")  # files beside this one, as /kimi/… in the outer sandbox
+INSIDE = ("starter.py", "interpreter.py", "preamble.py")  # files beside this one, as /kimi/… in the outer sandbox
 
 
 class Abandoned(Exception):
@@ -150,7 +150,7 @@ class Worker:
         poll = select.poll()
         for fd in (*names, *self.asker, self.control.fileno()):
             poll.register(fd, select.POLLIN)
-        starved_before = self.cgroup.starved_seconds()
+        starved_before = self._starved()
         cores = len(os.sched_getaffinity(0))
         check = began + min(MOST_CHECK, limits["wall_seconds"], limits["cpu_seconds"] / cores)
         stopped, answer = None, None
@@ -197,9 +197,7 @@ class Worker:
         except (TimeoutError, OSError):
             return b""
 
-    def _time_left(
-        self, limits: dict, seconds: float, used: float, starved_before: float | None
-    ) -> tuple[str | None, float]:
+    def _time_left(self, limits: dict, seconds: float, used: float, starved_before: float) -> tuple[str | None, float]:
         """What stops a program after `seconds` of wall time and `used` of CPU time, or how long it may go on.
 
         Time in which it was ready to run and the machine had no core for it does not count. Control groups of v2 tell
@@ -210,22 +208,25 @@ class Worker:
             return "cpu", 0.0
         left = limits["wall_seconds"] - seconds
         if left <= 0:
-            left += self._starved(starved_before)
+            left += self._waited(starved_before)
         if left <= 0:
             return "time", 0.0
         if seconds > PATIENCE * limits["wall_seconds"]:
             return "busy", 0.0
         return None, left
 
-    def _starved(self, before: float | None) -> float:
-        """Seconds for which the program waited for a core."""
-        now = self.cgroup.starved_seconds()
-        if now is not None and before is not None:
-            return now - before
-        if self.cgroup.tasks() > self.own_tasks + HELPERS + 1:
-            return 0.0
+    def _waited(self, before: float) -> float:
+        """Seconds since `before` for which the program, or the starter that forked it, waited for a core."""
+        alone = self.cgroup.tasks() <= self.own_tasks + HELPERS + 1
+        return self._starved() - before if alone or self.cgroup.starved_seconds() is not None else 0.0
+
+    def _starved(self) -> float:
+        """What the control group tells, else the sum over its processes, which is right for one that runs alone."""
+        told = self.cgroup.starved_seconds()
+        if told is not None:
+            return told
         waited = 0.0
-        for member in self.cgroup.members() - self.own:
+        for member in self.cgroup.members():
             try:
                 with open(f"/proc/{member}/schedstat", encoding="ascii") as file:
                     waited += int(file.read().split()[1]) / 1e9
@@ -305,18 +306,19 @@ def _file(*parts: bytes) -> int:
 def _init() -> bytes:
     """The smallest program, which does nothing but sleep: the first process of a program's namespaces.
 
-    An ELF header, one segment, and a loop around pause() or, where there is none, ppoll() without a time limit.
+    An ELF header, a segment, a stack that is not executable, and a loop around pause() or ppoll().
     """
     machine, code = {
         "x86_64": (62, "b8220000000f05ebf7"),  # mov eax, 34; syscall; jmp
         "aarch64": (183, "000080d2010080d2020080d2030080d2280980d2010000d4faffff17"),  # mov x0 to x3, x8; svc; b
     }[os.uname().machine]
     loop = bytes.fromhex(code)
-    address, head = 0x400000, 64 + 56
+    address, head = 0x400000, 64 + 2 * 56
     elf = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-    elf += struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, address + head, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    elf += struct.pack("<HHIQQQIHHHHHH", 2, machine, 1, address + head, 64, 0, 0, 64, 56, 2, 0, 0, 0)
     size = head + len(loop)
-    return elf + struct.pack("<IIQQQQQQ", 1, 5, 0, address, address, size, size, 0x1000) + loop
+    elf += struct.pack("<IIQQQQQQ", 1, 5, 0, address, address, size, size, 0x1000)  # PT_LOAD, readable, executable
+    return elf + struct.pack("<IIQQQQQQ", 0x6474E551, 6, 0, 0, 0, 0, 0, 16) + loop  # PT_GNU_STACK, not executable
 
 
 def _request(request: dict) -> int:

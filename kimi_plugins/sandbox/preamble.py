@@ -1,0 +1,31 @@
+# ruff: noqa
+"""What solutions in LeetCode's format take for granted: the imports of its data sets and its two classes.
+
+Builtins go before these names, such as math.pow, see interpreter.run().
+"""
+
+import bisect, collections, copy, datetime, functools, heapq, itertools, json, math, operator, random, re
+import string, sys
+from bisect import *
+from collections import *
+from copy import *
+from datetime import *
+from functools import *
+from heapq import *
+from itertools import *
+from math import *
+from operator import *
+from string import *
+from typing import *
+
+inf = float("inf")
+
+
+class ListNode:
+    def __init__(self, val=0, next=None):
+        self.val, self.next = val, next
+
+
+class TreeNode:
+    def __init__(self, val=0, left=None, right=None):
+        self.val, self.left, self.right = val, left, right
