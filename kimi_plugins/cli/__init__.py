@@ -21,6 +21,7 @@ COMMANDS = (
     "kimi_plugins.cli.grade",
     "kimi_plugins.cli.test_cases",
     "kimi_plugins.cli.code_problems",
+    "kimi_plugins.cli.sandbox_serve",
     "kimi_plugins.cli.judge_data",
     "kimi_plugins.cli.judge_serve",
     "kimi_plugins.vision.prepare",
