@@ -1,6 +1,7 @@
 """The command `openrlhf kimi pairs`."""
 
 import argparse
+from fractions import Fraction
 from functools import partial
 
 from kimi_plugins.cli.command import exit_code
@@ -18,8 +19,16 @@ def add_parser(commands) -> None:
         "goes on where it stood. OUT appears when it is whole.",
     )
     add_response_arguments(parser)
-    parser.add_argument("--ratio", type=float, default=1.5, help="see above; default: 1.5, as §2.4")
+    parser.add_argument("--ratio", type=_ratio, default="1.5", help="see above, 1.1 or 11/10; default: 1.5, as §2.4")
     parser.set_defaults(func=run)
+
+
+def _ratio(text: str) -> Fraction:
+    """Exactly the number that is written: 1.1 × 10 tokens are 11."""
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number; write 1.5 or 3/2") from error
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,4 +40,5 @@ def pairs(args: argparse.Namespace) -> None:
         raise ValueError(f"--ratio is {args.ratio}: it must be > 1")
     from kimi_plugins.long2short import data_sets
 
-    write(args, partial(data_sets.pair_rows, ratio=args.ratio, min_tokens=args.min_tokens))
+    rows_of = partial(data_sets.pair_rows, ratio=args.ratio, min_tokens=args.min_tokens)
+    write(args, rows_of, "dpo", "--data.prompt_key prompt")

@@ -43,24 +43,35 @@ def run(args: argparse.Namespace) -> int:
 def shortest(args: argparse.Namespace) -> None:
     from kimi_plugins.long2short import data_sets
 
-    write(
-        args,
-        partial(
-            data_sets.shortest_rows,
-            ties=args.ties,
-            min_tokens=args.min_tokens,
-            seed=args.seed,
-            weight_key=args.weight_key,
-        ),
+    rows_of = partial(
+        data_sets.shortest_rows,
+        ties=args.ties,
+        min_tokens=args.min_tokens,
+        seed=args.seed,
+        weight_key=args.weight_key,
     )
+    write(args, rows_of, "sft", "--data.input_key input --data.output_key output")
 
 
-def write(args: argparse.Namespace, rows_of) -> None:
-    """Write the rows that rows_of makes, and print what they are and how to train on them."""
+def write(args: argparse.Namespace, rows_of, trainer: str, keys: str) -> None:
+    """Write the rows that rows_of makes, and print what they are and the command that trains on them."""
+    from kimi_plugins.completions.engines import tokenizer_of
+    from kimi_plugins.completions.forms import form_of, note, training_command
     from kimi_plugins.long2short import data_sets
 
     file = args.completions or args.out.parent / "completions.jsonl"
+    form = form_of(tokenizer_of(args.model), args.apply_chat_template)
     summary = data_sets.make(
-        sampling.sampler(args), rows_of, args.out, file, pattern=args.answer_pattern, min_tokens=args.min_tokens
+        sampling.sampler(args),
+        rows_of,
+        args.out,
+        file,
+        form=form,
+        pattern=args.answer_pattern,
+        min_tokens=args.min_tokens,
     )
     print(f"{summary}\n{args.out}; the responses are in {file}")
+    if said := note(form, args.model):
+        print(said)
+    command = training_command(trainer, args.model, args.out, keys, messages=summary.messages, longest=summary.longest)
+    print(f"Train on them: {command}")

@@ -46,7 +46,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def warmup(args: argparse.Namespace) -> None:
-    from kimi_plugins.completions.engines import eos_token
+    from kimi_plugins.completions.engines import tokenizer_of
+    from kimi_plugins.completions.forms import form_of, note, training_command
     from kimi_plugins.completions.grading import math_pool
     from kimi_plugins.completions.samples import graded_samples
     from kimi_plugins.data.files import replacing
@@ -54,6 +55,7 @@ def warmup(args: argparse.Namespace) -> None:
 
     templates = {"as_is": warm_up.QUESTION} if args.as_is else warm_up.read_templates(args.templates)
     sampler = sampling.sampler(args)
+    form = form_of(tokenizer_of(args.model), args.apply_chat_template)
     args.out.mkdir(parents=True, exist_ok=True)
     with (
         math_pool(args.answer_pattern) as pool,
@@ -67,8 +69,7 @@ def warmup(args: argparse.Namespace) -> None:
             graded_samples(sampler, args.out / "completions.jsonl", pool, ask, templates=templates),
             accepted,
             rejected,
-            chat=args.apply_chat_template,
-            end=eos_token(args.model),
+            form=form,
             selection={
                 "keep": args.keep,
                 "min_tokens": args.min_tokens,
@@ -82,9 +83,14 @@ def warmup(args: argparse.Namespace) -> None:
         f"({counts['failed']} grades failed); {counts['rows']} rows of {counts['kept']} prompts in "
         f"{args.out / 'warm_up.jsonl'}, the reasons of the others in {args.out / 'rejects.jsonl'}"
     )
-    template = "--data.apply_chat_template" if args.apply_chat_template else '--data.input_template "{}"'
-    print(
-        f"Train on them: openrlhf sft --model.model_name_or_path {args.model} "
-        f"--data.dataset {args.out / 'warm_up.jsonl'} --data.input_key input --data.output_key output {template} "
-        "--ckpt.output_dir DIR"
+    if said := note(form, args.model):
+        print(said)
+    command = training_command(
+        "sft",
+        args.model,
+        args.out / "warm_up.jsonl",
+        "--data.input_key input --data.output_key output",
+        messages=bool(counts["messages"]),
+        longest=counts["longest"],
     )
+    print(f"Train on them: {command}")

@@ -187,9 +187,9 @@ def _params(request: Request, sampling: Sampling, room: int):
     )
 
 
-def eos_token(model: str) -> str:
-    """What a response of the model ends in, which a Completion's text leaves out."""
-    return _processor(model, False).eos_token
+def tokenizer_of(model: str):
+    """The model's tokenizer."""
+    return _processor(model, False)
 
 
 @functools.cache

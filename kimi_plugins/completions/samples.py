@@ -109,13 +109,3 @@ def when_needed(
             yield from started.complete(itertools.chain([first], requests), sampling)
 
     return complete
-
-
-def messages(prompt: str | list[dict], chat: bool) -> bool:
-    """Whether the prompt was rendered by the chat template."""
-    return chat or not isinstance(prompt, str)
-
-
-def response(text: str, *, chat: bool, end: str) -> str | list[dict]:
-    """A response as the trainers take it: after messages a message, after text the text with the model's end token."""
-    return [{"role": "assistant", "content": text}] if chat else text + end

@@ -4,10 +4,13 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 from kimi_plugins.completions import samples
+from kimi_plugins.completions.forms import Form
 from kimi_plugins.completions.grading import Graded, math_pool, tally
 from kimi_plugins.completions.prompts import Prompt
 from kimi_plugins.data.files import replacing
@@ -18,43 +21,43 @@ def shortest_rows(
     prompt: Prompt,
     answers: list[Graded],
     *,
-    chat: bool,
-    end: str,
+    form: Form,
     ties: str,
     min_tokens: int,
     seed: int,
     weight_key: str | None,
 ) -> list[dict]:
     """Rows {input, output, label, tokens} for `openrlhf sft`; each stands there as often as the prompt weighs."""
-    request = samples.as_asked(prompt.request, chat)
+    request = prompt.request
     rng = random.Random(f"{seed} {request.key}")
-    chosen = selection.shortest(answers, ties=ties, min_tokens=min_tokens, rng=rng)
-    written = samples.messages(request.prompt, chat)
     rows = [
-        {"input": request.prompt, "output": samples.response(c.text, chat=written, end=end)}
+        {"input": form.prompt(request), "output": form.response(request, c.text)}
         | {"label": prompt.answer, "tokens": c.tokens}
         | ({"images": list(request.images)} if request.images else {})
-        for c in chosen
+        for c in selection.shortest(answers, ties=ties, min_tokens=min_tokens, rng=rng)
     ]
     return rows * _weight(prompt, weight_key)
 
 
-def pair_rows(
-    prompt: Prompt, answers: list[Graded], *, chat: bool, end: str, ratio: float, min_tokens: int
-) -> list[dict]:
+def pair_rows(prompt: Prompt, answers: list[Graded], *, form: Form, ratio: Fraction, min_tokens: int) -> list[dict]:
     """Rows {prompt, chosen, rejected, chosen_tokens, rejected_tokens} for `openrlhf dpo`."""
-    request = samples.as_asked(prompt.request, chat)
-    written = samples.messages(request.prompt, chat)
+    request = prompt.request
     return [
         {
-            "prompt": request.prompt,
-            "chosen": samples.response(pair.chosen.text, chat=written, end=end),
-            "rejected": samples.response(pair.rejected.text, chat=written, end=end),
+            "prompt": form.prompt(request),
+            "chosen": form.response(request, pair.chosen.text),
+            "rejected": form.response(request, pair.rejected.text),
             "chosen_tokens": pair.chosen.tokens,
             "rejected_tokens": pair.rejected.tokens,
         }
         for pair in selection.pairs(answers, ratio=ratio, min_tokens=min_tokens)
     ]
+
+
+def row_tokens(row: dict, form: Form) -> int:
+    """Tokens of a row's prompt and its longest response, with an end token more."""
+    prompt = row["input"] if "input" in row else row["prompt"]
+    return form.length(prompt) + max(row.get(f"{name}tokens", 0) for name in ("", "chosen_", "rejected_")) + 1
 
 
 def _weight(prompt: Prompt, key: str | None) -> int:
@@ -77,6 +80,8 @@ class Summary:
         self.reasons: Counter = Counter()
         self.tokens: list[float] = []  # mean of the right responses, of the prompts that were kept
         self.least: list[int] = []
+        self.longest = 0  # tokens of a row
+        self.messages = False  # whether prompts are messages
 
     def add(self, answers: list[Graded], rows: list[dict], min_tokens: int) -> None:
         right = [answer.completion.tokens for answer in answers if answer.right]
@@ -108,6 +113,7 @@ def write(
     out: Path,
     rows_of: Callable[[Prompt, list[Graded]], list[dict]],
     *,
+    form: Form,
     min_tokens: int,
 ) -> Summary:
     """Write the rows of every prompt to `out`, which appears when it is whole.
@@ -120,6 +126,9 @@ def write(
         for prompt, answers in graded:
             rows = rows_of(prompt, answers)
             file.writelines(json.dumps(row) + "\n" for row in rows)
+            for row in rows:
+                summary.longest = max(summary.longest, row_tokens(row, form))
+                summary.messages |= not isinstance(row.get("input", row.get("prompt")), str)
             summary.add(answers, rows, min_tokens)
         if not summary.counts["rows"]:
             raise ValueError(f"nothing to write to {out}\n{summary}")
@@ -132,6 +141,7 @@ def make(
     out: Path,
     completions: Path,
     *,
+    form: Form,
     pattern: str | None,
     min_tokens: int,
 ) -> Summary:
@@ -139,14 +149,7 @@ def make(
 
     rows_of: shortest_rows or pair_rows with its options. pattern: of the final answer.
     """
-    from kimi_plugins.completions.engines import eos_token
-
     out.parent.mkdir(parents=True, exist_ok=True)
     with math_pool(pattern) as pool:
-        end = eos_token(sampler.engines.model)
-        return write(
-            samples.graded_samples(sampler, completions, pool),
-            out,
-            lambda prompt, answers: rows_of(prompt, answers, chat=sampler.chat, end=end),
-            min_tokens=min_tokens,
-        )
+        graded = samples.graded_samples(sampler, completions, pool)
+        return write(graded, out, partial(rows_of, form=form), form=form, min_tokens=min_tokens)

@@ -4,6 +4,7 @@ A right response ended by itself and has the right answer. Lengths are in tokens
 """
 
 import random
+from fractions import Fraction
 from typing import NamedTuple
 
 from kimi_plugins.completions.grading import Graded
@@ -37,7 +38,7 @@ def shortest(answers: list[Graded], *, ties: str, min_tokens: int, rng: random.R
     return tied if ties == "all" else tied[:1]
 
 
-def pairs(answers: list[Graded], *, ratio: float, min_tokens: int) -> list[Pair]:
+def pairs(answers: list[Graded], *, ratio: Fraction, min_tokens: int) -> list[Pair]:
     """The shortest right response before each that is wrong and longer, or right and ≥ ratio times as long (§2.4).
 
     Responses whose grade failed are in no pair, and equal texts in one.

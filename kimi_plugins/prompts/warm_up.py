@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import yaml
 
+from kimi_plugins.completions.forms import Form
 from kimi_plugins.completions.grading import Graded, tally
 from kimi_plugins.completions.prompts import Prompt
-from kimi_plugins.completions.samples import Asked, as_asked, messages, response
+from kimi_plugins.completions.samples import Asked, as_asked
 from kimi_plugins.prompts.sampled import QUESTION
 
 SHINGLE = 3  # words
@@ -101,8 +102,7 @@ def write(
     accepted,
     rejected,
     *,
-    chat: bool,
-    end: str,
+    form: Form,
     selection: dict,
 ) -> Counter:
     """Write an SFT row for every response that is selected, and a row with a reason for every prompt without one.
@@ -110,11 +110,12 @@ def write(
     Args:
         graded: ((prompt, template), its responses), the templates of a prompt one after the other.
         accepted, rejected: open files, JSON lines.
-        chat, end: see completions.samples.response.
+        form: how rows are written.
         selection: arguments of select.
 
     Returns:
-        the tally of all prompts, see completions.grading.tally.
+        the tally of all prompts, see completions.grading.tally, the tokens of the longest row, and whether
+        prompts are messages.
     """
     counts: Counter = Counter()
     for prompt, parts in groupby(graded, key=lambda part: part[0][0]):
@@ -125,13 +126,14 @@ def write(
             if answer.right
         ]
         chosen = select(right, **selection)
-        asked = as_asked(prompt.request, chat).prompt
         for candidate in chosen:
-            output = response(candidate.text, chat=messages(asked, chat), end=end)
-            row = {"input": asked, "output": output, "label": prompt.answer}
+            row = {"input": form.prompt(prompt.request), "output": form.response(prompt.request, candidate.text)}
+            row |= {"label": prompt.answer}
             row |= {"template": candidate.template, "tokens": candidate.tokens}
             row |= {"images": prompt.request.images} if prompt.request.images else {}
             accepted.write(json.dumps(row) + "\n")
+            counts["messages"] |= isinstance(row["input"], list)
+            counts["longest"] = max(counts["longest"], form.length(row["input"]) + candidate.tokens + 1)
         if not chosen:
             reason = _reason([answer for _, answer in answers], right)
             rejected.write(

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -193,7 +194,9 @@ def test_what_changed_in_place_is_sampled_anew_or_refused(run, model, data, tmp_
 def test_bad_rows_are_told_before_an_engine_starts(run, data):
     data.write_text(data.read_text() + '{"input": "1+1="}\n')
     code, printed = run("pairs")
-    assert code == 2 and "row 5: no label" in printed.err and run.engine.started == 0
+    assert (
+        code == 2 and "row 5: " in printed.err and "lacks the column label" in printed.err and run.engine.started == 0
+    )
     assert run("pairs", "--ratio", "1")[0] == 2
 
 
@@ -237,6 +240,69 @@ def test_openrlhf_trains_on_the_rows_as_they_are(run, tmp_path, chat):
         "1+1=\n" + 3 * LINE + "\\boxed{2}" + EOS,
     ]
     assert prompt_tokens == 5
+
+
+TEMPLATES = {  # of the assistant's message
+    "keeps": "{{ m.content }}",
+    "drops": "{{ m.content.split('</think>')[-1] }}",
+    "strips": "{{ m.content.split('</think>')[-1] | trim }}",
+    "opens": "{{ m.content.split('</think>')[-1] }}",  # and the prompt ends in <think>
+}
+
+
+@pytest.mark.parametrize("kind", TEMPLATES)
+def test_thinking_survives_any_chat_template(run, model, data, tmp_path, kind):
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}"
+        + TEMPLATES[kind]
+        + "<eos>{% else %}{{ m.content }}{% endif %}{% endfor %}"
+        + ("{% if add_generation_prompt %}={% endif %}" if kind == "opens" else "")
+    )
+    copied = shutil.copytree(model, tmp_path / "chat model")
+    tokenizer.save_pretrained(copied)
+
+    def read(text):  # < and > are unknown to the tokenizer
+        return tokenizer.decode(tokenizer(text)["input_ids"])
+
+    thinking = "<think>\n1+1\n</think>\n\\boxed{2}"
+    run.engine.says = lambda request, sampling: [
+        completion(thinking),
+        completion(thinking.replace("1+1", 9 * LINE)),
+    ]
+    words = ("--model", copied, "--n", 2, "--apply-chat-template")
+    for command in ("shortest", "pairs"):
+        code, printed = run(command, *words)
+        assert code == 0, printed.err
+        assert ("drops thinking" in printed.out) == (kind != "keeps")
+        assert ("--data.apply_chat_template" in printed.out.partition("Train on them")[2]) == (kind == "keeps")
+        flags = {"apply_chat_template": kind == "keeps"}
+        loaded = load_dataset(
+            "json", data_files=str(tmp_path / f"{command}.jsonl"), split="train", cache_dir=tmp_path / "cache"
+        )
+        longest = int(printed.out.partition("--data.max_len ")[2].split()[0])
+        if command == "shortest":
+            keys = flags | {"input_key": "input", "output_key": "output"}
+            taken = SFTDataset(loaded, tokenizer, longest, strategy(**keys), input_template="{}", num_processors=1)
+            found = texts(tokenizer, [taken[0][0]])
+        else:
+            keys = flags | {"prompt_key": "prompt", "chosen_key": "chosen", "rejected_key": "rejected"}
+            taken = RewardDataset(loaded, tokenizer, longest, strategy(**keys), is_dpo=True, num_processors=1)
+            found = texts(tokenizer, [taken[0][0], taken[0][2]])
+            assert found[1].endswith(read(thinking.replace("1+1", 9 * LINE) + EOS))
+        assert found[0].endswith(read(thinking + EOS))
+
+
+def test_the_ratio_is_exact(run, tmp_path):
+    run.engine.says = lambda request, sampling: [
+        Completion("\\boxed{2}", 10, "stop"),
+        Completion("so \\boxed{2}", 11, "stop"),
+    ]
+    code, printed = run("pairs", "--n", 2, "--ratio", "1.1")
+    assert code == 0, printed.err
+    assert {(row["chosen_tokens"], row["rejected_tokens"]) for row in rows(tmp_path / "pairs.jsonl")} == {(10, 11)}
+    with pytest.raises(SystemExit):
+        run("pairs", "--ratio", "much")
 
 
 def made(right, tokens):

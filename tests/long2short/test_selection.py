@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from fractions import Fraction
 
 import pytest
 
@@ -23,8 +24,8 @@ def shortest(answers, ties="first", min_tokens=0, seed=0):
     return selection.shortest(answers, ties=ties, min_tokens=min_tokens, rng=random.Random(seed))
 
 
-def pairs(answers, ratio=1.5, min_tokens=0):
-    return selection.pairs(answers, ratio=ratio, min_tokens=min_tokens)
+def pairs(answers, ratio="1.5", min_tokens=0):
+    return selection.pairs(answers, ratio=Fraction(ratio), min_tokens=min_tokens)
 
 
 def test_the_shortest_right_one_is_taken():
@@ -58,7 +59,12 @@ def test_pairs_by_hand():
     found = pairs(answers)
     assert {pair.chosen.text for pair in found} == {"right 10"}
     assert [pair.rejected.text for pair in found] == ["right 15", "wrong 11", "cut 64"]
-    assert [pair.rejected.text for pair in pairs(answers, ratio=1.1)] == ["right 14", "right 15", "wrong 11", "cut 64"]
+    assert [pair.rejected.text for pair in pairs(answers, ratio="1.1")] == [
+        "right 14",
+        "right 15",
+        "wrong 11",
+        "cut 64",
+    ]
     assert [pair.rejected.text for pair in pairs(answers, min_tokens=12)] == ["cut 64"]
 
 

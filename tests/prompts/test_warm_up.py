@@ -6,6 +6,7 @@ import json
 import pytest
 
 from kimi_plugins.cli.warmup import TEMPLATES
+from kimi_plugins.completions.forms import Form
 from kimi_plugins.completions.grading import Graded
 from kimi_plugins.completions.prompts import Prompt
 from kimi_plugins.completions.types import Completion, Request
@@ -84,7 +85,7 @@ def test_rows_reasons_and_counts():
         ((image, "a"), [answer("seen", tokens=1)]),
     ]
     accepted, rejected = io.StringIO(), io.StringIO()
-    counts = warm_up.write(iter(graded), accepted, rejected, chat=False, end="<eos>", selection=SELECTION)
+    counts = warm_up.write(iter(graded), accepted, rejected, form=Form(False, "<eos>"), selection=SELECTION)
     rows = [json.loads(line) for line in accepted.getvalue().splitlines()]
     assert [(row["input"], row["output"], row["template"]) for row in rows] == [
         ("1+1=", "x y z right<eos>", "a"),
@@ -97,11 +98,12 @@ def test_rows_reasons_and_counts():
         "2": "none of 2 responses is right (1 were cut off)",
         "3": "the prompt does not fit the model's context",
     }
-    assert counts == {"prompts": 4, "responses": 7, "right": 3, "kept": 2, "rows": 3, "failed": 1}
+    tally = {"prompts": 4, "responses": 7, "right": 3, "kept": 2, "rows": 3, "failed": 1}
+    assert counts == tally | {"longest": counts["longest"], "messages": 0} and counts["longest"] > 5
 
 
 def test_a_prompt_whose_right_responses_are_too_short_says_so():
     rejected = io.StringIO()
     graded = [((prompt("1"), "a"), [answer("short", tokens=2)])]
-    warm_up.write(iter(graded), io.StringIO(), rejected, chat=True, end="", selection=SELECTION | {"min_tokens": 3})
+    warm_up.write(iter(graded), io.StringIO(), rejected, form=Form(True, ""), selection=SELECTION | {"min_tokens": 3})
     assert json.loads(rejected.getvalue())["reason"] == "none of 1 right responses has a length that was asked for"
