@@ -77,7 +77,8 @@ def _grade(rows: list, out: Path, workers: int | None) -> int:
     from kimi_plugins.grading.programs import judge_all
     from kimi_plugins.sandbox.pool import Sandbox
 
-    began, reasons, right, failed = time.monotonic(), Counter(), 0, 0
+    reasons: Counter[str] = Counter()
+    began, right, failed = time.monotonic(), 0, 0
     with Sandbox(workers) as sandbox, replacing(out) as partial, partial.open("w", encoding="utf-8") as file:
         responses, problems = zip(*rows, strict=True)
         verdicts = judge_all(responses, problems, sandbox)

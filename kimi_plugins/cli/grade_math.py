@@ -71,7 +71,8 @@ def _grade(args, out: Path) -> int:
         raise BadInput(f"{args.file}: no rows")
     if out.exists() and out.samefile(args.file):
         raise BadInput(f"--out {out}: is the input; name another file")
-    failures, verdicts, began = Failures(), Counter(), time.monotonic()
+    verdicts: Counter[bool | None] = Counter()
+    failures, began = Failures(), time.monotonic()
     with (
         Pool(args.workers, timeout=args.timeout, memory_mib=args.memory_mib, pattern=args.answer_pattern) as pool,
         replacing(out) as partial,

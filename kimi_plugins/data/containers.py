@@ -244,7 +244,8 @@ def opened(path: str) -> Iterator[BinaryIO]:
             with pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, mode="r"), "zstd") as stream:
                 yield io.BufferedReader(stream, CHUNK)
         else:
-            with {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}[method](raw, "rb") as stream:
+            openers: dict[str, Callable[[BinaryIO], Any]] = {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+            with openers[method](raw) as stream:
                 yield stream
 
 
@@ -721,7 +722,8 @@ def _dataset_rows(name: str, split: str, columns: Iterable[str] | None) -> Itera
                 data = data[split]
         else:
             hub, _, config = name.partition(":")
-            data = datasets.load_dataset(hub, config or None, split=split, streaming=True)
+            streaming = not datasets.config.HF_HUB_OFFLINE  # what is in the cache cannot be streamed
+            data = datasets.load_dataset(hub, config or None, split=split, streaming=streaming)
         if data.column_names is not None:
             data = data.select_columns(chosen(data.column_names, columns))
         tables = data.with_format("arrow").iter(batch_size=FEW)
@@ -737,17 +739,33 @@ def _dataset_rows(name: str, split: str, columns: Iterable[str] | None) -> Itera
 
 
 def value_at(row: dict, column: str) -> Any:
-    """The value of a column, which may be nested: of `reward_model.ground_truth` or `choices.0`; None if missing."""
+    """The value of a column, which may be nested: of `reward_model.ground_truth` or `choices.0`; None if missing.
+
+    What is nested may be JSON in a text.
+    """
     if column in row:
         return row[column]
+    if "." not in column:
+        return None
     value: Any = row
     for part in column.split("."):
+        value = _unpacked(value)
         if isinstance(value, dict):
             value = value.get(part)
         elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
             value = value[int(part)]
         else:
             return None
+    return value
+
+
+def _unpacked(value: Any) -> Any:
+    """The object or list that a JSON text holds; any other value as it is."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            return json.loads(value, parse_float=Number)
+        except (ValueError, RecursionError):
+            return value
     return value
 
 
@@ -758,5 +776,5 @@ def has_column(row: dict, column: str) -> bool:
     outer, dot, _ = column.rpartition(".")
     if not dot:
         return False
-    inside = value_at(row, outer)
+    inside = _unpacked(value_at(row, outer))
     return value_at(row, column) is not None or (isinstance(inside, dict) and column.rpartition(".")[2] in inside)

@@ -82,7 +82,7 @@ SHAPES: tuple[Shape, ...] = (
         "prime-rl",
         ("prompt", "verification_info"),
         (("prompt",),),
-        ("verification_info",),
+        ("verification_info.ground_truth",),
         source=_SOURCE,
         identity=("problem_id",),
     ),
@@ -435,7 +435,15 @@ SHAPES: tuple[Shape, ...] = (
 )
 
 QUESTIONS = ("input", "question", "problem", "prompt", "query", "message", "messages", "conversations", "instruction")
-ANSWERS = ("label", "answer", "final_answer", "ground_truth", "expected_answer", "reference_answer", "correct_answer")
+ANSWERS: tuple[str, ...] = (
+    "label",
+    "answer",
+    "final_answer",
+    "ground_truth",
+    "expected_answer",
+    "reference_answer",
+    "correct_answer",
+)
 ANSWERS += ("gt_answer", "groundtruth", "gold", "target", "answers", "gt", "solution")
 CONTEXTS = ("body", "context", "passage", "paragraph", "table")
 CHOICES = ("choices", "options", "option")
@@ -595,7 +603,9 @@ def recognised(rows: list[Any], name: str) -> Shape:
     answer = tuple(lower[column] for column in ANSWERS if column in lower)
     if question and (answer or any(is_messages(*(way[0] for way in question))(row) for row in objects)):
         roles = ("context", "images", "choices", "source", "difficulty", "domain", "discipline", "identity")
-        known = {role: tuple(lower.get(column, column) for column in getattr(COLUMNS, role)) for role in roles}
+        known: dict[str, Any] = {
+            role: tuple(lower.get(column, column) for column in getattr(COLUMNS, role)) for role in roles
+        }
         return replace(COLUMNS, question=question, answer=answer, **known)
     missing = " and ".join(role for role, found in (("question", question), ("answer", answer)) if not found)
     raise UnknownShape(f"{name}: no column for {missing}; its columns are {', '.join(columns)}")

@@ -167,7 +167,8 @@ def check_columns(inputs: list[Source], evals: list[Source], mapping: Mapping) -
         UnknownColumn: one has no question or no answer, or none has a column that was mapped.
         OSError, ValueError: one cannot be read.
     """
-    lines, missing, known = [], set(mapping.names()), {}
+    lines: list[str] = []
+    missing, known = set(mapping.names()), dict[str, None]()
     for source in (*inputs, *evals):
         try:
             shape, rows = source.shaped(mapping, answers=source in inputs)

@@ -21,10 +21,10 @@ KINDS = 5  # how many kinds of bad rows are told apart in one file
 
 Count = Generator[str, None, int | None]  # yields problems, returns the number of rows, None if unknown
 
-EMPTY = (None, "", [])
-NULL = (None,)
-MESSAGES = {(list, dict): "holds messages, not text; set data.apply_chat_template"}
-TEXT = {(str,): "holds text, not a list of messages; drop data.apply_chat_template"}
+EMPTY: tuple = (None, "", [])
+NULL: tuple = (None,)
+MESSAGES: dict[tuple[type, ...], str] = {(list, dict): "holds messages, not text; set data.apply_chat_template"}
+TEXT: dict[tuple[type, ...], str] = {(str,): "holds text, not a list of messages; drop data.apply_chat_template"}
 
 
 @dataclass(frozen=True)
@@ -153,10 +153,11 @@ def _check_source(option: str, source: str, split_option: str, split: str, scan,
             yield f"{option}: {name} does not exist; correct the path"
         if split != "train":
             yield f"{split_option}: {split!r}, but a file is all in the split 'train'; set it to train"
-        counts = []
+        total: int | None = 0 if files else None
         for file in files:
-            counts.append((yield from scan(option, file, split)))
-        return None if None in counts or not counts else sum(counts)
+            count = yield from scan(option, file, split)
+            total = None if count is None or total is None else total + count
+        return total
     if os.path.isdir(name):
         if not os.path.isdir(local) or not os.listdir(local):
             yield f"{option}: {local} is missing or empty; give a directory with data files"
@@ -172,11 +173,11 @@ def check_dataset(option: str, spec: str | None, split: tuple[str, str], scan, a
     if not spec:
         yield f"{option}: not set; give a file, a directory or a name on the hub"
         return None
-    counts = []
+    total: int | None = 0
     for source in spec.split(","):
         count = yield from _check_source(option, source.strip(), *split, scan, args.use_ms, whole)
-        counts.append(count if count is None else min(count, limit))
-    return None if None in counts else min(limit, sum(counts))
+        total = None if count is None or total is None else total + min(count, limit)
+    return None if total is None else min(limit, total)
 
 
 def _check_probabilities(option: str, probabilities: str | None, spec: str | None) -> Iterator[str]:

@@ -267,7 +267,29 @@ def test_saved_data_sets_are_read_without_decoding_images(tmp_path):
         list(rows(str(tmp_path / "saved")))
 
 
+def test_a_data_set_of_the_hub_is_streamed_without_decoding_images(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(question=datasets.Value("string"), images=datasets.List(datasets.Image()))
+    broken = {"bytes": b"\x89PNG broken", "path": None}
+    data = datasets.Dataset.from_dict({"question": ["a"] * 20, "images": [[broken]] * 20}, features=features)
+    asked = []
+
+    def load_dataset(*words, **options):
+        asked.append((words, options))
+        return data.to_iterable_dataset() if options["streaming"] else data
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    for offline in (False, True):
+        monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", offline)
+        found = list(rows("some/name:config", "test"))
+        assert [row[:2] for row in found] == [("some/name:config", number) for number in range(1, 21)]
+        assert found[0].value == {"question": "a", "images": [broken]}
+    assert asked[0] == (("some/name", "config"), {"split": "test", "streaming": True})
+    assert asked[1][1]["streaming"] is False
+
+
 def test_nested_columns():
+    assert value_at({"a": '{"b": [2.50]}'}, "a.b.0") == 2.5 and has_column({"a": '{"b": 1}'}, "a.b")
     row = {"a": {"b": [{"c": 1}], "n": None}, "d.e": 2}
     assert value_at(row, "a.b.0.c") == 1 and value_at(row, "d.e") == 2 and value_at(row, "a.x") is None
     assert [has_column(row, name) for name in ("a", "a.n", "a.x", "d.e", "x.y")] == [True, True, False, True, False]

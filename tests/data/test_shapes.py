@@ -163,6 +163,10 @@ def test_the_table_in_the_docs(tmp_path):
         ({"question": "?", "answer": "A", "choices": ["x"]}, "only one option"),
         ({"question": "?", "answer": float("inf")}, "answer is inf"),
         ({"problem": "?", "solution": "It is 2."}, "solution has no final box"),
+        (
+            {"prompt": "?", "verification_info": '{"test_cases": []}'},
+            "lacks the column verification_info.ground_truth",
+        ),
         ({"question": "?", "answer": "\ud800"}, "half a character"),
     ],
 )
