@@ -24,6 +24,14 @@ def settings(**changed):
         "algo__kl__use_loss": False,
         "rollout__n_samples_per_prompt": 4,
         "actor__loss_agg_mode": "token-mean",
+        "actor__eps_clip": 0.2,
+        "actor__eps_clip_low_high": (0.2, 0.2),  # as OpenRLHF completes it
+        "actor__dual_clip": None,
+        "actor__policy_loss_type": "ppo",
+        "algo__advantage__is_correction_mode": "mask",
+        "algo__advantage__is_correction_gating": "ratio",
+        "algo__advantage__is_correction_threshold": [0.5, 5.0],
+        "rollout__top_p": 1.0,
     } | changed
     return hierarchize(SimpleNamespace(**{key.replace("__", "."): value for key, value in values.items()}))
 
@@ -58,12 +66,32 @@ def test_options_become_flags_with_their_defaults():
         ({"kimi": SimpleNamespace(policy=options.Policy(importance_cap=0.9))}, "kimi.policy.importance_cap"),
         ({"algo__advantage__estimator": "reinforce_baseline"}, "algo.advantage.estimator"),
         ({"algo__kl__init_coef": 0.01}, "algo.kl.init_coef"),
+        ({"actor__eps_clip_low_high": (0.2, 0.27)}, "actor.eps_clip_low_high"),
+        ({"actor__dual_clip": 3.0}, "actor.dual_clip"),
+        ({"actor__policy_loss_type": "gspo"}, "actor.policy_loss_type"),
+        ({"algo__advantage__is_correction_mode": "clip"}, "algo.advantage.is_correction_mode"),
+        ({"algo__advantage__is_correction_threshold": [0.5, 2.0]}, "algo.advantage.is_correction_threshold"),
     ],
 )
 def test_settings_that_would_train_something_else_are_refused(changed, key):
     assert problems(settings()) == []
     [problem] = problems(settings(**changed))
     assert problem.startswith(f"{key} is ")
+
+
+def test_the_flags_without_effect_are_told_apart_by_openrlhfs_own_defaults():
+    from openrlhf.cli.train_ppo_ray import get_parser
+
+    from kimi_plugins.policy.settings import NO_EFFECT
+
+    defaults = vars(get_parser().parse_args([]))
+    assert {key: defaults[key] for key in NO_EFFECT} == NO_EFFECT
+
+
+def test_importance_weights_need_the_whole_distribution():
+    weighted = {"kimi": SimpleNamespace(policy=options.Policy(importance_cap=2.0))}
+    [problem] = problems(settings(**weighted, rollout__top_p=0.9))
+    assert problem.startswith("rollout.top_p is 0.9 with kimi.policy.importance_cap")
 
 
 def test_importance_weights_need_the_engines_log_probs():

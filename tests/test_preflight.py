@@ -51,6 +51,7 @@ RL = SHARED | {
     "actor.model_name_or_path": "model",
     "actor.num_nodes": 1,
     "actor.num_gpus_per_node": 1,
+    "actor.optim": "adam",
     "algo.advantage.estimator": "dr_grpo",
     "algo.dynamic_filtering_enable": False,
     "algo.kl.init_coef": 0.0,
@@ -64,7 +65,13 @@ RL = SHARED | {
     "data.prompt_dataset": "prompts.jsonl",
     "data.prompt_probs": None,
     "data.prompt_split": "train",
+    "critic.optim": "adam",
+    "ds.grad_accum_dtype": None,
     "ds.lora.rank": 0,
+    "eval.before_training": False,
+    "rollout.vllm_generate_batch_size": None,
+    "train.full_determinism_enable": False,
+    "vllm.max_restarts": 0,
     "ds.param_dtype": "bf16",
     "ds.zero_stage": 2,
     "ref.num_nodes": 1,
@@ -550,6 +557,30 @@ class TestBatches:
         line = only(actor__num_gpus_per_node=3, vllm__num_engines=3, ds__tensor_parallel_size=2)
         assert "2 × ds.ring_attn_size 1 does not divide the 3 actor ranks" in line
         assert found(actor__num_gpus_per_node=4, vllm__num_engines=4, ds__tensor_parallel_size=2) == []
+
+
+class TestSettingsWithoutEffect:
+    def test_what_the_asynchronous_trainer_does_not_do(self):
+        make_devices(2)
+        apart = {"train__async_enable": True, "train__colocate_all": False}
+        assert found(**apart) == []
+        for key, value in {
+            "vllm__max_restarts": 1,
+            "train__full_determinism_enable": True,
+            "eval__before_training": True,
+        }.items():
+            assert only(**apart, **{key: value}).startswith(f"{key.replace('__', '.')}: ")
+            assert found(**{key: value}) == []
+        more = {"rollout__vllm_generate_batch_size": 32}
+        assert found(**apart, **more) == []
+        assert "would lose the samples" in only(**apart, **more, ckpt__save_steps=1)
+
+    def test_what_deepspeed_takes_and_does_not_do(self):
+        assert only(actor__optim="muon", ds__zero_stage=0).startswith("actor.optim: muon with ds.zero_stage 0")
+        assert found(actor__optim="muon") == []
+        assert only(ds__grad_accum_dtype="fp32", ds__zero_stage=0).startswith("ds.grad_accum_dtype: fp32")
+        assert found(ds__grad_accum_dtype="fp32", ds__zero_stage=0, ds__param_dtype="fp32") == []
+        assert only(ds__lora__rank=4).startswith("ds.lora.rank: 4: the adapters cannot be sent to the engines")
 
 
 class TestMachine:

@@ -31,7 +31,9 @@ def _weighted(experiences: list, step: int, args) -> Tensor:
 def _by_prompt(experiences: list, args) -> tuple[Tensor, Tensor, Tensor]:
     """Lengths in tokens, scores, and whether the grade did not fail; all [P, k]."""
     k = args.rollout.n_samples_per_prompt
-    lengths = groups.by_prompt(experiences, k, lambda experience: experience.response_length)
+    # OpenRLHF's response_length reaches from the first token to the last, with what tools wrote between two turns.
+    turns = args.train.agent_func_path is not None
+    lengths = groups.by_prompt(experiences, k, lambda e: e.action_mask.sum(-1) if turns else e.response_length)
     return lengths, groups.correctness_by_prompt(experiences, k), ~groups.failed_by_prompt(experiences, k)
 
 

@@ -22,6 +22,11 @@ def _problems(args) -> Iterator[str]:
             yield f"kimi.length.{name} is {getattr(length, name)}: it must be a number of steps ≥ 0"
     if length.correct_from is not None and not 0 < length.correct_from < math.inf:
         yield f"kimi.length.correct_from is {length.correct_from}: it must be a score above 0, e.g. 0.99"
+    if args.reward.model_name_or_path and not args.reward.remote_url and not args.train.agent_func_path:
+        yield (
+            f"reward.model_name_or_path is {args.reward.model_name_or_path}: a reward model's scores do not say which "
+            "responses are right, which kimi-length must know; use a reward function, or leave out kimi-length"
+        )
     if args.rollout.n_samples_per_prompt < 2:
         yield (
             f"rollout.n_samples_per_prompt is {args.rollout.n_samples_per_prompt}: lengths are compared within the "

@@ -2,11 +2,36 @@
 
 import math
 from collections.abc import Iterator
+from operator import attrgetter
+
+# OpenRLHF's flags of its own loss, which kimi-policy replaces: key and default. is_correction_level still has an
+# effect (log-probs of the engines are kept, and vllm_kl is logged).
+NO_EFFECT: dict[str, object] = {
+    "actor.eps_clip": 0.2,
+    "actor.eps_clip_low_high": None,
+    "actor.dual_clip": None,
+    "actor.policy_loss_type": "ppo",
+    "algo.advantage.is_correction_mode": "mask",
+    "algo.advantage.is_correction_gating": "ratio",
+    "algo.advantage.is_correction_threshold": [0.5, 5.0],
+}
 
 
 def problems(args) -> list[str]:
     """Settings under which the mirror-descent loss would be undefined, or would silently be another one."""
     return list(_problems(args))
+
+
+def _without_effect(args) -> Iterator[str]:
+    for key, default in NO_EFFECT.items():
+        value = attrgetter(key)(args)
+        if key == "actor.eps_clip_low_high" and value is not None and set(value) == {args.actor.eps_clip}:
+            continue  # as OpenRLHF completes it
+        if (list(value) if isinstance(value, tuple) else value) != default:
+            yield (
+                f"{key} is {value}: kimi-policy has a loss of its own, in which it has no effect; leave it out, or "
+                "train without kimi-policy"
+            )
 
 
 def _problems(args) -> Iterator[str]:
@@ -22,6 +47,12 @@ def _problems(args) -> Iterator[str]:
             "kimi.policy.importance_cap needs the log-probs of the policies that wrote the tokens: set "
             "algo.advantage.is_correction_level to token"
         )
+    if policy.importance_cap and args.rollout.top_p < 1:
+        yield (
+            f"rollout.top_p is {args.rollout.top_p} with kimi.policy.importance_cap: the weights compare the policy "
+            "with the engines' truncated distribution; set rollout.top_p to 1, or kimi.policy.importance_cap to 0"
+        )
+    yield from _without_effect(args)
     if (key := policy.group_key) is not None:
         together = getattr(getattr(args.kimi, "sampling", None), "together_key", None)
         if together != key:

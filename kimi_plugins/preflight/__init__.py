@@ -13,6 +13,8 @@ CONFIGURATION_CHECKS = {
     "train": (
         batches.check_rl_sizes,
         batches.check_rollout_batches,
+        batches.check_async,
+        batches.check_optimizer,
         machine.check_placement,
     ),
     "sft": _TRAINER_BATCHES,

@@ -74,6 +74,45 @@ def check_trainer_batches(args) -> Iterator[str]:
     yield from _check_ranks("trainer", trainer_ranks(), True, args)
 
 
+def check_async(args) -> Iterator[str]:
+    """What OpenRLHF's asynchronous trainer does not do."""
+    if not args.train.async_enable:
+        return
+    fix = "leave it out, or train.async_enable"
+    if args.vllm.max_restarts:
+        yield f"vllm.max_restarts: {args.vllm.max_restarts}: no engine can be restarted with train.async_enable; {fix}"
+    if args.train.full_determinism_enable:
+        yield f"train.full_determinism_enable: has no effect on the rollouts with train.async_enable; {fix}"
+    if args.eval.before_training:
+        yield f"eval.before_training: has no effect with train.async_enable; {fix}"
+    generated = args.rollout.vllm_generate_batch_size
+    if generated not in (None, args.rollout.batch_size) and args.ckpt.save_steps > 0:
+        yield (
+            f"rollout.vllm_generate_batch_size: {generated} with train.async_enable and checkpoints (ckpt.save_steps "
+            f"{args.ckpt.save_steps}): a resumed run would lose the samples generated beyond a batch; {fix}"
+        )
+
+
+def check_optimizer(args) -> Iterator[str]:
+    """Settings of DeepSpeed that it accepts and that train nothing, or end the run when its engine is built."""
+    for name in ("actor", "critic"):
+        if name in groups(args) and getattr(args, name).optim == "muon" and args.ds.zero_stage == 0:
+            yield (
+                f"{name}.optim: muon with ds.zero_stage 0 is plain SGD in DeepSpeed, at Muon's learning rate; set "
+                "ds.zero_stage to 1 or 2"
+            )
+    if args.ds.param_dtype == "bf16" and args.ds.grad_accum_dtype == "fp32" and args.ds.zero_stage == 0:
+        yield (
+            "ds.grad_accum_dtype: fp32 with ds.param_dtype bf16 does not work with ds.zero_stage 0; set ds.zero_stage "
+            "to 1 or more, or leave it out"
+        )
+    if args.ds.lora.rank:
+        yield (
+            f"ds.lora.rank: {args.ds.lora.rank}: the adapters cannot be sent to the engines, whose model has no such "
+            "weights; train all weights (ds.lora.rank 0)"
+        )
+
+
 def check_rollout_batches(args) -> Iterator[str]:
     dynamic = args.train.dynamic_batch_enable
     for name, ranks in groups(args).items():

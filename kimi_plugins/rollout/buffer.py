@@ -48,9 +48,9 @@ class Trajectory:
         else:
             self.segments.append((version, len(tokens)))
 
-    def newest(self) -> int:
-        """Number of tokens of the last segment."""
-        return self.segments[-1][1] if self.segments else 0
+    def written_by(self, version: int) -> int:
+        """Number of tokens at the end of the response that policy `version` wrote."""
+        return self.segments[-1][1] if self.segments and self.segments[-1][0] == version else 0
 
 
 @dataclass

@@ -243,7 +243,7 @@ class PartialSamplesGenerator(SamplesGenerator):
         experience = self._process_response_into_experience(response, **generate_kwargs)
         if self.options.train_on == "newest":
             # action_mask [1, n - 1] is about the tokens from the second on.
-            experience.action_mask[:, : len(tokens) - trajectory.newest() - 1] = 0
+            experience.action_mask[:, : len(tokens) - trajectory.written_by(self.version) - 1] = 0
         return experience
 
     def _logs(self, group: Group, trajectory: Trajectory) -> dict[str, float]:

@@ -1,10 +1,21 @@
 """What partial rollouts need of the configuration, checked before the run starts (k1.5 §2.6.2)."""
 
 from collections.abc import Iterator
+from dataclasses import fields
+
+from kimi_plugins import options
 
 
 def problems(args) -> list[str]:
-    return list(_problems(args)) if args.kimi.rollout.segment_tokens is not None else []
+    """Settings of partial rollouts that cannot work, or that have no effect."""
+    if args.kimi.rollout.segment_tokens is not None:
+        return list(_problems(args))
+    return [
+        f"kimi.rollout.{field.name} is {getattr(args.kimi.rollout, field.name)}: it has no effect without "
+        "kimi.rollout.segment_tokens; set that, or leave this out"
+        for field in fields(options.Rollout)
+        if getattr(args.kimi.rollout, field.name) != field.default
+    ]
 
 
 def _problems(args) -> Iterator[str]:
@@ -21,6 +32,17 @@ def _problems(args) -> Iterator[str]:
         yield (
             f"kimi.rollout.segment_tokens is {segment}, less than the shortest response allowed "
             f"(rollout.min_new_tokens {rollout.min_new_tokens}); raise it to that"
+        )
+    elif rollout.max_new_tokens is not None and segment >= rollout.max_new_tokens:
+        yield (
+            f"kimi.rollout.segment_tokens is {segment}, and responses have at most {rollout.max_new_tokens} tokens "
+            "(rollout.max_new_tokens): nothing would ever be cut; lower it, or leave it out for whole rollouts"
+        )
+    elif chosen.max_age >= 1 and chosen.max_age * segment < (rollout.max_new_tokens or 0):
+        yield (
+            f"kimi.rollout.max_age {chosen.max_age} ends responses after {chosen.max_age * segment} tokens, of "
+            f"rollout.max_new_tokens {rollout.max_new_tokens} allowed (kimi.rollout.segment_tokens {segment} an "
+            f"iteration); raise it to {-(-rollout.max_new_tokens // segment)}, or lower rollout.max_new_tokens"
         )
     if chosen.in_flight < 1:
         yield f"kimi.rollout.in_flight is {chosen.in_flight}: it must be at least 1 rollout batch"

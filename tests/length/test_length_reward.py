@@ -116,7 +116,12 @@ def test_metrics():
 
 def settings(k=2, **changed):
     length = options.Length(**{"weight": 0.5, "warm_up_steps": 0} | changed)
-    return SimpleNamespace(kimi=SimpleNamespace(length=length), rollout=SimpleNamespace(n_samples_per_prompt=k))
+    return SimpleNamespace(
+        kimi=SimpleNamespace(length=length),
+        reward=SimpleNamespace(model_name_or_path=None, remote_url="reward.py"),
+        rollout=SimpleNamespace(n_samples_per_prompt=k),
+        train=SimpleNamespace(agent_func_path=None),
+    )
 
 
 def batch(index, lengths, rewards, scores=None):
@@ -127,6 +132,24 @@ def batch(index, lengths, rewards, scores=None):
         scores=None if scores is None else torch.tensor(scores),
         info={"reward": torch.tensor(rewards)},
     )
+
+
+def test_a_reward_models_scores_are_refused():
+    args = settings()
+    assert problems(args) == []
+    args.reward = SimpleNamespace(model_name_or_path="judge", remote_url=None)
+    [problem] = problems(args)
+    assert problem.startswith("reward.model_name_or_path is judge: a reward model's scores do not say")
+
+
+def test_what_a_tool_wrote_between_two_turns_does_not_count():
+    args = settings()
+    args.train.agent_func_path = "agent.py"
+    group = batch([0, 1], [30, 30], [1.0, 1.0], scores=[1.0, 1.0])  # from the first token to the last
+    group.action_mask = torch.ones(2, 30)
+    group.action_mask[1, 5:25] = 0  # a tool's answer
+    add_length_rewards([group], step=1, args=args)
+    assert group.rewards.tolist() == pytest.approx([1.0 - 0.25, 1.0 + 0.25])
 
 
 def test_groups_are_found_again_in_micro_batches_of_any_order_and_size():

@@ -11,14 +11,15 @@ from kimi_plugins.rollout.buffer import Buffer, Group, Trajectory
 
 def test_a_trajectory_grows_by_segments():
     trajectory = Trajectory()
-    assert trajectory.newest() == 0
+    assert trajectory.written_by(0) == 0
     trajectory.extend([5, 6], [-0.5, -0.25], version=3)
     trajectory.extend([7], [-1.0], version=3)  # the same policy goes on: the same segment
     trajectory.extend([], [], version=4)
     trajectory.extend([8, 9], [-2.0, -3.0], version=5)
     assert trajectory.tokens.tolist() == [5, 6, 7, 8, 9]
     assert trajectory.log_probs.tolist() == [-0.5, -0.25, -1.0, -2.0, -3.0]
-    assert trajectory.segments == [(3, 3), (5, 2)] and trajectory.newest() == 2
+    assert trajectory.segments == [(3, 3), (5, 2)]
+    assert [trajectory.written_by(version) for version in (3, 5, 6)] == [0, 2, 0]
 
 
 def test_as_many_log_probs_as_tokens():

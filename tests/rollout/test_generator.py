@@ -184,18 +184,19 @@ def test_a_response_that_was_cut_is_what_it_would_have_been_in_one_go():
         assert experience.info["kimi/segments_mean"] == len(segments)
 
 
-def test_only_the_newest_segment_is_trained_on_if_asked():
-    """The mask covers it, the length is still that of the whole response."""
-    found = set()
-    for whole, newest in zip(run(Generator()), run(Generator(train_on="newest")), strict=True):
+def test_only_what_the_current_policy_wrote_is_trained_on_if_asked():
+    """The mask covers it, the length is still that of the whole response, which may have waited for its group."""
+    found, version = set(), 0
+    batches = zip(run(Generator()), run(Generator(train_on="newest")), strict=True)
+    for version, (whole, newest) in enumerate(batches):
         for all_of_it, part in zip(whole, newest, strict=True):
             assert torch.equal(all_of_it.sequences, part.sequences)
             assert all_of_it.response_length == part.response_length
             written_by = all_of_it.rollout_log_probs[0, 1:]
-            expected = torch.cat([torch.zeros(1, dtype=torch.long), (written_by == written_by[-1]).long()])
+            expected = torch.cat([torch.zeros(1, dtype=torch.long), (written_by == -version).long()])
             assert torch.equal(part.action_mask[0], expected)
-            found.add(int(part.info["kimi/segments_mean"]))
-    assert len(found) > 2
+            found.add((int(part.info["kimi/segments_mean"]), bool(expected.any())))
+    assert len(found) > 4 and {trained_on for _, trained_on in found} == {True, False}
 
 
 @pytest.mark.slow

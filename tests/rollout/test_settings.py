@@ -12,6 +12,7 @@ from kimi_plugins.plugin import Rollout
 def settings(*, segment_tokens=64, chosen=None, **changed):
     flat = {
         "rollout.min_new_tokens": 0,
+        "rollout.max_new_tokens": 256,
         "rollout.batch_size": 32,
         "rollout.vllm_generate_batch_size": None,
         "rollout.temperature": 1.0,
@@ -46,7 +47,12 @@ def test_the_defaults_are_accepted():
     [
         (settings(segment_tokens=0), "kimi.rollout.segment_tokens is 0: it must be at least 1"),
         (settings(segment_tokens=513), "more than the context (data.max_len 512)"),
-        (settings(segment_tokens=5, rollout__min_new_tokens=6), "less than the shortest response allowed"),
+        (settings(segment_tokens=256), "responses have at most 256 tokens"),
+        (settings(segment_tokens=8), "ends responses after 64 tokens, of rollout.max_new_tokens 256"),
+        (
+            settings(segment_tokens=5, rollout__max_new_tokens=40, rollout__min_new_tokens=6),
+            "less than the shortest response allowed",
+        ),
         (settings(chosen={"in_flight": 0.5}), "kimi.rollout.in_flight is 0.5"),
         (settings(chosen={"in_flight": 3.0, "held_limit": 2.0}), "kimi.rollout.held_limit is 2.0"),
         (settings(chosen={"max_age": 0}), "kimi.rollout.max_age is 0"),
@@ -66,7 +72,10 @@ def test_a_setting_that_would_not_work_is_one_problem(args, told):
 
 
 def test_whole_rollouts_ask_for_nothing():
-    args = settings(segment_tokens=None, train__full_determinism_enable=True, chosen={"max_age": 0})
+    args = settings(segment_tokens=None, train__full_determinism_enable=True, chosen={"max_age": 4})
+    [problem] = problems(args)
+    assert problem.startswith("kimi.rollout.max_age is 4: it has no effect without kimi.rollout.segment_tokens")
+    args = settings(segment_tokens=None, train__full_determinism_enable=True)
     assert problems(args) == []
     assert Rollout.openrlhf_engine_args(args) is None
     assert Rollout.openrlhf_samples_generator({}, args) is None
