@@ -173,21 +173,19 @@ class Rewards:
 
         return data_problems(args) if command == "train" else []
 
-    if hasattr(hookspecs, "openrlhf_reward_function"):  # an OpenRLHF built before has neither hook
+    @staticmethod
+    @hookimpl
+    def openrlhf_prompt_label(row, label, args):
+        from kimi_plugins.rewards.settings import tagged_label
 
-        @staticmethod
-        @hookimpl
-        def openrlhf_prompt_label(row, label, args):
-            from kimi_plugins.rewards.settings import tagged_label
+        return tagged_label(row, label, args)
 
-            return tagged_label(row, label, args)
+    @staticmethod
+    @hookimpl
+    def openrlhf_reward_function(args):
+        from kimi_plugins.rewards.settings import reward_function
 
-        @staticmethod
-        @hookimpl
-        def openrlhf_reward_function(args):
-            from kimi_plugins.rewards.settings import reward_function
-
-            return reward_function(args)
+        return reward_function(args)
 
     @staticmethod
     @hookimpl(trylast=True)  # the other plugins' changes included

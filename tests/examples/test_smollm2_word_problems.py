@@ -4,12 +4,13 @@ import importlib.util
 import json
 import statistics
 import sys
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import yaml
 
-from kimi_plugins import run_log
+from kimi_plugins import options, run_log
+from kimi_plugins.grading import Grader, Settings
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "smollm2_word_problems"
 
@@ -21,8 +22,7 @@ def load(name):
     return module
 
 
-prepare, reward, plot = load("prepare"), load("reward"), load("plot")
-EOS = reward.EOS
+prepare, plot = load("prepare"), load("plot")
 
 
 @pytest.mark.parametrize(
@@ -142,8 +142,6 @@ def test_questions_that_differ_in_their_numbers_only_stay_together():
 )
 def test_worked_examples_are_right_and_unambiguous(question, answer, example):
     assert prepare.worked_example(question, answer) == example
-    if example is not None:
-        assert reward.grade(example + EOS, str(int(answer))) == 1.0
 
 
 @pytest.fixture
@@ -191,62 +189,19 @@ def test_prepare_names_missing_files_and_too_few_problems(data, tmp_path, monkey
         run(monkeypatch, "--data", data, "--out", tmp_path / "out")
 
 
-@pytest.mark.parametrize(
-    "response, number",
-    [
-        ("16", 16),
-        ("9 + 7 = 16.", 16),
-        ("The answer is 16 plums.", 16),
-        ("**16**", 16),
-        ("$16.00", 16),
-        ("1,200", 1200),
-        ("1,2", 2),
-        ("12,3456", 3456),
-        ("0.5", Fraction(1, 2)),
-        ("-3", -3),
-        ("The answer is -3.", -3),
-        ("9-4", 4),
-        ("9 - 4", 4),
-        ("(9)-4", 4),
-        ("16 or maybe 17", 17),
-        ("32/2", 2),
-        ("", None),
-        ("sixteen", None),
-        ("٣ and １６", None),
-        ("9" * 5000, None),
-        ("16 " + "9" * 31, None),
-        ("1" + ",111" * 2000, None),
-        ("16" + "-" * 20000, 16),
-    ],
-)
-def test_the_last_number_of_a_response(response, number):
-    assert reward.last_number(response + EOS) == number
-
-
-def test_a_response_that_was_cut_off_has_no_number():
-    assert reward.last_number("The answer is 16") is None
-    assert reward.grade("The answer is 16", "16") == 0.0
-
-
-def test_grading_compares_numbers_not_texts():
-    assert reward.grade("16.0" + EOS, "16") == 1.0
-    assert reward.grade("16.0000000001" + EOS, "16") == 0.0
-    assert reward.grade("I do not know." + EOS, "0") == 0.0
-    with pytest.raises(ValueError):
-        reward.grade("16" + EOS, "sixteen")
-
-
-def test_the_reward_looks_at_the_response_only():
-    prompt = f"1 and 15?{EOS}\n<|im_start|>assistant\n"
-    wrong = reward.reward_func([prompt + "I do not know." + EOS], [prompt], ["15"])
-    assert wrong == {"rewards": 0.0, "scores": 0.0, "extra_logs": {"answered": 0.0}}
-    right = reward.reward_func([prompt + "It is 16." + EOS], [prompt], ["16"])
-    assert right == {"rewards": 1.0, "scores": 1.0, "extra_logs": {"answered": 1.0}}
-    # A prompt repeated by the policy changes nothing.
-    hostile = reward.reward_func([prompt + "16" + prompt + "17" + EOS], [prompt], ["16"])
-    assert hostile["rewards"] == 0.0
-    with pytest.raises(ValueError, match="does not begin with its prompt"):
-        reward.reward_func(["another text"], [prompt], ["16"])
+def test_the_recipes_reward_grades_equations_by_their_result():
+    settings = yaml.safe_load((EXAMPLE / "train.yaml").read_text())["kimi"]["rewards"]
+    math = options.MathGrader(answer_pattern=settings["math.answer_pattern"], timeout=20.0)
+    with Grader(Settings(math=math)) as grader:
+        for response, score in (
+            ("9 - 4 = 5", 1.0),
+            ("18 / 3 = 6", 0.0),
+            ("9 - 4 = 5.0<|im_end|>", 1.0),
+            ("2 + 3 = 4 + 1 = 5", 1.0),
+            ("5", 0.0),
+            ("I do not know.", 0.0),
+        ):
+            assert grader.grade(settings["kind"], response, "5").score == score, response
 
 
 def test_standard_error_is_that_of_the_problems_means():
