@@ -51,7 +51,18 @@ def _answers_in_text(row: dict) -> bool:
 
 _SOURCE = ("datasource", "data_source", "source", "dataset")
 _DIFFICULTY = ("difficulty", "level")
-_IMAGES = ("images", "image", "decoded_image", "img", "picture", "image_path", "image_url", "image_urls", "image_*")
+_IMAGES = (
+    "images",
+    "image",
+    "decoded_image",
+    "img",
+    "picture",
+    "image_path",
+    "image_url",
+    "image_urls",
+    "file_name",
+    "image_*",
+)
 
 # From the most special to the most general; the first that fits is the shape.
 SHAPES: tuple[Shape, ...] = (
@@ -191,6 +202,7 @@ SHAPES: tuple[Shape, ...] = (
         (("question",),),
         ("answer",),
         images=("decoded_image", "image"),
+        same_images=True,
         choices=("choices",),
         source=("metadata.source",),
         discipline=("metadata.task",),
@@ -202,6 +214,7 @@ SHAPES: tuple[Shape, ...] = (
         (("question",),),
         ("answer",),
         images=("decoded_image", "image"),
+        same_images=True,
         choices=("options",),
         difficulty=("level",),
         discipline=("subject",),

@@ -33,6 +33,8 @@ def placed(
     for message in messages:
         if found := _FOREIGN.search(message["content"]):
             raise BadRow(f"the text has {found[0][:40]!r}, which stands for an image or a chat template's token")
+    if inline and list(columns.values()) == inline:
+        columns = {}
     if inline and columns:
         raise BadRow("has images both in its messages and in a column")
     images = dict(enumerate(inline, 1)) if inline else columns
@@ -74,5 +76,5 @@ def holds_image(value: Any, name: str = "") -> bool:
         return value.startswith(_IMAGE_MAGIC)
     if not isinstance(value, str) or len(value) > 400:
         return isinstance(value, str) and value.startswith("data:image/")
-    named = re.search(r"image|img|picture|photo|figure", name, re.IGNORECASE)
+    named = re.search(r"image|img|picture|photo|figure|file_?name", name, re.IGNORECASE)
     return bool(named and _IMAGE_SUFFIX.fullmatch(value)) or value.startswith("data:image/")

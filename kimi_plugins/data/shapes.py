@@ -26,6 +26,7 @@ from kimi_plugins.data.values import (
     message_of,
     parsed_choices,
     parsed_messages,
+    spoken_answer,
     text_of,
     verbatim_text,
     with_letters,
@@ -82,8 +83,9 @@ class Shape:
     needs: columns whose presence the shape is recognised by. also: what must hold of a row besides. question:
     alternatives, each of columns that are joined. context: columns put before the question where they are not empty.
     images: alternatives of the images' column, of which the first that is not empty is taken; `image_*` stands for
-    image_1, image_2 … choices: the options' column, or several columns with one option each. index: the answer is the
-    number, from 0, of the right choice. wrong: columns of the wrong choices, where the answer is the right one.
+    image_1, image_2 … same_images: the other alternatives may name the same image. choices: the options' column, or
+    several columns with one option each. index: the answer is the number, from 0, of the right choice. wrong: columns
+    of the wrong choices, where the answer is the right one.
     unlabelled: answers are not looked at and are "". verbatim: answers are text as it is in the data, and objects are
     JSON. short_solutions: a solution without a box that is short is the answer itself. pattern: regular expression of
     the answer within its column, as of grading.extraction; where it finds nothing, the column is read as without it.
@@ -96,6 +98,7 @@ class Shape:
     context: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    same_images: bool = False
     index: bool = False
     wrong: tuple[str, ...] = ()
     source: tuple[str, ...] = ()
@@ -206,7 +209,7 @@ class Shape:
         name = next((name for name in self.answer if has_column(row, name) and filled(value_at(row, name))), None)
         if name is None:
             if spoken:
-                return choices, answer_text(spoken, "the last message")
+                return choices, spoken_answer(spoken)
             name = next((name for name in self.answer if has_column(row, name)), None)
             if name is None:
                 wanted = " or ".join(self.answer) or "for it"
@@ -255,8 +258,10 @@ class Shape:
                         used.add(key)
                 continue
             value = value_at(row, name)
-            used.add(name)
+            if self.same_images or not filled(value):
+                used.add(name)
             if not found and filled(value):
+                used.add(name)
                 if isinstance(value, str) and value.lstrip().startswith("["):
                     value = literal(value) or value
                 found = value if isinstance(value, list) else [value]

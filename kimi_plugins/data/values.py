@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from kimi_plugins.data.containers import Number, value_at
-from kimi_plugins.grading.extraction import NoAnswer, final_answers
+from kimi_plugins.grading.extraction import BOX, NoAnswer, after_thinking, final_answers
 
 PLACEHOLDER = "<image>"  # where OpenRLHF puts an image into a prompt
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -155,8 +155,7 @@ def _part(part: Any, images: list[Any]) -> str:
 def answer_text(value: Any, name: str, *, solution: bool = False) -> str:
     """The one answer that a value holds, as text.
 
-    Taken off are `<answer>` tags, GSM8K's reasoning before ####, and a box around the whole; of a solution the last
-    box is the answer.
+    Taken are what `<answer>` tags hold, what follows GSM8K's ####, the last box; a solution must have one of them.
 
     Raises:
         BadRow: there is none, or more than one.
@@ -189,13 +188,24 @@ def answer_text(value: Any, name: str, *, solution: bool = False) -> str:
         text = tags[-1].strip()
     elif "####" in text:
         text = text.rpartition("####")[2].strip().partition("\n")[0].strip()
-    elif solution:
-        text = _last_box(text, name)
-    if re.fullmatch(r"\$*\s*\\(?:boxed|fbox)\s*\{.*\}\s*\$*\.?", text, re.DOTALL):
+    elif solution or BOX.search(text):
         text = _last_box(text, name)
     if not text:
         raise BadRow(f"no answer: {name} is empty")
     return text
+
+
+def spoken_answer(text: str) -> str:
+    """The answer that a conversation's last message gives.
+
+    Raises:
+        BadRow: it is a long response without a final answer that is marked.
+    """
+    said = after_thinking(text).strip()
+    marked = BOX.search(said) or "####" in said or _ANSWER_TAGS.search(said)
+    if not marked and len(said.split()) > LONGEST_SPOKEN:
+        raise BadRow(f"no answer: the last message has {len(said.split())} words and no final box")
+    return answer_text(said, "the last message")
 
 
 def verbatim_text(value: Any, name: str) -> str:
@@ -214,6 +224,7 @@ def verbatim_text(value: Any, name: str) -> str:
     return str(value)
 
 
+LONGEST_SPOKEN = 30  # words of a message that is an answer by itself
 _ANSWER_KEYS = {"ground_truth", "value", "answer", "target", "label", "final_answer"}
 
 
@@ -244,7 +255,9 @@ def parsed_choices(value: Any, name: str) -> list[str]:
         value = [value[key] for key in sorted(value) if value[key] is not None]
     if isinstance(value, tuple):
         value = list(value)
-    if not isinstance(value, list) or not value or any(isinstance(item, list | dict | None) for item in value):
+    if value == []:
+        return []  # an open question
+    if not isinstance(value, list) or any(isinstance(item, list | dict | None) for item in value):
         raise BadRow(f"no choices: {name} is not a list of options")
     texts = [str(item).strip() for item in value]
     labels = [_OPTION_LABEL.match(text) for text in texts]

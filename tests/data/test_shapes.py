@@ -143,6 +143,8 @@ def test_the_table_in_the_docs(tmp_path):
             {"question": "What?", "answer": "1", "image": PNG, "other": {"bytes": PNG["bytes"]}},
             "in the column 'other' too",
         ),
+        ({"question": "What?", "answer": "1", "image": PNG, "picture": PNG}, "in the column 'picture' too"),
+        ({"question": "What?", "answer": "1", "plot_file_name": "b.png"}, "in the column 'plot_file_name' too"),
         ({"question": "<image>?", "answer": "1", "image": "a.png", "image_1": "b.png"}, "both in numbered columns"),
         ({"question": '[{"role": "user", "content": }]', "answer": "1"}, "looks like messages and is not valid JSON"),
         ({"question": "", "answer": "1"}, "no question: question is empty"),
@@ -167,12 +169,33 @@ def test_the_table_in_the_docs(tmp_path):
             {"prompt": "?", "verification_info": '{"test_cases": []}'},
             "lacks the column verification_info.ground_truth",
         ),
+        (
+            {"messages": [*user("?"), {"role": "assistant", "content": "So we think. " * 20}]},
+            "has 60 words and no final box",
+        ),
         ({"question": "?", "answer": "\ud800"}, "half a character"),
     ],
 )
 def test_nothing_is_taken_wrongly_in_silence(row, reason):
     with pytest.raises(BadRow, match=reason):
         recognised([row], "x").prompt(row)
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        ({"question": "?", "answer": "We add. So $\\boxed{2}$."}, "2"),
+        ({"question": "?", "answer": "so\n#### 1,234"}, "1,234"),
+        ({"question": "?", "answer": "<think>1</think><answer>2</answer>"}, "2"),
+        ({"question": "?", "answer": ["2", "2"]}, "2"),
+        ({"question": "?", "options": "[]", "answer": "2"}, "2"),
+        ({"messages": [*user("?"), {"role": "assistant", "content": "<think>\\boxed{1}</think>So \\boxed{2}"}]}, "2"),
+        ({"message": user([{"type": "image", "image": "a.png"}]), "answer": "2", "images": ["a.png"]}, "2"),
+        ({"file_name": "a.png", "question": "?", "answer": "2"}, "2"),
+    ],
+)
+def test_the_answer_that_is_meant(row, answer):
+    assert recognised([row], "x").prompt(row).answer == answer
 
 
 def test_choices_that_the_question_lists_already_stay_once():
