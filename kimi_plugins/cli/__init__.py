@@ -24,8 +24,8 @@ COMMANDS = (
     "kimi_plugins.cli.sandbox_serve",
     "kimi_plugins.cli.judge_data",
     "kimi_plugins.cli.judge_serve",
-    "kimi_plugins.vision.prepare",
-    "kimi_plugins.vision.preview",
+    "kimi_plugins.cli.vision_prepare",
+    "kimi_plugins.cli.vision_preview",
 )
 
 

@@ -50,12 +50,19 @@ class Limits:
     least, most: the model's budget; what is smaller or larger is scaled, its proportions kept.
     source: more than that is not decoded at all.
     aspect: longer side by shorter one; above it the model's processor refuses the image.
+    grid: the processor rounds sides to multiples of that many pixels; after that, too, an image has `most` at most.
     """
 
     least: int
     most: int
     source: int
     aspect: float = 100.0
+    grid: int = 1
+
+    def rounded_area(self, width: int, height: int) -> int:
+        """Pixels after the model's processor has rounded the sides."""
+        cells = [max(1, round(side / self.grid)) for side in (width, height)]
+        return cells[0] * cells[1] * self.grid**2
 
 
 @cache
@@ -318,10 +325,13 @@ def _transparent_colour(pixels: np.ndarray, key: tuple, depth: int, source: byte
 def fitted(image: Image.Image, limits: Limits) -> Image.Image:
     """Scaled into the budget of pixels; the same object if it is within."""
     area = image.width * image.height
-    if limits.least <= area <= limits.most:
+    if limits.least <= area and max(area, limits.rounded_area(*image.size)) <= limits.most:
         return image
     # Rounding up what must grow and down what must shrink keeps the result within the budget.
     grow = area < limits.least
-    scale = ((limits.least if grow else limits.most) / area) ** 0.5
+    scale = ((limits.least if grow else min(limits.most, area)) / area) ** 0.5
     width, height = (max(1, int(scale * side) + grow) for side in image.size)
+    while limits.rounded_area(width, height) > limits.most and max(width, height) > 1:
+        scale *= 0.998
+        width, height = (max(1, int(scale * side)) for side in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS)

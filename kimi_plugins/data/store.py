@@ -10,7 +10,7 @@ from kimi_plugins.data.images import BadImage, Limits, prepare, read_bytes, show
 from kimi_plugins.data.shapes import Prompt, Shape
 from kimi_plugins.data.values import BadRow
 
-LIMITS = Limits(least=56 * 56, most=1280 * 28 * 28, source=64_000_000)
+LIMITS = Limits(least=56 * 56, most=1280 * 28 * 28, source=64_000_000, grid=28)
 
 
 class Store:

@@ -54,6 +54,9 @@ class Mixture:
     seed: int = 1
     reject_limit: float = 0.05
     limits: Limits = LIMITS
+    model: str | None = None  # whose processor counts the tokens
+    image_tokens: int | None = None  # of one image at most
+    prompt_tokens: int | None = None  # of a prompt with its images at most
     folder: Path = Path(".")  # what relative paths of files are relative to
 
     def __post_init__(self) -> None:
@@ -70,6 +73,12 @@ class Mixture:
             raise ValueError(f"rows is {self.rows}: it must be ≥ 1")
         if not 0 <= self.reject_limit <= 1:
             raise ValueError(f"reject_limit is {self.reject_limit}: it must be in [0, 1]")
+        for key in ("image_tokens", "prompt_tokens"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(f"{key} is {value}: it must be ≥ 1")
+            if value is not None and self.model is None:
+                raise ValueError(f"{key} is {value}: set model, whose processor counts the tokens")
         if not 1 <= self.limits.least <= self.limits.most <= self.limits.source:
             raise ValueError("pixels: it must be 1 ≤ least ≤ most ≤ source")
         for source in self.sources:
@@ -104,8 +113,8 @@ def _check(source: Source) -> None:
         raise ValueError(f"{where}: font is {list(source.font)}: it must be ≥ 8, the smaller one first")
 
 
-def read_mixture(path: Path) -> Mixture:
-    """The mixture of a YAML file.
+def read_mixture(path: Path, model: str | None = None) -> Mixture:
+    """The mixture of a YAML file. model: unless the file names another one.
 
     Raises:
         ValueError: the file, a key or a value is wrong; the message names it and what to do.
@@ -115,24 +124,29 @@ def read_mixture(path: Path) -> Mixture:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
     try:
-        return _mixture(content, path.parent)
+        return _mixture(content, path.parent, model)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _mixture(content: object, folder: Path) -> Mixture:
-    given = _object(content, ("sources", "rows", "seed", "reject_limit", "pixels"), "the mixture")
+_KEYS = ("sources", "rows", "seed", "reject_limit", "pixels", "model", "image_tokens", "prompt_tokens")
+
+
+def _mixture(content: object, folder: Path, model: str | None) -> Mixture:
+    given = _object(content, _KEYS, "the mixture")
     pixels = _object(given.pop("pixels", {}), [entry.name for entry in fields(Limits)], "pixels")
     sources = given.pop("sources", None)
     if not isinstance(sources, list):
         raise ValueError("sources: missing; give a list")
-    for key, kind in (("rows", int), ("seed", int), ("reject_limit", float)):
+    kinds = {"rows": int, "seed": int, "reject_limit": float, "model": str}
+    for key, kind in (kinds | {"image_tokens": int, "prompt_tokens": int}).items():
         if key in given:
             given[key] = _typed(given[key], kind, key)
     default = Mixture(sources=(Source("x", files=("x",)),)).limits
     limits = Limits(
         **{**vars(default), **{key: _typed(value, float, f"pixels.{key}") for key, value in pixels.items()}}
     )
+    given.setdefault("model", model)
     return Mixture(sources=tuple(map(_source, sources)), limits=limits, folder=folder, **given)
 
 

@@ -1,12 +1,9 @@
-"""The command `openrlhf kimi vision-preview`: prompts of every source on one HTML page, for a person to look at."""
+"""Prompts of every source on one HTML page, for a person to look at."""
 
-import argparse
 import base64
 import hashlib
 import json
 import math
-import sys
-import tempfile
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -16,53 +13,20 @@ from kimi_plugins.data.files import replacing
 THUMBNAIL = 640  # pixels a side of a square; larger images are shrunk to its area for the page
 
 
-def add_parser(commands) -> None:
-    """Add the parser of `vision-preview` to those of `openrlhf kimi`."""
-    parser = commands.add_parser(
-        "vision-preview",
-        help="write a contact sheet of a mixture",
-        description="Write one self-contained HTML page (no network) with the first prompts of every source: images, "
-        "question, answer, facts, and what was rejected. Nothing else is written.",
-    )
-    parser.add_argument("inputs", nargs="+", metavar="MIXTURE", help="as for vision-prepare, or its DIR/prompts.jsonl")
-    parser.add_argument("--out", type=Path, required=True, metavar="PAGE.html", help="the page")
-    parser.add_argument("--per-source", type=int, default=12, help="prompts a source; default 12")
-    parser.add_argument("--allow-urls", action="store_true", help="download images whose reference is a URL")
-    parser.set_defaults(func=run)
-
-
-def run(args: argparse.Namespace) -> int:
-    """0 when it is written, 2 for bad input, 130 for Ctrl-C."""
-    from kimi_plugins.vision.rows import TooManyRejects
-
-    try:
-        if args.per_source < 1:
-            raise ValueError(f"--per-source is {args.per_source}: it must be ≥ 1")
-        with tempfile.TemporaryDirectory() as folder:
-            rows, rejects = _rows(args, Path(folder))
-            write_page(args.out, " ".join(args.inputs), rows, rejects)
-    except (OSError, ValueError, TooManyRejects) as error:
-        print(f"openrlhf kimi vision-preview: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"openrlhf kimi vision-preview: interrupted; {args.out} is not written", file=sys.stderr)
-        return 130
-    print(args.out)
-    return 0
-
-
-def _rows(args, folder: Path) -> tuple[list[dict], list[dict]]:
-    if len(args.inputs) == 1 and Path(args.inputs[0]).name == "prompts.jsonl":
-        return list(_prepared(Path(args.inputs[0]), args.per_source)), []
+def first_rows(inputs: list[str], per_source: int, folder: Path, *, allow_urls: bool) -> tuple[list[dict], list[dict]]:
+    """The first rows of every source, with images in the folder, and what was rejected before them."""
+    if len(inputs) == 1 and Path(inputs[0]).name == "prompts.jsonl":
+        return list(_prepared(Path(inputs[0]), per_source)), []
     from kimi_plugins.data.store import Store
     from kimi_plugins.vision.prepare import mixture_of
     from kimi_plugins.vision.rows import Rejects, source_rows
+    from kimi_plugins.vision.work import Work
 
-    mixture, rejected, rows = mixture_of(args.inputs), [], []
+    mixture, rejected, rows = mixture_of(inputs), [], []
     for source in mixture.sources:
         rejects = Rejects(1.0, rejected.append)
-        groups = source_rows(source, mixture, Store(folder), rejects, allow_urls=args.allow_urls)
-        rows += [row for _, group in zip(range(args.per_source), groups, strict=False) for row in group]
+        groups = source_rows(source, mixture, rejects, Work(Store(folder), allow_urls=allow_urls))
+        rows += [row for _, group in zip(range(per_source), groups, strict=False) for row in group]
     return rows, rejected
 
 

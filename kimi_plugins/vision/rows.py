@@ -15,14 +15,17 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+from PIL import Image
 
 from kimi_plugins.data.images import Limits
 from kimi_plugins.data.known import opened
-from kimi_plugins.data.store import Store, adapted, folder_of
+from kimi_plugins.data.store import Store, folder_of, stored
 from kimi_plugins.data.values import PLACEHOLDER, BadRow
 from kimi_plugins.sampling.curriculum import as_number
 from kimi_plugins.vision.mixture import Mixture, Source
+from kimi_plugins.vision.processor import check_prompt
 from kimi_plugins.vision.synthetic import generate
+from kimi_plugins.vision.work import Item, Work
 
 LEAST_ROWS = 100  # a share of fewer rows is taken for one of so many
 READ_IT = "Answer the question in the picture."
@@ -53,7 +56,7 @@ class Rejects:
             )
 
 
-def mixed(mixture: Mixture, store: Store, rejects: Rejects, *, allow_urls: bool = False) -> Iterator[dict]:
+def mixed(mixture: Mixture, rejects: Rejects, work: Work) -> Iterator[dict]:
     """All rows of the mixture; at every point the sources have about their weights, and twins are neighbours.
 
     Raises:
@@ -62,9 +65,7 @@ def mixed(mixture: Mixture, store: Store, rejects: Rejects, *, allow_urls: bool 
         OSError: a file cannot be read.
     """
     sources = {source.name: source for source in mixture.sources}
-    groups = {
-        name: source_rows(source, mixture, store, rejects, allow_urls=allow_urls) for name, source in sources.items()
-    }
+    groups = {name: source_rows(source, mixture, rejects, work) for name, source in sources.items()}
     done = dict.fromkeys(sources, 0)
     while groups:
         name = min(groups, key=lambda name: (done[name] + 1) / sources[name].weight)
@@ -86,36 +87,73 @@ def mixed(mixture: Mixture, store: Store, rejects: Rejects, *, allow_urls: bool 
             return
 
 
-def source_rows(
-    source: Source, mixture: Mixture, store: Store, rejects: Rejects, *, allow_urls: bool
-) -> Iterator[list[dict]]:
+def source_rows(source: Source, mixture: Mixture, rejects: Rejects, work: Work) -> Iterator[list[dict]]:
     """Rows of one source, twins together."""
+    for item, result in work.results(partial(made, source, mixture), _items(source, mixture)):
+        rejects.rows += not source.synthetic
+        if isinstance(result, str):
+            rejects.add(source.name, item.file, item.number, result)
+        else:
+            yield result
+
+
+def _items(source: Source, mixture: Mixture) -> Iterator[Item]:
+    """What the rows of a source are made of, in order."""
     if source.synthetic:
-        yield from _scenes(source, mixture.seed, store)
+        for index in count():
+            yield Item(f"{source.name}/{index}", "", index, None, None, Path())
         return
-    for file in source.files:
+    for place, file in enumerate(source.files):
         local = (mixture.folder / file).exists() or bool(glob(str(mixture.folder / file), recursive=True))
         path = str(mixture.folder / file) if local else file
         shape, rows = opened(
             path, split=source.split, format=source.format, columns=source.columns, say=partial(print, file=sys.stderr)
         )
         for row in rows:
-            rejects.rows += 1
-            try:
-                if row.problem is not None:
-                    raise BadRow(row.problem)
-                prompt = adapted(row.value, shape, folder_of(row), store, mixture.limits, allow_urls=allow_urls)
-                if source.render:
-                    identity = f"{source.name}/{source.files.index(file)}/{row.number}"
-                    group = _rendered(prompt, source, mixture.limits, mixture.seed, identity, store)
-                else:
-                    group = [_row(prompt, source.name, source.suffix)]
-                if source.harder == "lower":
-                    group = [{**row, "difficulty": -as_number(row["difficulty"])} for row in group]
-            except BadRow as error:
-                rejects.add(source.name, row.file, row.number, str(error))
-                continue
-            yield group
+            prompt, problem = None, row.problem
+            if problem is None:
+                try:
+                    prompt = shape.prompt(row.value)
+                except BadRow as error:
+                    problem = str(error)
+            yield Item(f"{source.name}/{place}/{row.number}", row.file, row.number, prompt, problem, folder_of(row))
+
+
+def made(source: Source, mixture: Mixture, store: Store, allow_urls: bool, item: Item) -> list[dict]:
+    """The rows of an item: one, or a text and its image.
+
+    Raises:
+        BadRow: it cannot be used; the message says why.
+    """
+    if source.synthetic:
+        return [_scene(source, mixture.seed, item.number, store)]
+    if item.prompt is None:
+        raise BadRow(item.problem or "")
+    prompt = {
+        "input": item.prompt.messages,
+        "label": item.prompt.answer,
+        "images": stored(item.prompt.images, item.folder, store, mixture.limits, allow_urls=allow_urls),
+        "difficulty": item.prompt.difficulty,
+    }
+    if source.render:
+        group = _rendered(prompt, source, mixture.limits, mixture.seed, item.key, store)
+    else:
+        group = [_row(prompt, source.name, source.suffix)]
+    if mixture.model is not None:
+        for row in group:
+            check_prompt(row["input"], sizes_of(row["images"]), mixture.model, mixture.prompt_tokens)
+    if source.harder == "lower":
+        group = [{**row, "difficulty": -as_number(row["difficulty"])} for row in group]
+    return group
+
+
+def sizes_of(paths: list[str]) -> list[tuple[int, int]]:
+    """(width, height) of stored images."""
+    sizes = []
+    for path in paths:
+        with Image.open(path) as image:
+            sizes.append(image.size)
+    return sizes
 
 
 def _row(prompt: dict, datasource: str, suffix: str, *, pair: str | None = None, facts: tuple[str, ...] = ()) -> dict:
@@ -125,18 +163,17 @@ def _row(prompt: dict, datasource: str, suffix: str, *, pair: str | None = None,
     return {**prompt, "input": messages, "datasource": datasource, "pair": pair, "facts": list(facts)}
 
 
-def _scenes(source: Source, seed: int, store: Store) -> Iterator[list[dict]]:
-    for index in count():
-        rng = Random(f"{source.name}/{seed}/{index}")
-        task, difficulty = rng.choice(source.synthetic), rng.uniform(*source.difficulty)
-        scene = generate(task, seed=seed, index=index, difficulty=difficulty, size=source.size)
-        prompt = {
-            "input": [{"role": "user", "content": PLACEHOLDER + scene.question}],
-            "label": scene.answer,
-            "images": [store.add(_png(scene.image), ".png")],
-            "difficulty": round(difficulty, 4),
-        }
-        yield [_row(prompt, source.name, source.suffix, facts=scene.facts)]
+def _scene(source: Source, seed: int, index: int, store: Store) -> dict:
+    rng = Random(f"{source.name}/{seed}/{index}")
+    task, difficulty = rng.choice(source.synthetic), rng.uniform(*source.difficulty)
+    scene = generate(task, seed=seed, index=index, difficulty=difficulty, size=source.size)
+    prompt = {
+        "input": [{"role": "user", "content": PLACEHOLDER + scene.question}],
+        "label": scene.answer,
+        "images": [store.add(_png(scene.image), ".png")],
+        "difficulty": round(difficulty, 4),
+    }
+    return _row(prompt, source.name, source.suffix, facts=scene.facts)
 
 
 def _rendered(prompt: dict, source: Source, limits: Limits, seed: int, identity: str, store: Store) -> list[dict]:

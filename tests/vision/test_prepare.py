@@ -9,10 +9,11 @@ import yaml
 from made_images import encoded, noise
 from PIL import Image
 
+from kimi_plugins.cli.vision_prepare import add_parser
 from kimi_plugins.data.store import Store
 from kimi_plugins.vision.mixture import INSTRUCTION, Mixture, Source, read_mixture
-from kimi_plugins.vision.prepare import add_parser
 from kimi_plugins.vision.rows import READ_IT, Rejects, TooManyRejects, mixed, ranks
+from kimi_plugins.vision.work import Journal, Work
 
 
 def command(*words):
@@ -246,7 +247,7 @@ def test_all_scenes(tmp_path):
     (tmp_path / "m.yaml").write_text("rows: 60\nsources: [{name: all, synthetic: all}]\n")
     mixture = read_mixture(tmp_path / "m.yaml")
     assert len(mixture.sources[0].synthetic) == 14
-    rows = list(mixed(mixture, Store(tmp_path / "images"), Rejects(0)))
+    rows = list(mixed(mixture, Rejects(0), Work(Store(tmp_path / "images"), allow_urls=False)))
     assert len({row["images"][0] for row in rows}) == 60
 
 
@@ -254,7 +255,7 @@ def test_without_rows_every_file_is_used_up(files):
     mixture = Mixture(
         sources=(Source("a", files=("photos.jsonl",)), Source("b", files=("photos.jsonl",), weight=3)), folder=files
     )
-    rows = list(mixed(mixture, Store(files / "images"), Rejects(0)))
+    rows = list(mixed(mixture, Rejects(0), Work(Store(files / "images"), allow_urls=False)))
     assert [row["datasource"] for row in rows].count("a") == [row["datasource"] for row in rows].count("b") == 8
 
 
@@ -288,3 +289,67 @@ def test_scenes_that_repeat_are_counted(files, capsys):
     assert (
         repeated > 0 and f"{repeated} of 60 scenes of few have the contents of another one" in capsys.readouterr().out
     )
+
+
+def test_several_workers_make_the_same_rows(files):
+    source = MIXTURE["sources"][2] | {"name": "drawn", "render": True, "twins": True, "width": 300}
+    mixture = write_mixture(files, rows=30, sources=[*MIXTURE["sources"], source])
+    for workers in (1, 3):
+        assert command(mixture, "--out", files / "out", "--workers", workers) == 0
+        (files / "out/prompts.jsonl").rename(files / f"{workers}.jsonl")
+    assert (files / "1.jsonl").read_bytes() == (files / "3.jsonl").read_bytes()
+
+
+def test_bad_rows_of_several_workers_are_in_order(files):
+    rows = [dict(row) for row in read_jsonl(files / "photos.jsonl") * 3]
+    for row in rows[1::6]:
+        row["images"] = "gone.png"
+    path = write_jsonl(files / "many.jsonl", rows)
+    assert command(path, "--out", files / "out", "--workers", 2) == 0
+    assert [reject["row"] for reject in read_jsonl(files / "out/rejects.jsonl")] == [2, 8, 14, 20]
+
+
+def test_an_interrupted_run_goes_on(files, monkeypatch):
+    from kimi_plugins.vision import rows
+
+    def count(stop):
+        made, real = [], rows.made
+
+        def counted(source, mixture, store, allow_urls, item):
+            if len(made) == stop:
+                raise KeyboardInterrupt
+            made.append(item.key)
+            return real(source, mixture, store, allow_urls, item)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(rows, "made", counted)
+            code = command(path, "--out", files / "out", "--workers", 1)
+        return code, made
+
+    path = write_mixture(files)
+    code, first = count(10)
+    assert code == 130 and not (files / "out/prompts.jsonl").exists() and len(first) == 10
+    code, rest = count(None)
+    assert code == 0 and len(first) - 1 <= 24 - len(rest) and not set(first[:-1]) & set(rest)
+    assert not (files / "out/unfinished.jsonl").exists()
+    resumed = (files / "out/prompts.jsonl").read_bytes()
+    assert command(path, "--out", files / "out", "--workers", 1) == 0
+    assert (files / "out/prompts.jsonl").read_bytes() == resumed
+    code, all_anew = count(5)
+    (files / "photos.jsonl").write_text((files / "photos.jsonl").read_text() + "\n")  # other input
+    code, again = count(None)
+    assert code == 0 and all_anew[0] in again
+
+
+def test_a_result_whose_image_is_gone_is_made_again(tmp_path):
+    image = tmp_path / "a.png"
+    image.write_bytes(b"")
+    journal = Journal(tmp_path / "j", "x")
+    journal.add("a", [{"images": [str(image)]}])
+    journal.add("b", "cannot be read")
+    journal.close()
+    (tmp_path / "j").write_text((tmp_path / "j").read_text() + '["c", [{"ima')  # killed while it wrote
+    assert Journal(tmp_path / "j", "x").result("a") and Journal(tmp_path / "j", "x").result("b") == "cannot be read"
+    image.unlink()
+    assert Journal(tmp_path / "j", "x").result("a") is None
+    assert Journal(tmp_path / "j", "y").result("b") is None

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from made_images import encoded, noise
 
-from kimi_plugins.vision import prepare, preview
+from kimi_plugins.cli import vision_prepare, vision_preview
 
 CHROMIUM = shutil.which("chromium")
 HOSTILE = "<script>window.pwned = 1</script><svg onload='window.pwned = 1'></svg>{{ 7 * 7 }} &amp; \u202e"
@@ -17,8 +17,8 @@ HOSTILE = "<script>window.pwned = 1</script><svg onload='window.pwned = 1'></svg
 def command(*words):
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers()
-    prepare.add_parser(commands)
-    preview.add_parser(commands)
+    vision_prepare.add_parser(commands)
+    vision_preview.add_parser(commands)
     args = parser.parse_args([*map(str, words)])
     return args.func(args)
 

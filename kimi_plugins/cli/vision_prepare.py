@@ -1,0 +1,61 @@
+"""The command `openrlhf kimi vision-prepare`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+
+def add_parser(commands) -> None:
+    """Add the parser of `vision-prepare` to those of `openrlhf kimi`."""
+    parser = commands.add_parser(
+        "vision-prepare",
+        help="make a prompt set with images, checked row by row",
+        description="Make a prompt set (k1.5 §2.3.5) from files of prompts with images, or from a mixture of such "
+        "files, procedural scenes and text rendered as images, which a YAML file describes. Writes DIR/prompts.jsonl "
+        "for data.prompt_dataset, the images beside it, and DIR/rejects.jsonl with every row that cannot be used and "
+        "why. docs/vision.md has the formats.",
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="IN",
+        help="MIXTURE.yaml, or files, directories, globs, names on the hub; see docs/data.md",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where everything goes")
+    parser.add_argument("--split", default="train", help="of data sets in splits; default: train")
+    parser.add_argument("--format", default="auto", help="shape of the rows, see docs/data.md; default: recognised")
+    parser.add_argument("--allow-urls", action="store_true", help="download images whose reference is a URL")
+    parser.add_argument(
+        "--model",
+        metavar="DIR",
+        help="the model to train, whose processor counts the tokens of images; its own tokens in a text are rejected",
+    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; default: one a core")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when it is written, 1 when too many rows were rejected, 2 for bad input, 130 for Ctrl-C."""
+    from kimi_plugins.vision.prepare import PROMPTS, REJECTS, mixture_of, prepare
+    from kimi_plugins.vision.rows import TooManyRejects
+
+    try:
+        if args.workers < 1:
+            raise ValueError(f"--workers is {args.workers}: it must be ≥ 1")
+        mixture = mixture_of(args.inputs, args.format, args.split, args.model)
+        print(prepare(mixture, args.out, allow_urls=args.allow_urls, workers=args.workers))
+    except (OSError, ValueError) as error:
+        print(f"openrlhf kimi vision-prepare: error: {error}", file=sys.stderr)
+        return 2
+    except TooManyRejects as error:
+        print(f"openrlhf kimi vision-prepare: error: {error}; see {args.out / REJECTS}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f"openrlhf kimi vision-prepare: interrupted; the same command goes on from here; {args.out / PROMPTS} is "
+            "not written",
+            file=sys.stderr,
+        )
+        return 130
+    return 0

@@ -1,0 +1,137 @@
+"""Making rows on several cores, in order, and going on after an interruption."""
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kimi_plugins.data.shapes import Prompt
+from kimi_plugins.data.store import Store
+from kimi_plugins.data.values import BadRow
+
+CHUNK = 4  # items a worker takes at once
+AHEAD = 4  # chunks a worker that are begun before they are asked for
+
+
+class Item(NamedTuple):
+    """What rows are made of: the prompt of a row of a file, or why it has none; or the number of a scene.
+
+    key: names it in its mixture. folder: what the paths of its images are relative to.
+    """
+
+    key: str
+    file: str
+    number: int
+    prompt: Prompt | None
+    problem: str | None
+    folder: Path
+
+
+Result = list[dict] | str  # rows, or why there are none
+Make = Callable[[Store, bool, Item], list[dict]]
+
+
+class Journal:
+    """The results so far, in a file that a second run of the same command reads.
+
+    fingerprint: of all that the results depend on; a file with another one is begun anew.
+    """
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self.path = path
+        self.known: dict[str, Result] = {}
+        if path.exists():
+            lines = path.read_text("utf-8", "replace").splitlines()
+            if lines[:1] == [fingerprint]:
+                self.known = dict(filter(None, map(_entry, lines[1:])))
+        self._file = path.open("w", encoding="utf-8", buffering=1)  # line by line: a kill loses one at most
+        self._file.write(fingerprint + "\n")
+        for key, result in self.known.items():
+            self._write(key, result)
+
+    def result(self, key: str) -> Result | None:
+        """What is known of an item, with all its images still there."""
+        found = self.known.get(key)
+        if isinstance(found, list) and not all(os.path.exists(path) for row in found for path in row["images"]):
+            return None
+        return found
+
+    def add(self, key: str, result: Result) -> None:
+        if key not in self.known:
+            self._write(key, result)
+
+    def _write(self, key: str, result: Result) -> None:
+        self._file.write(json.dumps([key, result]) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _entry(line: str) -> tuple[str, Result] | None:
+    try:
+        key, result = json.loads(line)
+    except ValueError:
+        return None  # the last line of a run that was killed
+    return key, result
+
+
+def fingerprint(mixture: Any, allow_urls: bool) -> str:
+    """Of a mixture and the files it reads, by name, size and time of change."""
+    files = [mixture.folder / file for source in mixture.sources for file in source.files]
+    states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
+    return hashlib.sha256(repr((mixture, allow_urls, states)).encode()).hexdigest()
+
+
+class Work:
+    """Makes rows with `workers` processes, or in this one if it is 1.
+
+    journal: where results are kept, or None.
+    """
+
+    def __init__(self, store: Store, *, allow_urls: bool, workers: int = 1, journal: Journal | None = None) -> None:
+        self._store, self._allow_urls, self._journal, self._workers = store, allow_urls, journal, workers
+        # Not forked from this process, which may have threads.
+        self._pool = ProcessPoolExecutor(workers, get_context("forkserver")) if workers > 1 else None
+
+    def __enter__(self) -> "Work":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def results(self, make: Make, items: Iterator[Item]) -> Iterator[tuple[Item, Result]]:
+        """Every item with its result, in order."""
+        begun: deque[tuple[list[Item], list[Result | None], Future[list[Result]] | list[Result]]] = deque()
+        ahead = AHEAD * self._workers if self._pool else 1
+        while True:
+            while len(begun) < ahead and (chunk := list(islice(items, CHUNK if self._pool else 1))):
+                known = [self._journal.result(item.key) if self._journal else None for item in chunk]
+                missing = [item for item, result in zip(chunk, known, strict=True) if result is None]
+                arguments = (make, self._store, self._allow_urls, missing)
+                begun.append((chunk, known, self._pool.submit(_made, *arguments) if self._pool else _made(*arguments)))
+            if not begun:
+                return
+            chunk, known, pending = begun.popleft()
+            fresh = iter(pending.result() if isinstance(pending, Future) else pending)
+            for item, found in zip(chunk, known, strict=True):
+                result = next(fresh) if found is None else found
+                if self._journal and found is None:
+                    self._journal.add(item.key, result)
+                yield item, result
+
+
+def _made(make: Make, store: Store, allow_urls: bool, items: list[Item]) -> list[Result]:
+    results: list[Result] = []
+    for item in items:
+        try:
+            results.append(make(store, allow_urls, item))
+        except BadRow as error:
+            results.append(str(error))
+    return results
