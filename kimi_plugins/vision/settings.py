@@ -5,10 +5,15 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from PIL import Image
+
 from kimi_plugins.data import training
+from kimi_plugins.data.images import BadImage, opened, read_bytes
+from kimi_plugins.data.shapes import Prompt
 from kimi_plugins.data.store import folder_of
 from kimi_plugins.data.values import PLACEHOLDER
 from kimi_plugins.grading.extraction import compiled
+from kimi_plugins.vision.processor import ModelProcessor, loaded
 
 NAMED_ROWS = 3  # how many bad rows a problem names; the others are counted
 
@@ -48,11 +53,14 @@ def data_problems(args) -> list[str]:
 
 def _set_problems(option: str, path: str, split: str, args) -> Iterator[str]:
     bad: dict[str, list[int]] = {}
+    model = _processor(args)
     try:
         found = training.opened(path, split, training.Options.of(args))
         for row, prompt, reason in islice(found.prompts(), args.data.max_samples):
             if prompt is not None:
                 problems = list(_problems_of(prompt.images, folder_of(row), args.data))
+                if model is not None and not problems:
+                    problems = list(_costs(prompt, folder_of(row), model, args))
             else:  # what is wrong otherwise is said by kimi-preflight
                 problems = [reason] if reason and PLACEHOLDER in reason else []
             for problem in problems:
@@ -73,6 +81,45 @@ def _problems_of(images: list, folder: Path, data) -> Iterator[str]:
         yield f"has {len(images)} images; raise data.max_images_per_prompt ({data.max_images_per_prompt}) to that"
     if any(isinstance(image, str) and len(image) < 4096 and _missing(image, folder) for image in images):
         yield "has an image that does not exist; correct its path, which is relative to the file"
+
+
+def _processor(args) -> ModelProcessor | None:
+    """The model's processor, if the run has images; None if it cannot be loaded, which other checks say."""
+    if args.data.max_images_per_prompt == 0 or not args.data.apply_chat_template:
+        return None
+    try:
+        return loaded(args.actor.model_name_or_path)
+    except (ImportError, ValueError):
+        return None
+
+
+def _costs(prompt: Prompt, folder: Path, model: ModelProcessor, args) -> Iterator[str]:
+    """What is wrong with the images' formats, the text's special tokens, or the number of tokens of both."""
+    try:
+        sizes = [_size(image, folder) for image in prompt.images]
+    except BadImage as error:
+        yield f"has an image that {error}; remove the row, or make the set by openrlhf kimi vision-prepare"
+        return
+    if any(model.token_within(message["content"]) for message in prompt.messages):
+        yield "the text holds a special token of the model's; remove it"
+    if not sizes:
+        return  # a long text is cut, or filtered by its length
+    # What OpenRLHF leaves of data.max_len for a prompt with images, which it cannot cut.
+    room = args.data.max_len - (args.rollout.max_new_tokens or 1)
+    tokens = model.prompt_tokens(prompt.messages, sizes)
+    if tokens > room:
+        yield (
+            f"has {tokens} tokens with its images, and data.max_len less rollout.max_new_tokens leaves {room}; raise "
+            "data.max_len, or make the set with fewer image_tokens (vision-prepare)"
+        )
+
+
+def _size(image: object, folder: Path) -> tuple[int, int]:
+    """(width, height), by the header alone."""
+    if isinstance(image, str):
+        image = image.removeprefix("file://")
+    data = read_bytes(image, folder, allow_urls=False)
+    return data.size if isinstance(data, Image.Image) else opened(data).size
 
 
 def _missing(path: str, folder: Path) -> bool:

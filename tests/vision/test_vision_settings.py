@@ -11,7 +11,7 @@ from kimi_plugins import options
 from kimi_plugins.plugin import Vision
 
 
-def settings(tmp_path, rows=(), most=2, pattern=None, template=True):
+def settings(tmp_path, rows=(), most=2, pattern=None, template=True, model="none", max_len=100):
     path = tmp_path / "prompts.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = SimpleNamespace(
@@ -23,10 +23,15 @@ def settings(tmp_path, rows=(), most=2, pattern=None, template=True):
         max_images_per_prompt=most,
         max_samples=100,
         apply_chat_template=template,
+        max_len=max_len,
     )
     vision = options.Vision(answer_pattern=pattern)
     return SimpleNamespace(
-        data=data, eval=SimpleNamespace(dataset=None, split="train"), kimi=SimpleNamespace(vision=vision)
+        data=data,
+        eval=SimpleNamespace(dataset=None, split="train"),
+        kimi=SimpleNamespace(vision=vision),
+        actor=SimpleNamespace(model_name_or_path=str(model)),
+        rollout=SimpleNamespace(max_new_tokens=20),
     )
 
 
@@ -80,3 +85,27 @@ def test_configuration(tmp_path):
     assert problem.startswith("kimi.vision.answer_pattern: ")
     [problem] = Vision.openrlhf_validate_config(settings(tmp_path, template=False), "train")
     assert problem.startswith("data.apply_chat_template: not set")
+
+
+def test_prompts_that_do_not_fit_are_named_before_the_run(tmp_path):
+    pytest.importorskip("torchvision")
+    from kimi_plugins.vision.tiny_model import build_processor
+
+    model = tmp_path / "model"
+    build_processor(list("What?1+=")).save_pretrained(model)
+    (model / "config.json").write_text(json.dumps({"model_type": "qwen3_vl", "vision_config": {}}))
+    (tmp_path / "small.png").write_bytes(encoded(picture(size=(64, 64))))  # 16 tokens
+    (tmp_path / "large.png").write_bytes(encoded(picture(size=(128, 128))))  # 64 tokens
+    (tmp_path / "script.png").write_bytes(b"%!PS-Adobe-3.0\n%%BoundingBox: 0 0 9 9\n")
+    rows = [
+        {"input": user("<image>What?"), "images": ["small.png"]},
+        {"input": user("<image><image>What?"), "images": ["large.png", "small.png"]},
+        {"input": user("<image>What?"), "images": ["script.png"]},
+        {"input": user("<image>What?"), "images": ["large.png"]},
+        {"input": user("What<unk>?"), "images": []},
+    ]
+    found = Vision.openrlhf_check_machine(settings(tmp_path, rows, model=model), "train")
+    assert len(found) == 3, found
+    assert re.search(r"row 2: has 9\d tokens with its images, and data.max_len less .* leaves 80; raise", found[0])
+    assert "row 3: has an image that is not a readable image of an accepted format" in found[1]
+    assert "row 5: the text holds a special token of the model's" in found[2]
