@@ -14,7 +14,7 @@ def add_parser(commands) -> None:
         "sandbox-serve",
         help="grade programs over HTTP for machines that may not isolate them",
         description="Serve the code reward over HTTP: name http://:TOKEN@HOST:PORT/ in reward.remote_url of a run "
-        "whose own machines may not isolate programs. Needs a token unless it listens on the loopback interface only, which "
+        "whose own machines may not isolate programs. Needs a token unless it listens on loopback only, which "
         "is the default. Exit code 2: bad input, or programs cannot be isolated here.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: 127.0.0.1")
