@@ -19,9 +19,9 @@ import sys
 from kimi_plugins.sandbox.pool import Limits, Sandbox, SandboxUnavailable
 try:
     with Sandbox(workers=1) as sandbox:
-        group = sandbox._slots.queue[-1].cgroup
+        group, roomy = sandbox._slots.queue[-1].cgroup, Limits(memory_mb=96, cpu_seconds=60, wall_seconds=120)
         added = sandbox.run_python(b"print(sum(map(int, input().split())))", stdin=b"1 2")
-        grown = sandbox.run_python(b"kept = [bytearray(8 << 20) for _ in range(40)]", limits=Limits(memory_mb=96))
+        grown = sandbox.run_python(b"kept = [bytearray(8 << 20) for _ in range(40)]", limits=roomy)
         spun = sandbox.run_python(b"while True: pass", limits=Limits(cpu_seconds=0.5, wall_seconds=60))
         forks = b"import os\\nfor _ in range(9):\\n    if os.fork() == 0: os.kill(os.getpid(), 19)"
         forked = sandbox.run_python(forks, limits=Limits(processes=4))
