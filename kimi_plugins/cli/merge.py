@@ -6,29 +6,40 @@ from pathlib import Path
 
 from kimi_plugins.cli.command import exit_code
 
+FROM_BASE = ("task_arithmetic", "ties", "dare_linear", "dare_ties")
+METHODS = ("average", "slerp", *FROM_BASE)
+
 
 def add_parser(commands) -> None:
     """Add the parser of `merge` to those of `openrlhf kimi`."""
     parser = commands.add_parser(
         "merge",
         help="merge two checkpoints into one: a long thinker and a short one (§2.4)",
-        description="Write the weighted average of two checkpoints of one architecture (k1.5 §2.4: plain average), or "
-        "their SLERP or TIES merge, in float32 from tensor to tensor. What does not fit is said before anything is "
-        "written, and OUT appears when it is whole. Configuration and tokenizer are the first checkpoint's.",
+        description="Write the weighted average of two checkpoints of one architecture (k1.5 §2.4: plain average), "
+        "or their merge by SLERP, task arithmetic, TIES or DARE as mergekit defines them, in float32 from tensor to "
+        "tensor. What does not fit is said before anything is written, and OUT appears when it is whole. The "
+        "configuration is the first checkpoint's, and so is the tokenizer without --tokenizer.",
     )
     add = parser.add_argument
     add("checkpoints", type=Path, nargs=2, metavar="CHECKPOINT", help="directories with safetensors")
     add("--out", type=Path, required=True, help="directory to make")
     add("--weight", type=float, default=0.5, help="of the second checkpoint, from 0 to 1; default: 0.5, as §2.4")
-    add("--method", choices=("average", "slerp", "ties"), default="average", help="default: average, as §2.4")
-    add("--base", type=Path, help="ties: what both were fine-tuned from")
+    add("--method", choices=METHODS, default="average", help="default: average, as §2.4")
+    add("--base", type=Path, help=f"{', '.join(FROM_BASE)}: what both were fine-tuned from")
     add(
         "--density",
         type=float,
         default=0.2,
-        help="ties: share of the numbers of each change that is kept, the largest; default: 0.2, as its paper",
+        help="share of the numbers of each change that is kept, with ties the largest, with dare_… any; default: 0.2",
     )
-    add("--scale", type=float, default=1.0, help="ties: of the merged change; default: 1")
+    add("--scale", type=float, default=1.0, help="of the merged change, from --base; default: 1")
+    add("--seed", type=int, default=0, help="dare_…: of what is kept; default: 0")
+    add(
+        "--tokenizer",
+        choices=("first", "second", "union"),
+        default=None,
+        help="whose tokens the model has, where the tokenizers differ; embeddings are merged token by token",
+    )
     add("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16", help="default: bfloat16")
     parser.set_defaults(func=run)
 
@@ -42,16 +53,22 @@ def merge(args: argparse.Namespace) -> None:
         raise ValueError(f"--weight is {args.weight}: it must be from 0 (the first checkpoint) to 1 (the second)")
     if not 0 < args.density <= 1:
         raise ValueError(f"--density is {args.density}: it must be in (0, 1]")
-    if (args.method == "ties") != (args.base is not None):
-        raise ValueError("--base goes with --method ties, and ties needs it: what both were fine-tuned from")
+    if (args.method in FROM_BASE) != (args.base is not None):
+        raise ValueError(f"--base goes with {', '.join(FROM_BASE)}, which need it: what both were fine-tuned from")
+    import torch
     from tqdm import tqdm
 
     from kimi_plugins.long2short import merge
 
+    random = torch.Generator().manual_seed(args.seed)
+    dare = partial(merge.dare, weight=args.weight, density=args.density, scale=args.scale, generator=random)
     combine = {
         "average": partial(merge.average, weight=args.weight),
         "slerp": partial(merge.slerp, weight=args.weight),
+        "task_arithmetic": partial(merge.task_arithmetic, weight=args.weight, scale=args.scale),
         "ties": partial(merge.ties, weight=args.weight, density=args.density, scale=args.scale),
+        "dare_linear": partial(dare, elect=False),
+        "dare_ties": partial(dare, elect=True),
     }[args.method]
     with tqdm(unit="B", unit_scale=True, desc="merge", disable=None) as bar:
         merged = merge.merge_checkpoints(
@@ -59,7 +76,8 @@ def merge(args: argparse.Namespace) -> None:
             args.out,
             combine,
             dtype=args.dtype,
-            in_blocks=args.method == "average",
+            in_blocks=args.method in ("average", "task_arithmetic"),
+            tokenizer=args.tokenizer,
             advance=bar.update,
         )
     for note in merged.notes:

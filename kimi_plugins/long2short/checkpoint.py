@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 BYTES = {"BF16": 2, "F16": 2, "F32": 4}  # of the dtypes that can be merged
+INTEGERS = {"I64": 8, "I32": 4, "I16": 2, "BOOL": 1}  # of buffers, which are copied; weights of 8 bits are not
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 HEAD = "lm_head.weight"  # some checkpoints hold it although it is tied to the embedding
@@ -54,6 +55,8 @@ def open_checkpoint(directory: Path) -> Checkpoint:
         CheckpointError: a file is missing, truncated or no safetensors, as of one that is being written.
     """
     config = _json(directory / "config.json", directory)
+    if "quantization_config" in config:
+        raise CheckpointError(f"{directory}: is quantized; merge the checkpoint it was made from")
     index = directory / INDEX
     if index.exists():
         place = _json(index, directory).get("weight_map", {})
@@ -95,7 +98,7 @@ def read_header(file: Path) -> Iterator[tuple[str, Stored]]:
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         start, stop = entry["data_offsets"]
         stored = Stored(file, entry["dtype"], tuple(entry["shape"]), data + start, data + stop)
-        width = BYTES.get(stored.dtype)
+        width = (BYTES | INTEGERS).get(stored.dtype)
         if width is None:
             raise CheckpointError(f"{file}: {name} is {stored.dtype}; only {', '.join(BYTES)} can be merged")
         if stop - start != width * math.prod(stored.shape):
@@ -103,10 +106,10 @@ def read_header(file: Path) -> Iterator[tuple[str, Stored]]:
         yield name, stored
 
 
-def check_alike(first: Checkpoint, other: Checkpoint) -> list[str]:
+def check_alike(first: Checkpoint, other: Checkpoint, *, vocabularies: bool = True) -> list[str]:
     """What differs without harm, in words; the merged checkpoint follows `first` there.
 
-    A tied output head that only one of them holds is dropped from it.
+    A tied output head that only one of them holds is dropped from it. vocabularies: whether they must be alike too.
 
     Raises:
         CheckpointError: they are of different architectures, vocabularies, tokenizers or shapes; all of it is said.
@@ -114,9 +117,10 @@ def check_alike(first: Checkpoint, other: Checkpoint) -> list[str]:
     problems = [
         f"{key} is {first.config.get(key)!r} and {other.config.get(key)!r}"
         for key in FIXED
-        if first.config.get(key) != other.config.get(key)
+        if first.config.get(key) != other.config.get(key) and (vocabularies or key != "vocab_size")
     ]
-    problems += tokenizer_differences(first.directory, other.directory)
+    if vocabularies and (differences := tokenizer_differences(first.directory, other.directory)):
+        problems += [f"{difference}; choose one with --tokenizer" for difference in differences]
     if first.tied and other.tied:
         for one, another in ((first, other), (other, first)):
             if HEAD not in another.tensors:
@@ -127,8 +131,10 @@ def check_alike(first: Checkpoint, other: Checkpoint) -> list[str]:
     shared = [name for name in first.tensors if name in other.tensors]
     for name in shared:
         one, another = first.tensors[name].shape, other.tensors[name].shape
-        if one != another:
+        if one != another and (vocabularies or one[1:] != another[1:]):
             problems.append(f"{name} is {list(one)} and {list(another)}")
+        if (first.tensors[name].dtype in INTEGERS) != (other.tensors[name].dtype in INTEGERS):
+            problems.append(f"{name} is {first.tensors[name].dtype} and {other.tensors[name].dtype}")
     if problems:
         listed = "".join(f"\n  {problem}" for problem in problems)
         raise CheckpointError(f"{first.directory} and {other.directory} cannot be merged:{listed}")
@@ -181,6 +187,15 @@ def tokenizer_differences(first: Path, other: Path) -> list[str]:
         return ["neither has a tokenizer"]
     changed = [name for name in present if _bytes(first / name) != _bytes(other / name)]
     return [f"the tokenizers differ in {', '.join(changed)}"] if changed else []
+
+
+def vocabulary_of(directory: Path) -> dict[str, int]:
+    """The numbers of all tokens of a directory's tokenizer.json.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    return _vocabulary(_json(directory / "tokenizer.json", directory))
 
 
 def _vocabulary(tokenizer: dict) -> dict[str, int]:

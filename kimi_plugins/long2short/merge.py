@@ -1,4 +1,6 @@
-"""Two checkpoints merged into one (k1.5 §2.4: the plain average), also by SLERP and by TIES.
+"""Two checkpoints merged into one (k1.5 §2.4: the plain average), also by SLERP, task arithmetic, TIES and DARE.
+
+The definitions are mergekit's, and tests compare with its results.
 
 Read, merged and written tensor by tensor (the average in blocks), in float32 whatever the checkpoints are stored as.
 """
@@ -20,14 +22,18 @@ from kimi_plugins.data.files import new_directory
 from kimi_plugins.long2short.checkpoint import (
     BYTES,
     INDEX,
+    INTEGERS,
     Checkpoint,
     CheckpointError,
     Stored,
     check_alike,
     open_checkpoint,
 )
+from kimi_plugins.long2short.vocabulary import FILES, Vocabulary, is_embedding, vocabulary
 
-TORCH = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+TORCH = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32} | {
+    name: getattr(torch, kind) for name, kind in zip(INTEGERS, ("int64", "int32", "int16", "bool"), strict=True)
+}
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 BLOCK = 1 << 20  # numbers merged at a time, where that can be done in blocks
 PARALLEL = 0.9995  # cosine from which SLERP is a plain average: the angle is lost in rounding (mergekit's value)
@@ -54,6 +60,48 @@ def slerp(tensors: list[Tensor], dtype: torch.dtype, *, weight: float) -> Tensor
     angle = math.acos(cosine)
     shares = [math.sin(part * angle) / math.sin(angle) for part in (1 - weight, weight)]
     return (shares[0] * a + shares[1] * b).to(dtype)
+
+
+def task_arithmetic(tensors: list[Tensor], dtype: torch.dtype, *, weight: float, scale: float) -> Tensor:
+    """Task arithmetic (arXiv 2212.04089) of `tensors` [a, b, base]: base plus the weighted sum of both changes.
+
+    scale: of the sum; at 1 it is the average of a and b, at 2 and weight ½ both changes are added whole.
+    """
+    a, b, base = (tensor.float() for tensor in tensors)
+    return (base + scale * ((1 - weight) * (a - base) + weight * (b - base))).to(dtype)
+
+
+def dare(
+    tensors: list[Tensor],
+    dtype: torch.dtype,
+    *,
+    weight: float,
+    density: float,
+    scale: float,
+    elect: bool,
+    generator: torch.Generator,
+) -> Tensor:
+    """DARE (arXiv 2311.03099) of `tensors` [a, b, base]: base plus the weighted sum of randomly thinned changes.
+
+    density: chance of each number of a change to be kept; what is kept is scaled so that the sum of magnitudes stays.
+    elect: leave out numbers whose sign is not that of the sum, as TIES does (mergekit's dare_ties).
+    """
+    *models, base = (tensor.float() for tensor in tensors)
+    weights = (1 - weight, weight)
+    changes = [share * thinned(model - base, density, generator) for share, model in zip(weights, models, strict=True)]
+    if elect:
+        sign = torch.where(changes[0] + changes[1] >= 0, 1.0, -1.0)
+        changes = [torch.where(change.sign() == sign, change, 0.0) for change in changes]
+    return (base + scale * (changes[0] + changes[1])).to(dtype)
+
+
+def thinned(change: Tensor, density: float, generator: torch.Generator) -> Tensor:
+    """`change` with numbers set to 0 at random, the others scaled to the same sum of magnitudes."""
+    if density >= 1:
+        return change
+    kept = change * torch.bernoulli(torch.full_like(change, density), generator=generator)
+    before, after = change.abs().sum(), kept.abs().sum()
+    return kept if min(before, after) < 1e-7 else kept * (before / after)
 
 
 def ties(tensors: list[Tensor], dtype: torch.dtype, *, weight: float, density: float, scale: float) -> Tensor:
@@ -96,6 +144,7 @@ def merge_checkpoints(
     *,
     dtype: str = "bfloat16",
     in_blocks: bool = False,
+    tokenizer: str | None = None,
     advance: Callable[[int], object] = lambda bytes_written: None,
 ) -> Merged:
     """Write the merge of the checkpoints in `directories` to `out`, which appears when it is whole.
@@ -104,6 +153,7 @@ def merge_checkpoints(
         directories: the first gives configuration, tokenizer and division into files.
         combine: the merged tensor of the checkpoints' tensors of one name, in the dtype asked for.
         dtype: of the merged weights, a key of DTYPES.
+        tokenizer: one of vocabulary.CHOICES, whose tokens the merged model has; None: they must be alike.
         in_blocks: whether combine works number by number, so that a tensor can be given to it in parts.
         advance: told of the bytes as they are written; for a progress bar.
 
@@ -112,16 +162,22 @@ def merge_checkpoints(
         FileExistsError: `out` is there already.
     """
     checkpoints = [open_checkpoint(directory) for directory in directories]
-    notes = [note for other in checkpoints[1:] for note in check_alike(checkpoints[0], other)]
+    alike = tokenizer is None
+    notes = [note for other in checkpoints[1:] for note in check_alike(checkpoints[0], other, vocabularies=alike)]
+    words = None if tokenizer is None else vocabulary(checkpoints, tokenizer)
     first, written = checkpoints[0], 0
+    if words is not None:
+        shared = int(torch.stack([rows >= 0 for rows in words.rows]).all(dim=0).sum())
+        notes.append(f"the tokenizer is the {tokenizer}: {words.size} rows of embeddings, {shared} of them merged")
     files: dict[Path, list[str]] = {}
     for name, stored in first.tensors.items():
         files.setdefault(stored.file, []).append(name)
     with new_directory(out) as partial:
         for file, names in files.items():
+            places = [_Target(name, first.tensors[name], words, DTYPES[dtype]) for name in names]
             with (partial / file.name).open("wb", buffering=0) as opened:
-                opened.write(header({name: first.tensors[name].shape for name in names}, DTYPES[dtype]))
-                for block in _merged(checkpoints, names, combine, TORCH[DTYPES[dtype]], in_blocks):
+                opened.write(header({place.name: (place.shape, place.dtype) for place in places}))
+                for block in _merged(checkpoints, places, combine, words, in_blocks, notes):
                     _write(opened, block)
                     written += block.nbytes
                     advance(block.nbytes)
@@ -129,15 +185,27 @@ def merge_checkpoints(
             place = {name: stored.file.name for name, stored in first.tensors.items()}
             index = {"metadata": {"total_size": written}, "weight_map": place}
             (partial / INDEX).write_text(json.dumps(index, indent=2) + "\n")
-        _copy_the_rest(first, partial, dtype)
+        _copy_the_rest(first, partial, dtype, words)
     return Merged(len(first.tensors), written, notes)
 
 
-def header(shapes: dict[str, tuple[int, ...]], dtype: str) -> bytes:
-    """The beginning of a safetensors file of tensors of one dtype (as the format names it), in this order."""
-    entries, start = {"__metadata__": {"format": "pt"}}, 0
-    for name, shape in shapes.items():
-        stop = start + math.prod(shape) * BYTES[dtype]
+class _Target:
+    """A tensor of the merged checkpoint: its name, shape, dtype as the format names it, and whether it is copied."""
+
+    def __init__(self, name: str, stored: Stored, words: Vocabulary | None, dtype: str) -> None:
+        self.name = name
+        self.copied = stored.dtype in INTEGERS
+        self.rearranged = words is not None and is_embedding(name)
+        self.dtype = stored.dtype if self.copied else dtype
+        self.shape = words.shape(name, stored) if words is not None and self.rearranged else stored.shape
+
+
+def header(tensors: dict[str, tuple[tuple[int, ...], str]]) -> bytes:
+    """The beginning of a safetensors file of tensors of these shapes and dtypes, as the format names them."""
+    entries: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    start = 0
+    for name, (shape, dtype) in tensors.items():
+        stop = start + math.prod(shape) * (BYTES | INTEGERS)[dtype]
         entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
         start = stop
     text = json.dumps(entries, separators=(",", ":")).encode()
@@ -146,30 +214,44 @@ def header(shapes: dict[str, tuple[int, ...]], dtype: str) -> bytes:
 
 
 def _merged(
-    checkpoints: list[Checkpoint], names: list[str], combine: Callable, dtype: torch.dtype, in_blocks: bool
+    checkpoints: list[Checkpoint],
+    targets: list[_Target],
+    combine: Callable,
+    words: Vocabulary | None,
+    in_blocks: bool,
+    notes: list[str],
 ) -> Iterator[Tensor]:
-    """The blocks of the merged tensors, one after the other."""
+    """The blocks of the merged tensors, one after the other; notes are added of buffers that differ."""
     parts = [
-        (name, place, min(place + step, size))
-        for name in names
-        for size in [math.prod(checkpoints[0].tensors[name].shape)]
-        for step in [BLOCK if in_blocks else max(size, 1)]
+        (target, place, min(place + step, size))
+        for target in targets
+        for size in [math.prod(checkpoints[0].tensors[target.name].shape)]
+        for step in [BLOCK if in_blocks and not (target.rearranged or target.copied) else max(size, 1)]
         for place in range(0, size, step)
     ]
     with ExitStack() as stack:
         files = {
             file: stack.enter_context(file.open("rb", buffering=0))
-            for file in {checkpoint.tensors[name].file for checkpoint in checkpoints for name in names}
+            for file in {checkpoint.tensors[target.name].file for checkpoint in checkpoints for target in targets}
         }
 
-        def merge(part: tuple[str, int, int]) -> Tensor:
-            name, start, stop = part
-            places = [checkpoint.tensors[name] for checkpoint in checkpoints]
-            tensors = [_read(files[place.file], place, start, stop) for place in places]
-            block = combine(tensors, dtype)
+        def merge(part: tuple[_Target, int, int]) -> Tensor:
+            target, start, stop = part
+            places = [checkpoint.tensors[target.name] for checkpoint in checkpoints]
+            if target.copied or target.rearranged:
+                tensors = [_read(files[p.file], p, 0, math.prod(p.shape)).view(p.shape) for p in places]
+            else:
+                tensors = [_read(files[place.file], place, start, stop) for place in places]
+            if target.copied:
+                if any(not torch.equal(tensors[0], other) for other in tensors[1:]):
+                    notes.append(f"{target.name} holds other whole numbers; the first checkpoint's are kept")
+                return tensors[0]
+            if words is not None and target.rearranged:
+                tensors = [tensor.flatten() for tensor in words.rearranged(tensors)]
+            block = combine(tensors, TORCH[target.dtype])
             # A sum is not finite if a number is not, and costs a tenth of isfinite(). TIES may drop that number.
             if not all(torch.isfinite(tensor.sum()) for tensor in ([block] if in_blocks else [block, *tensors])):
-                _check_finite(name, checkpoints, tensors, block)
+                _check_finite(target.name, checkpoints, tensors, block)
             return block
 
         yield from _one_ahead(merge, parts)
@@ -188,7 +270,7 @@ def _one_ahead(function: Callable, arguments: list) -> Iterator:
 
 def _read(file: BinaryIO, stored: Stored, start: int, stop: int) -> Tensor:
     """The numbers start to stop of a tensor, [stop − start]."""
-    width = BYTES[stored.dtype]
+    width = (BYTES | INTEGERS)[stored.dtype]
     data = torch.empty((stop - start) * width, dtype=torch.uint8)
     view, done = memoryview(data.numpy()), 0
     while done < len(view):
@@ -200,7 +282,7 @@ def _read(file: BinaryIO, stored: Stored, start: int, stop: int) -> Tensor:
 
 
 def _write(file: BinaryIO, block: Tensor) -> None:
-    view = memoryview(block.view(torch.uint8).numpy())
+    view = memoryview(block.contiguous().flatten().view(torch.uint8).numpy())
     while view:
         view = view[file.write(view) :]
 
@@ -214,10 +296,16 @@ def _check_finite(name: str, checkpoints: list[Checkpoint], tensors: list[Tensor
         raise CheckpointError(f"{name}: the merged weights do not fit {block.dtype}; choose bfloat16 or float32")
 
 
-def _copy_the_rest(first: Checkpoint, directory: Path, dtype: str) -> None:
+def _copy_the_rest(first: Checkpoint, directory: Path, dtype: str, words: Vocabulary | None) -> None:
     key = "torch_dtype" if "torch_dtype" in first.config else "dtype"
-    (directory / "config.json").write_text(json.dumps(first.config | {key: dtype}, indent=2) + "\n")
+    config = first.config | {key: dtype} | (words.config() if words is not None else {})
+    (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     for file in sorted(first.directory.iterdir()):
         wanted = any(file.match(pattern) for pattern in COPIED)
         if wanted and not any(file.match(pattern) for pattern in NOT_COPIED):
             shutil.copyfile(file, directory / file.name)
+    if words is not None:
+        for pattern in FILES:
+            for file in directory.glob(pattern):
+                file.unlink()
+        words.write(directory)

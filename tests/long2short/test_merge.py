@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer
 
 from kimi_plugins.long2short import merge
 from kimi_plugins.long2short.checkpoint import CheckpointError, only_weights_differ, read_header
@@ -62,13 +62,37 @@ def refused(directory, match, error=CheckpointError):
 @pytest.mark.parametrize("name", MERGEKIT["results"])
 def test_the_methods_give_what_mergekit_gives(name):
     method, weight = name.split()
-    a, b, base = (MERGEKIT["inputs"][key] for key in ("a", "b", "base"))
-    settings = {"weight": float(weight)} | ({"density": 0.4, "scale": 1.0} if method == "ties" else {})
+    random = {"density": 0.4, "generator": torch.Generator().manual_seed(7)}  # as mergekit's was seeded
+    settings = {
+        "task_arithmetic": {},
+        "ties": {"density": 0.4},
+        "dare_linear": random | {"elect": False},
+        "dare_ties": random | {"elect": True},
+    }
+    from_base = method in settings
+    function = getattr(merge, method.partition("_")[0] if "dare" in method else method)
+    more = settings[method] | {"scale": 1.0} if from_base else {}
     for tensor, expected in MERGEKIT["results"][name].items():
-        inputs = [torch.tensor(model[tensor]) for model in ([a, b, base] if method == "ties" else [a, b])]
-        result = getattr(merge, method)(inputs, torch.float32, **settings)
+        inputs = [torch.tensor(MERGEKIT["inputs"][key][tensor]) for key in ("a", "b", "base")[: 2 + from_base]]
+        result = function(inputs, torch.float32, weight=float(weight), **more)
         assert not torch.allclose(result, inputs[0], atol=1e-2)
         torch.testing.assert_close(result, torch.tensor(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_task_arithmetic_is_the_average_or_adds_both_changes():
+    a, b, base = torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    once, twice = (merge.task_arithmetic([a, b, base], torch.float32, weight=0.5, scale=scale) for scale in (1.0, 2.0))
+    torch.testing.assert_close(once, (a + b) / 2)
+    torch.testing.assert_close(twice, a + b - base)
+
+
+def test_thinning_keeps_the_share_and_the_sum_of_magnitudes():
+    change = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
+    kept = merge.thinned(change, 0.3, torch.Generator().manual_seed(1))
+    assert abs((kept != 0).float().mean().item() - 0.3) < 4 * (0.3 * 0.7 / 20_000) ** 0.5
+    torch.testing.assert_close(kept.abs().sum(), change.abs().sum())
+    assert torch.equal(merge.thinned(change, 1.0, torch.Generator()), change)
+    assert torch.equal(merge.thinned(0 * change, 0.3, torch.Generator()), 0 * change)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 0.5, 0.9, 1.0])
@@ -273,10 +297,82 @@ def test_a_model_that_is_not_whole_is_not_like_another(two):
     assert not only_weights_differ(two / "b", two / "none")
 
 
-def test_integers_cannot_be_merged(two):
+def test_quantized_weights_cannot_be_merged(two):
     file = two / "b/model.safetensors"
     save_file(load_file(file) | {"scale": torch.ones(2, dtype=torch.int8)}, file)
     refused(two, "scale is I8; only BF16, F16, F32 can be merged")
+    edit(two / "a/config.json", quantization_config={"bits": 4})
+    refused(two, "a: is quantized")
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.bool])
+def test_integer_buffers_are_copied(two, dtype):
+    shard = sorted((two / "a").glob("*.safetensors"))[0]
+    for file, number in ((shard, 1), (two / "b/model.safetensors", 1)):
+        save_file(load_file(file) | {"seen": torch.tensor([[number, 0]], dtype=dtype)}, file, {"format": "pt"})
+    index = two / "a/model.safetensors.index.json"
+    placed = json.loads(index.read_text())
+    placed["weight_map"]["seen"] = shard.name
+    index.write_text(json.dumps(placed))
+    assert merge_two(two).notes == []
+    out = tensors_of(two / "out")
+    assert out["seen"].dtype == dtype and out["seen"].tolist() == [[1, 0]]
+    shutil.rmtree(two / "out")
+    file = two / "b/model.safetensors"
+    save_file(load_file(file) | {"seen": torch.tensor([[0, 1]], dtype=dtype)}, file, {"format": "pt"})
+    assert merge_two(two).notes == ["seen holds other whole numbers; the first checkpoint's are kept"]
+    assert tensors_of(two / "out")["seen"].tolist() == [[1, 0]]
+
+
+def other_tokens(directory, tokens):
+    """Give a model more tokens than it has, and two numbers swapped; the new rows of its embedding count up."""
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in tokens])
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[-len(tokens) :] = torch.arange(len(tokens))[:, None] + 1.0
+    for file in directory.iterdir():
+        file.unlink()
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return tokenizer
+
+
+@pytest.mark.parametrize("choice", ["first", "second", "union"])
+def test_tokenizers_that_differ(two, choice):
+    first = other_tokens(two / "a", ["<both>", "<first>"])
+    second = other_tokens(two / "b", ["<second>", "<both>"])
+    refused(two, "the tokenizers have other numbers for .*choose one with --tokenizer")
+    a, b = (tensors_of(two / name)[EMBEDDING] for name in ("a", "b"))
+    merged = merge_two(two, tokenizer=choice, dtype="float32")
+    assert any(f"the tokenizer is the {choice}" in note for note in merged.notes)
+    out, found = AutoTokenizer.from_pretrained(two / "out"), tensors_of(two / "out")[EMBEDDING]
+    expected = {"first": set(first.get_vocab()), "second": set(second.get_vocab())}
+    expected["union"] = expected["first"] | expected["second"]
+    assert set(out.get_vocab()) == expected[choice]
+    assert len(found) == len(out) == json.loads((two / "out/config.json").read_text())["vocab_size"]
+    for token, number in out.get_vocab().items():
+        rows = [
+            tensor[tokenizer.get_vocab()[token]]
+            for tokenizer, tensor in ((first, a), (second, b))
+            if token in tokenizer.get_vocab()
+        ]
+        torch.testing.assert_close(found[number], torch.stack(rows).mean(0), msg=token)
+    text = "".join(sorted(expected[choice] - set(first.get_vocab())) + ["<both>", "1+1"])
+    assert out.decode(out(text)["input_ids"]).replace(" ", "") == text
+    AutoModelForCausalLM.from_pretrained(two / "out")
+
+
+def test_a_union_of_other_words_is_refused(two):
+    file = two / "b/tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["%"] = vocabulary.pop("1")
+    file.write_text(json.dumps(tokenizer))
+    with pytest.raises(CheckpointError, match="splits text into other words, as '%'"):
+        merge_two(two, tokenizer="union")
+    merge_two(two, tokenizer="first")
 
 
 def test_nothing_is_overwritten(two):
@@ -307,7 +403,9 @@ def test_a_killed_merge_leaves_nothing_under_the_name(two, monkeypatch):
 def test_the_header_is_what_the_library_reads(tmp_path):
     shapes = {"b": (2, 3), "a": (), "empty": (0, 4)}
     numbers = torch.arange(7, dtype=torch.float32)
-    (tmp_path / "x.safetensors").write_bytes(merge.header(shapes, "F32") + numbers.numpy().tobytes())
+    (tmp_path / "x.safetensors").write_bytes(
+        merge.header({name: (shape, "F32") for name, shape in shapes.items()}) + numbers.numpy().tobytes()
+    )
     loaded = load_file(tmp_path / "x.safetensors")
     assert {name: tuple(tensor.shape) for name, tensor in loaded.items()} == shapes
     assert torch.equal(loaded["b"].flatten(), numbers[:6]) and loaded["a"] == 6
