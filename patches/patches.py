@@ -5,6 +5,10 @@
     patches.py apply                 unpack it to build/openrlhf, a git repository, one commit per patch
     patches.py export [--from DIR]   write that repository's commits back to patches/
     patches.py check [--tests]       prove that the series is complete and applies (and that upstream's tests pass)
+    patches.py check --alone         prove that each patch applies to the release after what it depends on only;
+                                     with --tests, that its own tests fail without it and pass with it
+    patches.py pr NAME CHECKOUT      make a branch of a checkout of upstream with this patch, and print the text
+                                     of its pull request
     patches.py build                 write the patched wheel to build/dist and print its path
 
 Standard library and git only: it runs before the virtual environment exists.
@@ -13,6 +17,7 @@ Standard library and git only: it runs before the virtual environment exists.
 import argparse
 import base64
 import email
+import email.policy
 import hashlib
 import os
 import re
@@ -23,6 +28,7 @@ import tempfile
 import xml.etree.ElementTree
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 PATCHES = Path(__file__).resolve().parent
 BUILD = PATCHES.parent / "build"
@@ -51,9 +57,9 @@ def git(tree: Path, *arguments: str | Path) -> str:
     # The user's git settings and a surrounding hook's GIT_* must not change the bytes of a patch.
     env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C.UTF-8"}
+    name, address = AUTHOR.rstrip(">").split(" <")
     for role in ("AUTHOR", "COMMITTER"):
-        env |= {f"GIT_{role}_NAME": "OpenRLHF release", f"GIT_{role}_EMAIL": "release@localhost"}
-        env |= {f"GIT_{role}_DATE": RELEASE_DATE}
+        env |= {f"GIT_{role}_NAME": name, f"GIT_{role}_EMAIL": address, f"GIT_{role}_DATE": RELEASE_DATE}
     try:
         return run("git", *arguments, cwd=tree, env=env)
     except FileNotFoundError:
@@ -207,35 +213,111 @@ def export(tree: Path) -> None:
         print(f"patches.py: {tree} holds changes that are not committed: they are not exported", file=sys.stderr)
     with tempfile.TemporaryDirectory() as directory:
         new = format_patches(tree, Path(directory))
+        read_messages(new)
         for old in PATCHES.glob("*.patch"):
             old.unlink()
         for patch in new:
             shutil.copyfile(patch, PATCHES / patch.name)
     (PATCHES / "series").write_text("".join(f"{patch.name}\n" for patch in new))
+    readme = PATCHES / "README.md"
+    readme.write_text(with_table(readme.read_text(), read_messages(read_series())))
     if tree == WORK_TREE:
         git(tree, "tag", "--force", APPLIED)
     print(f"exported {len(new)} patches")
 
 
-# check
+# messages
 
 
-def check_message(patch: Path) -> None:
-    """Raises Error unless the commit message says why and carries the DEP-3 fields."""
-    message = email.message_from_bytes(patch.read_bytes()).get_payload(decode=True).decode(errors="replace")
-    message = re.split(r"^(?:---|diff --git .*)$", message, maxsplit=1, flags=re.MULTILINE)[0]
-    fields = {"Forwarded": r"(?:no|not-needed|yes|https?://\S+).*", "Last-Update": r"\d{4}-\d{2}-\d{2}"}
-    for field, value in fields.items():
-        if not re.search(rf"^{field}: {value}$", message, re.MULTILINE):
-            raise Error(f"patches/{patch.name}: its message has no valid `{field}:` line")
-    if not re.sub(r"^[A-Z][A-Za-z-]+: .*$", "", message, flags=re.MULTILINE).strip():
+class Message(NamedTuple):
+    """What a patch says of itself."""
+
+    path: Path
+    subject: str
+    text: str  # why, and how it was tested
+    kind: str
+    depends_on: list[str]  # names of earlier patches
+    forwarded: str
+    tests: list[str]  # files that it adds to upstream's tests/ or changes there
+
+
+FIELDS = {
+    "Kind": r"fix|option|cpu|hook|command",
+    "Depends-on": r"nothing|everything before|[\w.-]+(?:, [\w.-]+)*",
+    "Forwarded": r"(?:no|not-needed|yes|https?://\S+).*",
+    "Last-Update": r"\d{4}-\d{2}-\d{2}",
+}
+
+
+def read_message(patch: Path) -> Message:
+    """Raises Error unless the patch's message says why and has all FIELDS."""
+    mail = email.message_from_bytes(patch.read_bytes(), policy=email.policy.default)
+    text, _, diff = mail.get_payload(decode=True).decode(errors="replace").partition("\n---\n")
+    fields = {}
+    for field, value in FIELDS.items():
+        found = re.search(rf"^{field}: ({value})$", text, re.MULTILINE)
+        if not found:
+            raise Error(f"patches/{patch.name}: its message has no valid `{field}:` line (see patches/README.md)")
+        fields[field] = found[1]
+    text = re.sub(r"^[A-Z][A-Za-z-]+: .*$", lambda line: line[0] * line[0].startswith("Tested:"), text, flags=re.M)
+    if not re.sub(r"^Tested: .*", "", text.strip(), flags=re.DOTALL):
         raise Error(f"patches/{patch.name}: its message does not say why")
+    subject = re.sub(r"^\[PATCH\] ", "", " ".join(mail["Subject"].split()))
+    depends_on = [] if fields["Depends-on"] == "nothing" else fields["Depends-on"].split(", ")
+    tests = re.findall(r"^diff --git a/(tests/test_\S+) b/", diff, re.MULTILINE)
+    return Message(patch, subject, text.strip(), fields["Kind"], depends_on, fields["Forwarded"], tests)
+
+
+def read_messages(series: list[Path]) -> list[Message]:
+    """The messages in the order of the series. Raises Error unless each depends on earlier patches only."""
+    messages, names = [], []
+    for patch in series:
+        message = read_message(patch)
+        if message.depends_on == ["everything before"]:
+            message = message._replace(depends_on=list(names))
+        if unknown := [name for name in message.depends_on if name not in names]:
+            raise Error(f"patches/{patch.name} depends on {unknown[0]}, which is no earlier patch")
+        messages.append(message)
+        names.append(patch.stem)
+    return messages
+
+
+def needed(message: Message, messages: list[Message]) -> list[Message]:
+    """The patches that `message` depends on, directly or not, in the order of the series."""
+    names = set(message.depends_on)
+    for earlier in reversed(messages[: messages.index(message)]):
+        if earlier.path.stem in names:
+            names.update(earlier.depends_on)
+    return [earlier for earlier in messages if earlier.path.stem in names]
+
+
+BEGIN, END = "<!-- patches.py export writes this table -->\n", "<!-- end of the table -->\n"
+
+
+def with_table(readme: str, messages: list[Message]) -> str:
+    """The text of README.md with a table of all patches between BEGIN and END."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise Error(f"patches/README.md lacks the lines {BEGIN.strip()} and {END.strip()}")
+    numbers = {message.path.stem: number for number, message in enumerate(messages, start=1)}
+    lines = ["| | patch | kind | applies | tests of its own | forwarded |", "|--:|---|---|---|---|---|"]
+    for message in messages:
+        number, link = numbers[message.path.stem], f"[{message.subject}]({message.path.name})"
+        earlier = sorted(numbers[name] for name in message.depends_on)
+        ranges = f"1–{number - 1}" if len(earlier) == number - 1 > 1 else ", ".join(map(str, earlier))
+        applies = f"after {ranges}" if earlier else "alone"
+        tests = ", ".join(Path(test).stem for test in message.tests)
+        lines.append(f"| {number} | {link} | {message.kind} | {applies} | {tests} | {message.forwarded} |")
+    return before + begin + "\n".join(lines) + "\n" + end + after
+
+
+# check
 
 
 def check(with_tests: bool) -> None:
     series = read_series()
-    for patch in series:
-        check_message(patch)
+    messages = read_messages(series)
     with tempfile.TemporaryDirectory() as directory:
         tree, exported = Path(directory, "tree"), Path(directory, "exported")
         tree.mkdir()
@@ -246,24 +328,125 @@ def check(with_tests: bool) -> None:
         for patch in series:
             if (exported / patch.name).read_bytes() != patch.read_bytes():
                 raise Error(f"patches/{patch.name} is not what an export writes: run `patches.py apply` and `export`")
+        readme = (PATCHES / "README.md").read_text()
+        if with_table(readme, messages) != readme:
+            raise Error("the table in patches/README.md is not what an export writes: run `apply` and `export`")
         print(f"patches: {len(series)} apply and re-export identically", flush=True)
         if with_tests:
             run_upstream_tests(tree)
 
 
+def check_alone(with_tests: bool) -> None:
+    """Applies each patch to the release, after what it depends on only; `with_tests`: runs its own tests there."""
+    messages = read_messages(read_series())
+    with tempfile.TemporaryDirectory() as directory:
+        tree = Path(directory, "tree")
+        tree.mkdir()
+        unpack(fetch(), tree)
+        release = check_release(tree)
+        for message in messages:
+            git(tree, "reset", "--quiet", "--hard", release)
+            git(tree, "clean", "--quiet", "-dfx")
+            for earlier in needed(message, messages):
+                apply_for(message, earlier, tree)
+            run_own_tests = with_tests and bool(message.tests)
+            if run_own_tests and not fails_without(message, tree):
+                raise Error(f"patches/{message.path.name}: its tests pass without it")
+            apply_for(message, message, tree)
+            if run_own_tests:
+                if own_tests(message, tree).returncode != 0:
+                    raise Error(f"patches/{message.path.name}: its tests fail with what it depends on only")
+                print(f"{message.path.stem}: its tests fail without it and pass with it", flush=True)
+    alone = sum(not message.depends_on for message in messages)
+    print(f"patches: {alone} of {len(messages)} apply alone to the release, the others after what they depend on")
+
+
+def apply_for(message: Message, patch: Message, tree: Path) -> None:
+    try:
+        git(tree, "apply", "--index", "--whitespace=nowarn", patch.path)
+    except subprocess.CalledProcessError as failure:
+        which = "does not apply" if message is patch else f"depends on {patch.path.name}, which does not apply"
+        raise Error(f"patches/{message.path.name} {which} to the release: {first_error(failure.output)}") from None
+
+
+def fails_without(message: Message, tree: Path) -> bool:
+    """Whether the patch's tests fail where they are added alone; leaves the tree as it was."""
+    git(tree, "apply", "--include=tests/*", "--whitespace=nowarn", message.path)
+    failed = own_tests(message, tree).returncode != 0
+    git(tree, "apply", "--reverse", "--include=tests/*", "--whitespace=nowarn", message.path)
+    return failed
+
+
+def own_tests(message: Message, tree: Path) -> subprocess.CompletedProcess:
+    # The release imports flash-attn wherever it trains, and few machines have it: an empty one is put in its place.
+    empty = tree.parent / "empty"
+    if not empty.exists():
+        (empty / "flash_attn" / "utils").mkdir(parents=True)
+        (empty / "flash_attn" / "__init__.py").touch()
+        names = "index_first_axis = pad_input = rearrange = unpad_input = all_gather = None\n"
+        for module in ("bert_padding.py", "utils/__init__.py", "utils/distributed.py"):
+            (empty / "flash_attn" / module).write_text(names)
+    return pytest(tree, *message.tests, PYTHONPATH=str(empty))
+
+
+def pytest(tree: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    # The empty settings file and the root keep pytest from finding this project's.
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", tree]
+    env = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **variables}
+    output = subprocess.DEVNULL if variables else None
+    return subprocess.run([*command, *arguments], cwd=tree, env=os.environ | env, stdout=output, stderr=output)
+
+
 def run_upstream_tests(tree: Path) -> None:
     """Runs upstream's own tests on the patched tree, with the Python that runs this file."""
     report = tree.parent / "tests.xml"
-    # The empty settings file and the root keep pytest from finding this project's.
-    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", tree]
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([*pytest, f"--junitxml={report}", "tests"], cwd=tree, env=env)
-    if done.returncode != 0:
+    if pytest(tree, f"--junitxml={report}", "tests").returncode != 0:
         raise Error("upstream's tests fail on the patched tree (pytest's output is above)")
     suite = xml.etree.ElementTree.parse(report).find("testsuite")
     passed = int(suite.get("tests")) - int(suite.get("skipped"))
     if passed < int(read_upstream()["tests"]):
         raise Error(f"only {passed} of upstream's {read_upstream()['tests']} tests ran on the patched tree")
+
+
+# pull requests
+
+
+def pull_request(name: str, checkout: Path) -> str:
+    """Makes the branch `name` of a checkout of upstream, from its HEAD, with the patch and what it depends on.
+
+    Returns the text of the pull request: the title, a blank line and the description.
+    """
+    messages = read_messages(read_series())
+    name = name.removesuffix(".patch")
+    [message] = [message for message in messages if message.path.stem == name] or [None]
+    if message is None:
+        raise Error(f"no patch has the name {name}: see patches/series")
+    if not (checkout / ".git").exists():
+        raise Error(f"{checkout} is not a git checkout: clone upstream's repository")
+    if git(checkout, "status", "--porcelain", "--untracked-files=no"):
+        raise Error(f"{checkout} holds changes that are not committed")
+    if git(checkout, "branch", "--list", name):
+        raise Error(f"{checkout} has a branch {name} already: delete it")
+    base = git(checkout, "rev-parse", "--abbrev-ref", "HEAD").strip()
+    git(checkout, "switch", "--quiet", "--create", name)
+    earlier = needed(message, messages)
+    for patch in [*earlier, message]:
+        try:
+            git(checkout, "am", "--quiet", "--3way", "--whitespace=nowarn", patch.path)
+        except subprocess.CalledProcessError as failure:
+            git(checkout, "am", "--abort")
+            git(checkout, "switch", "--quiet", base)
+            git(checkout, "branch", "--quiet", "-D", name)
+            what = f"patches/{patch.path.name} does not apply to {checkout}"
+            raise Error(f"{what}: {first_error(failure.output)}") from None
+        # The fields are for this directory.
+        signed_text = f"{patch.subject}\n\n{patch.text}\n\nSigned-off-by: {AUTHOR}\n"
+        git(checkout, "commit", "--quiet", "--amend", "--message", signed_text)
+    description = [message.text]
+    if earlier:
+        description += ["This branch begins with other pull requests, which come first:"]
+        description += ["\n".join(f"- {patch.subject}" for patch in earlier)]
+    return "\n\n".join([message.subject, *description])
 
 
 # build
@@ -319,7 +502,12 @@ def main() -> int:
     for name in ("fetch", "apply", "build"):
         commands.add_parser(name)
     commands.add_parser("export").add_argument("--from", dest="tree", type=Path, default=WORK_TREE)
-    commands.add_parser("check").add_argument("--tests", action="store_true")
+    check_parser = commands.add_parser("check")
+    check_parser.add_argument("--tests", action="store_true")
+    check_parser.add_argument("--alone", action="store_true")
+    pr_parser = commands.add_parser("pr")
+    pr_parser.add_argument("name")
+    pr_parser.add_argument("checkout", type=Path)
     arguments = parser.parse_args()
     try:
         match arguments.command:
@@ -331,7 +519,9 @@ def main() -> int:
             case "export":
                 export(arguments.tree.resolve())
             case "check":
-                check(arguments.tests)
+                (check_alone if arguments.alone else check)(arguments.tests)
+            case "pr":
+                print(pull_request(arguments.name, arguments.checkout.resolve()))
             case "build":
                 print(build())
     except Error as error:

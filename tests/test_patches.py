@@ -18,7 +18,9 @@ SCRIPT = Path(__file__).parents[1] / "patches" / "patches.py"
 WHEEL = "openrlhf-0.0.1-cp311-cp311-manylinux1_x86_64.whl"
 SOURCE = "".join(f"line_{number} = {number}\n" for number in range(20))
 METADATA = "Metadata-Version: 2.1\nName: openrlhf\nVersion: 0.0.1\nRequires-Dist: torch\n\nVersion: x\n"
-MESSAGE = "Make line 3 three times as large\n\nIt was too small.\n\nForwarded: no\nLast-Update: 2026-01-31\n"
+FIELDS = "Kind: fix\nDepends-on: nothing\nForwarded: no\nLast-Update: 2026-01-31\n"
+MESSAGE = f"Make line 3 three times as large\n\nIt was too small.\n\nTested: by looking at it.\n\n{FIELDS}"
+README = "# Patches\n\n<!-- patches.py export writes this table -->\n<!-- end of the table -->\n\nMore.\n"
 
 
 class Checkout:
@@ -31,6 +33,7 @@ class Checkout:
         self.build.mkdir()
         shutil.copy(SCRIPT, self.patches)
         (self.patches / "series").touch()
+        (self.patches / "README.md").write_text(README)
         with zipfile.ZipFile(self.build / WHEEL, "w") as wheel:
             wheel.writestr("openrlhf-0.0.1.data/purelib/openrlhf/__init__.py", "")
             wheel.writestr("openrlhf-0.0.1.data/purelib/openrlhf/lines.py", SOURCE)
@@ -159,13 +162,111 @@ def test_a_patch_that_applies_but_is_not_as_exported(checkout):
         ("Forwarded: no\n", "its message has no valid `Forwarded:` line"),
         ("Last-Update: 2026-01-31\n", "its message has no valid `Last-Update:` line"),
         ("01-31", "its message has no valid `Last-Update:` line"),
+        ("Kind: fix\n", "its message has no valid `Kind:` line"),
+        ("nothing", "its message has no valid `Depends-on:` line"),
         ("It was too small.\n\n", "its message does not say why"),
     ],
 )
 def test_a_message_is_incomplete(checkout, remove, complaint):
     patch = checkout.patch()
     patch.write_text(patch.read_text().replace(remove, "", 1))
-    assert checkout.run("check", ok=False) == f"patches/{patch.name}: {complaint}"
+    assert checkout.run("check", ok=False).startswith(f"patches/{patch.name}: {complaint}")
+
+
+def test_an_incomplete_message_is_not_exported(checkout):
+    before = {path: path.read_bytes() for path in checkout.patches.iterdir()}
+    checkout.commit("line_4 = 4\n", "line_4 = 8\n", "Double line 4\n\nWhy not.\n")
+    assert "Double-line-4.patch: its message has no valid `Kind:` line" in checkout.run("export", ok=False)
+    assert {path: path.read_bytes() for path in checkout.patches.iterdir()} == before
+
+
+def test_the_readme_lists_the_patches(checkout):
+    message = MESSAGE.replace("3", "4").replace("nothing", "Make-line-3-three-times-as-large")
+    checkout.commit("line_4 = 4\n", "line_4 = 12\n", message)
+    checkout.run("export")
+    readme = (checkout.patches / "README.md").read_text()
+    link = "[Make line 4 three times as large](Make-line-4-three-times-as-large.patch)"
+    assert f"| 3 | {link} | fix | after 1 |  | no |\n" in readme
+    assert readme.startswith("# Patches\n") and readme.endswith("\nMore.\n")
+    (checkout.patches / "README.md").write_text(readme.replace("after 1", "alone"))
+    assert "the table in patches/README.md is not what an export writes" in checkout.run("check", ok=False)
+
+
+def test_a_patch_depends_on_a_later_one(checkout):
+    patch = checkout.patch()
+    patch.write_text(patch.read_text().replace("nothing", "Make-line-15-three-times-as-large"))
+    message = checkout.run("check", ok=False)
+    assert message.endswith("depends on Make-line-15-three-times-as-large, which is no earlier patch")
+
+
+@pytest.fixture
+def dependent(checkout):
+    """The name of a third patch, which changes a line beside that of the first one."""
+    checkout.commit("line_4 = 4\n", "line_4 = 12\n", MESSAGE.replace("3", "4"))
+    checkout.run("export")
+    return "Make-line-4-three-times-as-large"
+
+
+@pytest.mark.parametrize("declared", ["Make-line-3-three-times-as-large", "everything before"])
+def test_each_patch_applies_to_the_release_after_what_it_depends_on(checkout, dependent, declared):
+    complaint = f"patches/{dependent}.patch does not apply to the release"
+    assert checkout.run("check", "--alone", ok=False).startswith(complaint)
+    patch = checkout.patches / f"{dependent}.patch"
+    patch.write_text(patch.read_text().replace("Depends-on: nothing", f"Depends-on: {declared}"))
+    assert "2 of 3 apply alone to the release" in checkout.run("check", "--alone")
+
+
+def test_a_patchs_own_tests_fail_without_it_and_pass_with_it(checkout):
+    tests = checkout.tree / "tests" / "test_line_4.py"
+    tests.write_text("from openrlhf.lines import line_4\n\n\ndef test_line_4():\n    assert line_4 == 12\n")
+    subprocess.run(["git", "add", tests], cwd=checkout.tree, check=True)
+    message = MESSAGE.replace("3", "4").replace("nothing", "Make-line-3-three-times-as-large")
+    checkout.commit("line_4 = 4\n", "line_4 = 12\n", message)
+    checkout.run("export")
+    output = checkout.run("check", "--alone", "--tests")
+    assert "Make-line-4-three-times-as-large: its tests fail without it and pass with it" in output
+    patch = checkout.patches / "Make-line-4-three-times-as-large.patch"
+    text = patch.read_text()
+    patch.write_text(text.replace("assert line_4 == 12", "assert line_4 >= 4"))
+    assert checkout.run("check", "--alone", "--tests", ok=False) == f"patches/{patch.name}: its tests pass without it"
+    patch.write_text(text.replace("assert line_4 == 12", "assert line_4 == 13"))
+    assert "its tests fail with what it depends on only" in checkout.run("check", "--alone", "--tests", ok=False)
+
+
+def test_a_pull_request(checkout, dependent, tmp_path):
+    patch = checkout.patches / f"{dependent}.patch"
+    declared = "Depends-on: Make-line-3-three-times-as-large"
+    patch.write_text(patch.read_text().replace("Depends-on: nothing", declared))
+    upstream = tmp_path / "upstream"
+    subprocess.run(["git", "clone", "--quiet", checkout.tree, upstream], check=True)
+    git = ["git", "-C", upstream, "-c", "user.name=A", "-c", "user.email=a@localhost"]
+    root = subprocess.check_output([*git, "rev-list", "--max-parents=0", "HEAD"], text=True).strip()
+    subprocess.run([*git, "reset", "--quiet", "--hard", root], check=True)
+    text = checkout.run("pr", dependent, str(upstream))
+    assert text == (
+        "Make line 4 three times as large\n\nIt was too small.\n\nTested: by looking at it.\n\n"
+        "This branch begins with other pull requests, which come first:\n\n- Make line 3 three times as large\n"
+    )
+    log = subprocess.check_output([*git, "log", "--format=%an %cn%n%B", f"main..{dependent}"], text=True)
+    assert log.count("kimi_plugins maintainers kimi_plugins maintainers\n") == 2
+    assert log.count("Signed-off-by: kimi_plugins maintainers <maintainers@kimi-plugins.invalid>\n") == 2
+    assert "Forwarded" not in log and "Depends-on" not in log and "Kind" not in log
+    lines = (upstream / "openrlhf" / "lines.py").read_text()
+    assert "line_3 = 9\nline_4 = 12\n" in lines and "line_15 = 15\n" in lines
+    assert "has a branch" in checkout.run("pr", dependent, str(upstream), ok=False)
+
+
+def test_a_pull_request_that_does_not_apply_leaves_the_checkout_as_it_was(checkout, tmp_path):
+    upstream = tmp_path / "upstream"
+    subprocess.run(["git", "clone", "--quiet", checkout.tree, upstream], check=True)
+    git = ["git", "-C", upstream, "-c", "user.name=A", "-c", "user.email=a@localhost"]
+    lines = upstream / "openrlhf" / "lines.py"
+    lines.write_text(lines.read_text().replace("line_3 = 9", "line_3 = 'three'"))
+    subprocess.run([*git, "commit", "--quiet", "--all", "-m", "Write it out"], check=True)
+    name = "Make-line-3-three-times-as-large"
+    assert f"patches/{name}.patch does not apply to {upstream}" in checkout.run("pr", name, str(upstream), ok=False)
+    assert subprocess.check_output([*git, "branch", "--format=%(refname:short)"], text=True) == "main\n"
+    assert subprocess.check_output([*git, "status", "--porcelain"], text=True) == ""
 
 
 def test_apply_keeps_work_that_was_not_exported(checkout):
