@@ -181,10 +181,12 @@ def install_locked() -> None:
     pip_install("--no-deps", "--requirement", LOCK)
 
 
-# DeepSpeed compiles this at first use, a minute in the middle of the first run; torch keeps it for the user.
+# DeepSpeed compiles this at first use, a minute in the middle of the first run; torch keeps it in the environment.
 BUILD_DEEPSPEED_OP = """
 import os, sys
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])  # ninja
+from openrlhf.utils import build_cache
+build_cache.prepare()
 from deepspeed.accelerator import get_accelerator
 if get_accelerator().device_name() == "cpu":
     get_accelerator().create_op_builder("ShareMemCommBuilder").load()
@@ -234,10 +236,10 @@ STAGES: dict[str, list[tuple[str, Callable[[], None]]]] = {
         ("fetching OpenRLHF as released", fetch_upstream),
         ("installing torch", install_torch),
         ("installing the locked dependencies", install_locked),
-        ("building DeepSpeed's operation for the CPU", build_deepspeed_op),
     ],
     "project": [
         ("building and installing the patched OpenRLHF", install_openrlhf),
+        ("building DeepSpeed's operation for the CPU", build_deepspeed_op),
         ("installing this package", install_package),
         ("making torchvision importable", make_torchvision_importable),
         ("checking versions", check_versions),

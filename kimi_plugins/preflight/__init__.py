@@ -22,7 +22,7 @@ CONFIGURATION_CHECKS = {
     "rm": _TRAINER_BATCHES,
 }
 
-_SHARED = (machine.check_attention, machine.check_builds, outputs.check_resume, outputs.check_directories)
+_SHARED = (machine.check_attention, outputs.check_resume, outputs.check_directories)
 MACHINE_CHECKS = {
     "train": (
         models.check_policy_models,
@@ -34,7 +34,6 @@ MACHINE_CHECKS = {
         machine.check_cpu_settings,
         machine.check_cores,
         machine.check_memory,
-        machine.check_builds,
         machine.check_rl_attention,
         cluster.check_ray,
         outputs.check_directories,

@@ -192,22 +192,3 @@ def check_attention(args) -> Iterator[str]:
 def check_rl_attention(args) -> Iterator[str]:
     if cluster.ray_address() is None:
         yield from _check_attention(args, cuda_devices())
-
-
-def check_builds(args) -> Iterator[str]:
-    """DeepSpeed builds its operators at first use, under a lock; a killed build leaves it, and every run waits."""
-    cache = os.environ.get("TORCH_EXTENSIONS_DIR") or os.path.expanduser("~/.cache/torch_extensions")
-    locks = glob.glob(f"{cache}/**/lock", recursive=True)
-    if not locks:
-        return
-    held = {file.path for process in psutil.process_iter() for file in _open_files(process)}
-    for lock in locks:
-        if os.path.realpath(lock) not in held:
-            yield f"{lock}: left by a build that was killed; the run would wait for it for ever: rm {lock}"
-
-
-def _open_files(process: psutil.Process) -> list:
-    try:
-        return process.open_files()
-    except psutil.Error:  # it has ended, or is another user's
-        return []
