@@ -1,8 +1,10 @@
-"""Math grading: accuracy beside math-verify alone and OpenRLHF's own grader, grades a second, memory, time to replace.
+"""Math grading: accuracy beside math-verify and OpenRLHF's own grader, by kind; speed, memory, time to replace.
 
 python benchmarks/math_grading.py [--math500 math500.jsonl] [--gsm8k model_solutions.jsonl] [--repeats 5] [--out FILE]
 
-The labelled pairs are the tests' (tests/grading/math_pairs.jsonl). MATH-500 (`answer`, `solution`) adds its solutions
+The labelled pairs, the cases by kind and the pairs written before the grader saw them are the tests'
+(tests/grading/math_*.jsonl). Speed is measured in one process, without time-outs, and with graders that can be killed.
+MATH-500 (`answer`, `solution`) adds its solutions
 graded against their own answers, and variants of its answers that are right or wrong by construction. The GSM8K file
 (`completion`, `gold`, `label`) has model solutions that people checked. A grader that takes longer than --deadline
 for one response is killed, which counts as a failed grade: not accepted, and listed.
@@ -47,6 +49,10 @@ def main() -> int:
         for row in pairs
     ]
     sets = {"labelled pairs": rows}
+    cases = [json.loads(line) for line in PAIRS.with_name("math_cases.jsonl").open(encoding="utf-8")]
+    sets["cases by kind"] = [(row["kind"], row["response"], row["reference"], row["right"]) for row in cases]
+    unseen = [json.loads(line) for line in PAIRS.with_name("math_unseen_pairs.jsonl").open(encoding="utf-8")]
+    sets["pairs written unseen"] = [("", _boxed(row["answer"]), row["reference"], row["correct"]) for row in unseen]
     workloads = {"labelled pairs": ([(response, reference) for _, response, reference, _ in rows], None)}
     if args.math500:
         problems = [json.loads(line) for line in args.math500.open(encoding="utf-8")]
@@ -88,6 +94,8 @@ def main() -> int:
         name: {"grades": len(work), **_speeds(work, pattern, args.repeats)}
         for name, (work, pattern) in workloads.items()
     }
+    result["in_process"] = {name: _in_process(rows) for name, rows in sets.items() if name != "MATH-500 variants"}
+    result["hostile"] = _hostile()
     result["worker"] = _worker_figures(workloads["labelled pairs"][0], args.repeats)
     write_json(args.out, result)
     return 0
@@ -172,10 +180,12 @@ def _answer(connection, grade) -> None:
 def accuracy(rows: list[tuple], verdicts: list[bool | None]) -> dict:
     """Precision and recall of "right", accuracy, counts, and accuracy by category. A failed grade is not accepted."""
     counts, by_category, wrong = Counter(), defaultdict(list), []
+    faults: defaultdict[str, dict] = defaultdict(lambda: {"false_accepts": 0, "false_rejects": 0})
     for (category, response, reference, correct), verdict in zip(rows, verdicts, strict=True):
         counts[correct, bool(verdict)] += 1
         by_category[category].append(bool(verdict) is correct)
         if bool(verdict) is not correct:
+            faults[category]["false_accepts" if verdict else "false_rejects"] += 1
             wrong.append([category, ascii(response[-80:]), reference[:80], correct, verdict])
     accepted, right = counts[True, True] + counts[False, True], counts[True, True] + counts[True, False]
     return {
@@ -186,6 +196,7 @@ def accuracy(rows: list[tuple], verdicts: list[bool | None]) -> dict:
         "false_rejects": counts[True, False],
         "failed": sum(verdict is None for verdict in verdicts),
         "by_category": {name: round(sum(hits) / len(hits), 4) for name, hits in by_category.items()},
+        "faults_by_category": dict(faults),
         "disagreements": wrong[:200],
     }
 
@@ -282,6 +293,65 @@ def _speeds(work: list[tuple[str, str]], pattern: str | None, repeats: int) -> d
                 per_cpu_second.append(round(len(work) / (_cpu_seconds(pid) - cpu), 1))
     progress(f"grades a second {speeds}, a CPU second {per_cpu_second}")
     return {"per_second": spread(speeds), "per_cpu_second": spread(per_cpu_second)}
+
+
+def _in_process(rows: list[tuple]) -> dict:
+    """Seconds of CPU time of the graders in this process, math-verify without its time-outs, on the same rows."""
+    from math_verify import parse, verify
+
+    from kimi_plugins.grading.math.grade import grade
+
+    def math_verify(response: str, reference: str) -> None:
+        try:
+            gold = parse(f"${reference}$", parsing_timeout=None)
+            verify(gold, parse(response, parsing_timeout=None), timeout_seconds=None)
+        except Exception:  # whatever it raises takes time too
+            pass
+
+    # What keeps math-verify alone busy for minutes measures one row and not the set.
+    rows = [row for row in rows if row[0] != "adversarial"]
+    seconds = {}
+    for name, grader in (("kimi", grade), ("math-verify", math_verify)):
+        began = time.process_time()
+        for _, response, reference, _ in rows:
+            grader(response, reference)
+        seconds[name] = round(time.process_time() - began, 3)
+    ratio = round(seconds["math-verify"] / seconds["kimi"], 1)
+    progress(f"in process, {len(rows)} rows: {seconds}, {ratio} times as fast")
+    return {"rows": len(rows), "cpu_seconds": seconds, "times_as_fast": ratio}
+
+
+def _hostile(count: int = 2000, every: int = 10) -> dict:
+    """Responses of which every tenth is made to take long: whether verdicts are lost, and the largest process."""
+    made = [
+        "(" * 900 + "5" + ")" * 900,
+        "9^{9^{9^{9}}}",
+        r"\sqrt{" * 30 + "x" + "}" * 30,
+        "+".join(rf"\sin({n}x)" for n in range(150)),
+        r"\cup".join(f"({n},{n + 1})" for n in range(100)),
+        r"(29999.5)!^{x}",
+        r"\text{" * 200 + "a" + "}" * 200,
+        "|" * 1900,
+    ]
+    responses = [made[n // every % len(made)] if n % every == 0 else str(n % 7) for n in range(count)]
+    references = ["x^2" if n % every == 0 and n % 20 else "3" for n in range(count)]
+    expected = [n % every != 0 and n % 7 == 3 for n in range(count)]
+    with _pool(workers=2) as pool:
+        began = time.monotonic()
+        pairs = zip(map(_boxed, responses), references, strict=True)
+        verdicts = list(pool.grade_all(pairs))
+        seconds = time.monotonic() - began
+        largest = max(_memory_mib(pid)["Rss"] for pid in pool.processes())
+    figures = {
+        "responses": count,
+        "hostile": count // every,
+        "as_expected": sum(bool(v.correct) is e for v, e in zip(verdicts, expected, strict=True)),
+        "failed": sum(verdict.correct is None for verdict in verdicts),
+        "seconds": round(seconds, 1),
+        "largest_process_mib": largest,
+    }
+    progress(f"hostile: {figures}")
+    return figures
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -17,7 +17,7 @@ _NUMBER = r"[-+−]?\s*(?:\\?\$\s*)?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?(
 _LATEX = r"[-+−]?\s*\\[dt]?frac\s*(?:\{[^{}]+\}\s*\{[^{}]+\}|\d\s*\d)|[-+−]?\s*\d*\s*\\sqrt\s*(?:\{[^{}]+\}|\d)"
 _MATH = r"\$[^$]+\$|\\\([^$]+?\\\)"
 _VALUE = rf"(?:{_MATH}|{_LATEX}|{_NUMBER})"
-_WORDS = r"(?:[A-Za-z][A-Za-z'’-]*[ ,]*)"
+_WORDS = r"(?:[A-Za-z][A-Za-z'’-]*+[ ,]*+)"  # possessive: each word is matched in one way
 
 _LEAD = re.compile(
     r"^\s*(?:\*\*|\\text(?:bf)?\{)?\s*(?:(?:the |my )?(?:final |correct |right )?(?:answers?"

@@ -73,7 +73,12 @@ def proportional(a: Node, b: Node, *, positive: bool) -> bool:
         return False
     for point in _points(a, b, names):
         values = [_value_or_none(node, point) for node in (a, b)]
-        if None in values or any(is_complex(value) or abs(value) < 1e-30 for value in values):
+        if None in values or any(is_complex(value) for value in values):
+            continue
+        zeros = [_close(node, num(0), point) for node in (a, b)]
+        if zeros[0] != zeros[1]:
+            return False
+        if all(zeros):
             continue
         factors = [_constant(node, point) for node in (a, b)]
         if positive and (values[0] > 0) != (values[1] > 0):
