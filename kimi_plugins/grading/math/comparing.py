@@ -96,6 +96,8 @@ def same(a, r) -> bool:
         case Many():
             return _same_many(a, r)
         case Ordered():
+            if len(r.items) > 2 and {a.brackets, r.brackets} == {"()", "[]"}:  # too long for intervals
+                return _same_sequence(a.items, r.items)
             if a.brackets == r.brackets and (as_region(a) is None or as_region(r) is None):
                 return _same_sequence(a.items, r.items)
             return _same_region(a, r)
@@ -229,7 +231,7 @@ def _same_many(a, r: Many) -> bool:
             return a.items[0].name == named.name and same(a.items[0].value, named.value)
         if isinstance(a, Named):
             return a.name == named.name and same(a.value, named.value)
-        return same(a, named.value)
+        return not _is_named_list(a) and same(a, named.value)
     if isinstance(a, Many) and len(a.items) == 1 and isinstance(a.items[0], Named) and not _is_named_list(r):
         return same(a.items[0].value, r)
     if _is_named_list(r) and all(isinstance(item, Named) for item in r.items):
@@ -268,6 +270,9 @@ def _same_as_ordered(a, r: Ordered) -> bool:
         return names == sorted(names) and _same_sequence(tuple(item.value for item in a.items), r.items)
     if isinstance(a, Term) and r.brackets == "::" and len(r.items) == 2 and a.unit is None:  # 2 for 2:1
         return _same_term(a, Term(rf"\frac{{{r.items[0].text}}}{{{r.items[1].text}}}"))
+    if isinstance(a, Text) and r.brackets == "::":  # 7:05 a.m. for 7:05
+        parts = [item.text for item in r.items if isinstance(item, Term)]
+        return re.sub(r" [ap]m$", "", a.words) == ":".join(parts) != a.words
     return _same_region(a, r)
 
 
@@ -278,7 +283,7 @@ def _same_term(a, r: Term) -> bool:
         return _same_letters(a, letters)
     if not isinstance(a, Term):
         return False
-    if a.unit is None and r.unit and (written := re.match(r"^(.*[\d})])\s+([A-Za-z])$", a.text)):
+    if a.unit is None and r.unit and (written := re.match(r"^(.*[\d})])\s+([A-Za-z](?:\^\{?\d\}?)?)$", a.text)):
         if read_unit(written[2]) == r.unit:  # 300 K; K alone might be a variable
             return _equal(written[1], r.text)
     if a.unit is None or r.unit is None:
@@ -366,6 +371,8 @@ def _tolerance(answer: str, reference: str) -> Fraction:
         return Fraction(0)
     if ours is not None and not re.search(r"frac|/|\\overline|\\bar|\\dot", answer):
         return literal.tolerance
+    if ours is not None and 10**64 % ours.value.denominator == 0:
+        return literal.tolerance  # 1251/1000 is a decimal too
     return literal.rounding(exact=ours is not None, irrational=not re.search(r"\d\.\d", answer))
 
 
@@ -418,7 +425,7 @@ def _is_general(found) -> bool:
 
 def _renamed_argument(a: Named, r: Named) -> bool | None:
     """f(m) = 2m and f(n) = 2n; None if they do not name one function of one variable."""
-    names = [re.fullmatch(r"(\\?[A-Za-z]+'*)\(([A-Za-z])\)", found.name) for found in (a, r)]
+    names = [re.fullmatch(r"([fghuFGHΦ]'*)\(([a-z])\)", found.name) for found in (a, r)]
     if None in names or names[0][1] != names[1][1] or not isinstance(a.value, Term) or not isinstance(r.value, Term):
         return None
     ours, theirs = names[0][2], names[1][2]

@@ -44,6 +44,13 @@ SPELLINGS = [
     ("Roman letters that are mathematics", r"\\(?:mathrm|text|textrm)\s*\{\s*([ei])\s*\}", r"\1"),
     ("text", r"\\(?:text(?:rm|bf|it|sf|tt|normal)?|mathrm|mathsf|mathit|mbox|hbox|textnormal)\s*\{", r"\\text{"),
     ("boxes", r"\\(?:boxed|fbox)\s*(?=\{)", ""),
+    ("fonts and sizes", r"\\(?:bf|it|rm|sf|tt|[lL]arge|LARGE|[hH]uge|small|normalsize|boldmath)(?![A-Za-z])", ""),
+    ("an ordinal in text", r"^\\text\{\s*(\d+)(?:st|nd|rd|th)\s*\}$", r"\1"),
+    ("circled numbers", r"(?<=[①-⑳])\s*[,和]\s*(?=[①-⑳])", ""),
+    ("an approximation in brackets", r"\(\s*(\\approx(?![A-Za-z])[^()]*)\)$", r"\1"),
+    ("a transposed tuple", r"^(\([^()]*,[^()]*\))\s*\^\s*(?:T|\\top|\{\s*(?:T|\\top)\s*\})$", r"\1"),
+    ("text in brackets after a number", r"(?<=[\d}])\s*\(\s*\\text\{([A-Za-z ]+)\}\s*\)$", r"\\text{ \1}"),
+    ("a sentence before the answer", r"^\\text\{(?![^{}]*\bnot\b)[^{}]*\b(?:is|are|equals)\s*:?\s*\}\s*(?=\S)", ""),
     ("layout", r"\\(?:underline|mathstrut|phantom|overset\{\}|textcolor\{[a-z]+\}|color\{[a-z]+\})(?![A-Za-z])", ""),
     ("modules of Python", r"(?<![A-Za-z\\])(?:np|numpy|math|sympy|sp)\.(?=[a-z])", ""),
     ("ordinals", r"(?<=\d)\s*\^?\s*(?:\{\s*)?(?:\\text\{\s*)?(?:st|nd|rd|th)\s*\}{0,2}(?![A-Za-z])", ""),
@@ -181,7 +188,7 @@ class Number(NamedTuple):
     digits: int = 0
 
     def rounding(self, *, exact: bool, irrational: bool) -> Fraction:
-        """The tolerance towards an answer that is no decimal: a fraction (`exact`), or another exact expression.
+        """The tolerance towards an answer that is not a decimal: a fraction (`exact`), or another exact expression.
 
         A decimal of two places and three (for fractions) or four significant digits stands for what rounds to it.
         """

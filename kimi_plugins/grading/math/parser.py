@@ -518,6 +518,10 @@ class _Parser:
                 return Node("gamma", (self._bracket("("),))
             if name == "zeta" and self._peek() == "(":
                 return Node("@zeta", (self._bracket("("),))
+            if name == "Delta" and self._kind() == "word" and not alone:
+                if len(self._peek()) > 1:
+                    self._split(1)
+                return self._letter("\\Delta " + self._take(), alone)
             letter = name if name in _APPLIED else "\\" + name
             node = self._letter(letter, alone)
             return node if not node.value or letter != name else node._replace(value="\\" + str(node.value))

@@ -154,14 +154,21 @@ _ROW_END = re.compile(r"\\\\(?:\[[^\]]*\])?")
 _BASE = re.compile(r"^([0-9A-F]+(?:\.[0-9A-F]+)?)\s*_\s*(?:\{(?:\\text\{)?(\w+)\}?\}|(\d+))$")
 _RATIO = re.compile(r"^[^:=<>]+(?:\s*:\s*[^:=<>]+)+$")
 _VARIABLE = re.compile(r"^(?:[A-Za-z]|\\(?!pi(?![a-z])|infty)[a-z]+)(?:_(?:\{\w+\}|\w))?$")
-_OPTION = re.compile(r"^(?:\\text\{\s*)?(?:\(([A-H])\)|([A-H])[.)])\s*\}?(?:(?<=\})|\s)\s*(\S.*)$", re.DOTALL)
+_OPTION = re.compile(
+    r"^(?:\\text\{\s*)?(?:\(([A-H])\)|([A-H])(?:[.)]|:(?=\s)))\s*\}?(?:(?<=\})|\s)\s*(\S.*)$", re.DOTALL
+)
 _CONGRUENCE = re.compile(
     r"^(.+?)\\equiv(?![A-Za-z])(.+?)(?:\\pmod|\\bmod|\\mod|\(\s*\\?mod|\\text\{\s*\(?mod\s*\})\s*\{?\s*([^{}()]+?)\s*\}?\)?$"
 )
 _TIME = re.compile(
     r"^(\d{1,2})\s*(?::\s*(\d{2}))?(?::(\d{2}))?\s*(?:\\text\{)?\s*([ap])\s*\.?\s*m\s*\.?\s*\}?$", re.IGNORECASE
 )
-_SETS = {r"\mathbb{R}": regions.REALS, r"\R": regions.REALS, r"\emptyset": regions.EMPTY, r"\mathbf{R}": regions.REALS}
+_POSITIVE, _NOT_NEGATIVE = (regions.Interval(num(0), is_open, None, True) for is_open in (True, False))
+_SETS: dict[str, regions.Set] = {
+    **{r"\mathbb{R}": regions.REALS, r"\R": regions.REALS, r"\emptyset": regions.EMPTY},
+    **{r"\mathbb{R}^+": _POSITIVE, r"\mathbb{R}^{+}": _POSITIVE, r"\mathbb{R}_{>0}": _POSITIVE},
+    r"\mathbb{R}_{\ge0}": _NOT_NEGATIVE,
+}
 _REALS = re.compile(
     r"^(?:\\text\{)?\s*(?:the set of )?all (?:the )?reals?(?: numbers?)?\s*"
     r"(?:(?:except|but|other than|excluding)(?: for)?\s*(?:\\text\{|\})*\s*(?:[A-Za-z]\s*=\s*)?(.+?))?\s*\}?$",
@@ -223,7 +230,7 @@ def read(text: str):
         return Term(text)
     if (found := _read_whole(text)) is not None:
         return found
-    if membership := _IN.match(text):
+    if (membership := _IN.match(text)) and len(split(text[membership.end() :], _BARE_COMMA)) == 1:
         members = read(text[membership.end() :])
         region = as_region(members)
         return Region(region.numbers, membership[1]) if region else Named(membership[1], members)
@@ -253,6 +260,7 @@ def _read_whole(text: str):
         return Text(f"{int(hour)}:{minute or '00'}{':' + second if second else ''} {half.lower()}m")
     if match := _OPTION.match(text):
         rest = re.sub(r"^\\text\{([^{}]*)\}$", r"\1", match[3])
+        rest = rest.removesuffix("}") if rest.count("{") < rest.count("}") else rest
         return Option(match[1] or match[2], read(rest)) if not re.match(r"[-+*/^=(]", rest) else None
     if match := _CONGRUENCE.match(text):
         return Congruence(*(part.strip() for part in match.groups()))
@@ -298,7 +306,7 @@ def _is_text(text: str) -> bool:
 
 def _read_text(text: str):
     words = re.sub(r"\\text\{([^{}]*)\}", r"\1", text).strip(" .,!?'\"")
-    words = re.sub(r"^\(([A-Za-z])\)$", r"\1", words)
+    words = re.sub(r"^(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer) )?\(?([A-Za-z])\)?$", r"\1", words)
     letters = words if r"\text" not in text and re.fullmatch(rf"[A-Za-z]{{3,{MOST_LETTERS}}}", words) else ""
     bare = letters if letters.casefold() not in _SMALL_WORDS else ""
     if len(parts := split(words, re.compile(r"\s*,\s*(?:and )?|\s+and\s+"))) > 1:
@@ -316,8 +324,8 @@ def _read_text(text: str):
 
 def _read_region(text: str):
     r"""``\mathbb{R}``, unions and differences of intervals and sets, inequalities joined by and/or."""
-    if _SETS.get(text) is not None:
-        return Region(_SETS[text])
+    if (named := _SETS.get(text.replace(" ", ""))) is not None:
+        return Region(named)
     operators = _SET_OPERATION.findall(_outside_brackets(text))
     parts = split(text, _SET_OPERATION)
     if max(len(parts), len(split(text, _OR)), len(split(text, _AND))) > MOST_PARTS:
@@ -375,12 +383,26 @@ def _read_list(text: str) -> Many | None:
     if len(parts) < 2 or len(parts) > MOST_ELEMENTS or not all(parts):
         return None
     items = [read(part) for part in parts]
+    if (conditions := _conditions(items)) is not None:
+        return conditions
     first = items[0]
     # x = 1, 2 and x = 1 or x = 2 list the values of one variable.
     if isinstance(first, Named) and all(not isinstance(item, Named) or item.name == first.name for item in items):
         values_of = [item.value if isinstance(item, Named) else item for item in items]
         return Many((Named(first.name, Many(tuple(_flat(values_of)))),))
     return Many(tuple(_flat(items)))
+
+
+def _conditions(items: list) -> Region | None:
+    """x ≠ 1, x ≠ −1: of one variable, all hold; at least one says what it is not, or that it is real."""
+    found = [as_region(item) for item in items if isinstance(item, Chain | Region)]
+    sets = [region.numbers for region in found if region is not None]
+    names = {region.name for region in found if region is not None}
+    if len(sets) < len(items) or len(names) != 1 or None in names:
+        return None
+    if not any(part == regions.REALS or isinstance(part, regions.Difference) for part in sets):
+        return None
+    return Region(regions.Intersection(tuple(sets)), names.pop())
 
 
 def _flat(items):
@@ -450,7 +472,8 @@ _NAME = re.compile(
 _NAMES = re.compile(r"^\(\s*[A-Za-z]\w*(?:\s*,\s*[A-Za-z]\w*)+\s*\)$")
 _NOT_NAMES = {"e", "i", r"\pi", r"\infty", r"\emptyset"}
 _MEASURES = re.compile(
-    r"^(?:\\(?:angle|triangle|overline|overrightarrow|widehat|arc|vec|bar|Delta|text)|m\s*\\angle|S_|P\s*\(|E\s*\(|[A-Z]\s*\()"
+    r"^(?:\\(?:angle|triangle|overline|overrightarrow|widehat|arc|vec|bar|Delta|text|Pr|lim)(?![a-z])"
+    r"|\\(?:mathbb|operatorname)\s*\{[A-Za-z]+\}|\\(?:sin|cos|tan|cot)\s*\\angle|m\s*\\angle|S_|P\s*\(|E\s*\(|[A-Z]\s*\()"
 )
 
 
@@ -462,6 +485,8 @@ def is_name(text: str) -> bool:
     if text in _NOT_NAMES or number(text):
         return False
     if _NAME.match(text) or _NAMES.match(text) or _MEASURES.match(text):
+        return True
+    if re.fullmatch(r"\|[^|]*[A-Za-z][^|]*\|", text):
         return True
     if len(parts := split(text, re.compile(":"))) > 1:
         return all(map(is_name, parts))
@@ -605,7 +630,11 @@ def _inequality(chain: Chain) -> Region | None:
     name, parts = _squeezed(chain.terms[variable]), []
     for n, relation in enumerate(chain.relations):
         left = n == variable  # the variable is on the left of this relation
-        bound = _bound(read(chain.terms[n + 1] if left else chain.terms[n]))
+        other = read(chain.terms[n + 1] if left else chain.terms[n])
+        if relation == r"\ne" and isinstance(other, Many) and (points := as_points(other)) is not None:
+            parts.append(regions.Difference(regions.REALS, points))
+            continue
+        bound = _bound(other)
         if bound is None or relation == "=":
             return None
         parts.append(_half_line(relation if left else _FLIPPED.get(relation, relation), bound))
