@@ -191,9 +191,9 @@ class Sandbox:
             if worker is None:
                 worker = _Worker(self._settings)
                 self._live.add(worker)
-            result = Result(**worker.ask(request, PATIENCE * limits.wall_seconds + SPARE_SECONDS))
-            healthy = True
-            return result
+            reply = worker.ask(request, PATIENCE * limits.wall_seconds + SPARE_SECONDS)
+            healthy = not reply.pop("last")
+            return Result(**reply)
         finally:
             try:
                 if not healthy and worker is not None:

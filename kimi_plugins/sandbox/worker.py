@@ -103,13 +103,9 @@ class Worker:
         finally:
             os.close(out[0])
             os.close(err[0])
-            self._end()
-        if answer is None:
-            answer = self._answer()
+        answer = self._end(answer)
         seconds, cpu_seconds = time.monotonic() - began, self.cgroup.cpu_seconds() - cpu_before
         killed = self.cgroup.memory_kills() > kills
-        if not answer and killed:
-            self._start()  # the kernel ended the starter too
         code = struct.unpack("i", answer[1:])[0] if answer[:1] == b"e" and len(answer) == 5 else None
         exit_code = code if code is not None and code >= 0 else None
         spent = cpu_seconds > limits["cpu_seconds"] or exit_code == 128 + signal.SIGXCPU
@@ -130,6 +126,7 @@ class Worker:
             "stderr": bytes(streams["stderr"]),
             "seconds": seconds,
             "cpu_seconds": cpu_seconds,
+            "last": not answer,  # the starter is dead, too: killed for want of memory
         }
 
     def _limit(self, memory: int, processes: int) -> None:
@@ -234,15 +231,22 @@ class Worker:
                 continue
         return waited
 
-    def _end(self) -> None:
-        """End all that is left of a run, until nothing of it is charged."""
+    def _end(self, answer: bytes | None) -> bytes:
+        """End all that is left of a run, until the starter has answered and nothing of the run is charged.
+
+        Returns the answer, which is empty if the starter is dead.
+        """
         deadline, pause = time.monotonic() + CLEAN_SECONDS, 0.0002
-        while self.cgroup.tasks() > self.own_tasks:
+        while answer is None or self.cgroup.tasks() > self.own_tasks:
             self._kill(self.own)
             if time.monotonic() > deadline:
                 raise RuntimeError(f"processes of a program cannot be ended: {self.cgroup.members() - self.own}")
-            time.sleep(pause)
+            if answer is None and select.select([self.control], [], [], pause)[0]:
+                answer = self._answer()
+            elif answer is not None:
+                time.sleep(pause)
             pause = min(2 * pause, 0.01)
+        return answer
 
     def _kill(self, spared: set[int]) -> None:
         for member in self.cgroup.members() - spared:
@@ -258,7 +262,7 @@ class Worker:
         """End the outer sandbox."""
         self.control.close()
         self.own, self.own_tasks = set(), 0
-        self._end()
+        self._end(b"")
 
 
 def _reap() -> bool:
@@ -364,6 +368,8 @@ def _serve(connection: Connection, asker: list[int], worker: Worker) -> None:
             connection.send({"error": f"{type(error).__name__}: {error}"})
             return
         connection.send(reply)
+        if reply["last"]:
+            return
 
 
 if __name__ == "__main__":

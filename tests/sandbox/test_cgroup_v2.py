@@ -1,6 +1,7 @@
 """The sandbox on control groups of v2, on a kernel of its own.
 
-Debian's user-mode-linux, on a read-only view of this machine's files, needs no privileges and no hardware; apt-get install user-mode-linux.
+Debian's user-mode-linux, on a read-only view of this machine's files, needs no privileges and no hardware:
+apt-get install user-mode-linux.
 """
 
 import os

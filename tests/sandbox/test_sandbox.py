@@ -149,6 +149,31 @@ def test_a_machine_that_is_too_busy_decides_nothing(monkeypatch, told_by_the_gro
     assert after(1.0, 0.1, 0.9) == ((None, pytest.approx(0.9)) if told_by_the_group else ("time", 0.0))
 
 
+def test_a_program_stopped_before_it_began_answers_for_no_other(sandbox):
+    for _ in range(20):
+        result = run(sandbox, "import time; time.sleep(0.2); print('late')", limits=Limits(wall_seconds=0.01))
+        assert (result.stopped, result.stdout) == ("time", b"")
+        assert run(sandbox, "print(1)").stdout == b"1\n"
+
+
+def test_a_starter_that_died_is_replaced():
+    with Sandbox(workers=1) as own:
+        first = own._slots.queue[0]
+        starter = max(first.cgroup.members())
+        kill = threading.Timer(0.5, lambda: os.kill(starter, signal.SIGKILL))
+        kill.start()
+        with pytest.raises(SandboxError, match="could not be started: no answer"):
+            run(own, "import time; time.sleep(30)", limits=Limits(wall_seconds=30))
+        assert run(own, "print(1)").stdout == b"1\n" and own._slots.queue[0] is not first
+
+
+def test_temporary_files_of_the_program_before_take_no_memory(sandbox):
+    fill = "for path in ('/tmp/x', '/dev/shm/x'): open(path, 'wb').write(bytes(48 << 20))"
+    for _ in range(10):
+        assert run(sandbox, fill).succeeded
+        assert run(sandbox, "kept = bytearray(b'x') * (60 << 20)", limits=Limits(memory_mb=80)).succeeded
+
+
 def test_a_worker_that_hangs_is_ended(monkeypatch):
     with Sandbox(workers=1) as own:
         process = own._slots.queue[0].process
