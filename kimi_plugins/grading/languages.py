@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from kimi_plugins.sandbox.pool import Limits
+from kimi_plugins.sandbox.pool import SHARED, Limits
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,8 @@ class Language:
 
     source: name of the program's file. run: shell command. compile: shell command that makes the file `artifact`.
     tags: pattern of the fenced blocks' tags, which are in lower case. needs: file of the toolchain and its Debian
-    package.
+    package. header: one that takes long to compile, and the shell command that makes the file `header` from
+    `header.h`, which includes it.
     """
 
     source: str
@@ -22,6 +23,7 @@ class Language:
     needs: tuple[str, str]
     compile: str | None = None
     artifact: str = "main"
+    header: tuple[str, str] | None = None
 
     def missing(self) -> str | None:
         """The Debian package to install; None if the toolchain is there."""
@@ -42,7 +44,8 @@ LANGUAGES = {
         "exec ./main",
         r"(cpp|c\+\+|cc|cxx|gnu\+\+|g\+\+)\d*[a-z]?",
         ("/usr/bin/g++", "g++"),
-        "/usr/bin/g++ -O2 -std=gnu++20 -o main main.cpp",
+        f"/usr/bin/g++ -O2 -std=gnu++20 -I {SHARED} -o main main.cpp",
+        header=("bits/stdc++.h", "/usr/bin/g++ -O2 -std=gnu++20 -x c++-header -o header header.h"),
     ),
     # The class with main gives the file its name.
     "java": Language(

@@ -312,6 +312,8 @@ def compiled(source: bytes, language: str, sandbox: Sandbox) -> dict[str, bytes]
         if made is not None:
             _compiled.move_to_end(key)
     if made is None:
+        if chosen.header is not None and chosen.header[0].encode() in source:
+            _precompile(*chosen.header, sandbox)
         command = f"({chosen.compile}) >&2 && cat {chosen.artifact}"
         result = sandbox.run(["/bin/sh", "-c", command], files={chosen.source: source}, limits=COMPILE_LIMITS)
         made = {chosen.artifact: result.stdout} if result.succeeded else _compiler_error(result)
@@ -324,6 +326,28 @@ def compiled(source: bytes, language: str, sandbox: Sandbox) -> dict[str, bytes]
     if isinstance(made, str):
         raise NotCompiled(made)
     return made
+
+
+_header_lock = Lock()
+
+
+def _precompile(name: str, command: str, sandbox: Sandbox) -> None:
+    """Compile a header once for all programs of a sandbox; where that fails, programs do without."""
+    file = sandbox.shared / f"{name}.gch"
+    with _header_lock:
+        if file.parent.exists():
+            return
+        file.parent.mkdir(parents=True)
+        result = sandbox.run(
+            ["/bin/sh", "-c", f"{command} >&2 && cat header"],
+            files={"header.h": f"#include <{name}>\n".encode()},
+            limits=COMPILE_LIMITS,
+        )
+        if result.succeeded:
+            partial = file.with_suffix(".partial")
+            partial.write_bytes(result.stdout)
+            partial.chmod(0o644)
+            partial.rename(file)
 
 
 def _size(entry: dict[str, bytes] | str) -> int:

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]  # where kimi_plugins is imported from
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 SPARE_SECONDS = 60.0  # beside the limits, until a worker counts as hanging
+SHARED = "/shared"
 PACKAGES = ("sortedcontainers", "cyaron", "xeger", "colorful")  # those of them that are installed; the last for CYaRon
 
 
@@ -108,7 +109,9 @@ class Sandbox:
         self._pid = os.getpid()
         self._closed = False
         self._live: set[_Worker] = set()
-        mounts = [*mounts, (self._stage_packages(), interpreter.PACKAGES)]
+        self.shared = Path(self._staged.name, "shared")  # what is put there, all programs see in SHARED
+        self.shared.mkdir()
+        mounts = [*mounts, (self._stage_packages(), interpreter.PACKAGES), (self.shared, SHARED)]
         bound = [part for source, target in mounts for part in ("--ro-bind", str(source), target)]
         bwrap = [str(self._find_bwrap()), *_fixed_options(), *bound]
         self._settings = {"bwrap": bwrap, "filter": _filter(), "python": python()}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from kimi_plugins.grading.comparison import same_result, same_text, same_value
-from kimi_plugins.grading.languages import LANGUAGES
+from kimi_plugins.grading.languages import COMPILE_LIMITS, LANGUAGES
 from kimi_plugins.grading.programs import (
     Problem,
     extract_program,
@@ -343,6 +343,20 @@ class TestVerdicts:
         deep = "int g(int n){volatile char b[160];b[0]=1;return n?b[0]+g(n-1):0;}int main(){return g(400000)!=400000;}"
         problem = Problem.parse({"cases": [{"input": "", "output": ""}], "language": "cpp"})
         assert judge_program(deep, problem, sandbox).reason == "passed"
+
+    def test_a_header_is_compiled_once(self, sandbox):
+        program = (
+            "#include <bits/stdc++.h>\nusing namespace std; int main() { int a, b; cin >> a >> b; cout << a + b; }"
+        )
+        problem = Problem.parse(vars(ADD) | {"limits": {}, "language": "cpp"})
+        assert judge_program(program, problem, sandbox).reason == "passed"
+        assert (sandbox.shared / "bits" / "stdc++.h.gch").stat().st_size > 1 << 20
+        used = sandbox.run(
+            ["/bin/sh", "-c", LANGUAGES["cpp"].compile + " -H"],
+            files={"main.cpp": program.encode()},
+            limits=COMPILE_LIMITS,
+        )
+        assert b"! /shared/bits/stdc++.h.gch" in used.stderr
 
     def test_limits_are_of_each_case(self, sandbox):
         cases = [{"args": [n], "output": n} for n in range(4)]
