@@ -62,7 +62,7 @@ class Function:
         self._target, self._extra, self._workers = target, extra or {}, workers
         self._timeout, self._start_timeout = timeout, start_timeout
         self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
-        self._unstarted = threading.Semaphore(workers)
+        self._unstarted, self._starting = threading.Semaphore(workers), threading.Lock()
         self._live: set[_Process] = set()
 
     def check(self) -> None:
@@ -107,22 +107,19 @@ class Function:
             self._end(process)
 
     def _process(self) -> "_Process":
-        """An idle process, or a new one, or else the first that becomes idle."""
-        for patience in (0.0, _PATIENCE):
+        """An idle process, or a new one where calls have to wait; they are started one after the other."""
+        patience = 0.0 if not self._live else _PATIENCE
+        while True:
             try:
                 return self._idle.get(patience > 0, patience or None)
             except queue.Empty:
-                if (patience or not self._live) and self._unstarted.acquire(blocking=False):
-                    return self._start()
-        return self._idle_or_freed()
-
-    def _idle_or_freed(self) -> "_Process":
-        while True:
-            try:
-                return self._idle.get(timeout=_PATIENCE)
-            except queue.Empty:
-                if self._unstarted.acquire(blocking=False):  # one was killed meanwhile
-                    return self._start()
+                patience = _PATIENCE
+            if self._starting.acquire(blocking=False):
+                try:
+                    if self._unstarted.acquire(blocking=False):
+                        return self._start()
+                finally:
+                    self._starting.release()
 
     def _start(self) -> "_Process":
         process = None

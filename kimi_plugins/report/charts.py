@@ -42,6 +42,13 @@ def panels(train: list[dict], evals: list[dict], rates: SuccessRates) -> list[Pa
             "kimi/correct_length_mean, kimi/wrong_length_mean and kimi/length_reward_mean of the plugin kimi-length",
         ),
         Panel(
+            "Accuracy by data source",
+            "Mean score of the graded responses, and the share of failed grades in all. Healthy: no source stays at 0 "
+            "or 1, and next to no grade fails.",
+            _by_source(train),
+            "kimi/rewards/<source>/accuracy of the plugin kimi-rewards, in runs with kimi.rewards.sources or kind",
+        ),
+        Panel(
             "Success rates of the prompts",
             "Prompts by their latest success rate at each step. Healthy: they move upwards, and not all at once.",
             _success_rates(rates),
@@ -130,6 +137,20 @@ def _accuracy(train: list[dict], evals: list[dict]) -> dict | None:
     return _figure(
         data, yaxis=_axis("accuracy", **SHARE), yaxis2=_second_axis("tokens per response", rangemode="tozero")
     )
+
+
+def _by_source(train: list[dict]) -> dict | None:
+    pattern = re.compile(r"kimi/rewards/(.+)/accuracy")
+    names = sorted({match[1] for record in train for key in record if (match := pattern.fullmatch(key))})
+    colors = (BLUE, ORANGE, GREEN, PURPLE)
+    data: list[dict] = []
+    for number, name in enumerate(names):
+        dash = ("solid", "dash", "dot", "dashdot")[number // len(colors) % 4]
+        color = colors[number % len(colors)]
+        data += _line(train, f"kimi/rewards/{name}/accuracy", escape(name), color, dash, hovertemplate="%{y:.1%}")
+    if data:
+        data += _line(train, "kimi/grader_failure_share", "failed grades", RED, hovertemplate="%{y:.1%}")
+    return _figure(data, yaxis=_axis("accuracy", **SHARE))
 
 
 def _outcome_length(train: list[dict]) -> dict | None:

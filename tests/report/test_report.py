@@ -172,8 +172,8 @@ def test_a_panel_without_data_says_what_would_fill_it(tmp_path):
     write_jsonl(tmp_path / "metrics.jsonl", [{"split": "train", "step": 1, "time": 0.0, "reward": 0.5}])
     page = write_report(tmp_path).read_text("utf-8")
     charts = embedded(tmp_path / "report.html")["charts"]
-    assert [chart is not None for chart in charts] == [True] + [False] * 6
-    assert page.count('class="missing"') == 7  # and the rollouts
+    assert [chart is not None for chart in charts] == [True] + [False] * 7
+    assert page.count('class="missing"') == 8  # and the rollouts
     assert "kimi-length" in page and "--plugins kimi-log" in page
 
 
