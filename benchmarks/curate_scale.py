@@ -141,7 +141,7 @@ def index_of_keys(directory: Path, rows: int) -> dict:
             sources = generator.integers(size // 2, size=len(copies))
             bands[:, copies], signature[copies] = bands[:, sources], signature[sources]
             planted += len(copies)
-            yield Keys(exact, exact, bands, signature)
+            yield Keys(exact, exact, exact, bands, signature)
 
     def peak() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -152,7 +152,9 @@ def index_of_keys(directory: Path, rows: int) -> dict:
         index.fill(chunks())
         disk = sum(path.stat().st_size for path in index.directory.iterdir())
         filled = time.process_time()
+        contradicting = index.contradicting()
         found = sum(twin is not None for twin in index.twins(0.8))
+    assert not contradicting
     return {
         "rows": len(starts),
         "peak_mib": round(peak()),

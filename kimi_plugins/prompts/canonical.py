@@ -66,9 +66,11 @@ _SAME = {  # commands that mean the same
 }  # fmt: skip
 _COMMAND = re.compile(r"\\([A-Za-z]+|.)")
 _SYMBOLS = (("<=", " le "), (">=", " ge "), ("!=", " ne "), ("...", " … "), ("\\$", " "), ("\\%", "%"))
-_THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\})(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(r",(?<=\d,)(?=\d{3}(?!\d))|\{,\}(?<=\d\{,\})(?=\d{3}(?!\d))")
 _CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f"
 _TOKEN = re.compile(rf"\d+(?:\.\d+)?|[{_CJK}]|[^\W\d_{_CJK}]+|[^\w\s,.:;?'\"“”。，：；？、‘’_]")
+
+_ASCII_TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[^\w\s,.:;?'\"]")  # the same on lower-case ASCII, faster
 
 
 def _plain(text: str) -> str:
@@ -82,7 +84,7 @@ def _plain(text: str) -> str:
                 break
         text = _SKIPPED.sub(" ", text)
         text = _COMMAND.sub(lambda found: f" {_SAME.get(found[1], found[1])} ", text)
-    else:
+    elif "{" in text or "~" in text or "*" in text:
         text = _SKIPPED.sub(" ", text)
     for written, meant in _SYMBOLS:
         if written in text:
@@ -112,9 +114,7 @@ _POINTS = re.compile(
     r"\s*分\s*[)]",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(
-    r"(?<=[.?!。？！])[\"”’)\]]*\s+|(?<=[。？！])|\n+|(?<=:)\s+|(?<=：)|(?<=[:?!])(?=[\u4e00-\u9fff])"
-)
+_SENTENCE_END = re.compile(r"[.?!]+[\"”’)\]]*(?:\s+|(?=[\u4e00-\u9fff]))|[。？！：]|:(?:\s+|(?=[\u4e00-\u9fff]))|\n+")
 _BOX = re.compile(
     r"\\?boxed\s*(?:\{[^{}]*\})?|\\fbox\s*\{[^{}]*\}|<\/?(?:think|answer)>|answer:\s*\$?answer\b", re.IGNORECASE
 )
@@ -147,6 +147,12 @@ _ABOUT = frozenset(
     question reason reasoning reply respond response result solution solve solving step steps task think thinking work
     working assistant expert mathematician tutor luck latex thoughts thought""".split()
 )
+_STEMS = (  # one of them is in every instruction that is not Chinese or Japanese
+    *("answer", "box", "exercise", "expla", "format", "instruct", "line", "output", "problem", "puzzle", "question"),
+    *("reason", "reply", "respon", "result", "solution", "solv", "step", "task", "think", "thought", "work", "luck"),
+    *("assistant", "expert", "mathematician", "tutor", "latex", "schritt", "étape", "paso", "respuesta", "réponse"),
+    *("antwort", "пошагово", "ответ"),
+)
 _INSTRUCTION_CJK = frozenset(
     "请解答回计算求下面列题目问以数学完成思考一步逐推理并将把最终后结果案放在写中内里的用给出填空选择应本为你是位专家"
     "仔细认真根据要过程详和与到框文方式好尝试帮我做这道个"
@@ -167,6 +173,15 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
 _CJK_CHARACTER = re.compile(rf"[{_CJK}]")
 
 
+def _may_instruct(text: str) -> bool:
+    """Whether a sentence of the text can be an instruction; a quick check, as most texts have none."""
+    lower = text.lower()
+    for word in _STEMS:  # not any(): this is asked of every row
+        if word in lower:
+            return True
+    return not text.isascii() and _CJK_CHARACTER.search(text) is not None
+
+
 def _instructs(sentence: str) -> bool:
     """Whether a sentence only speaks of how to answer."""
     rest = _BOX.sub(" boxed ", sentence)
@@ -185,8 +200,8 @@ _ONES = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
 _NUMBER_WORDS = frozenset(
     f"{_ONES}|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|"
     "eighty|ninety|hundred|thousand|million|half|twice|double|triple|dozen|third|quarter".split("|")
-)
-_CJK_NUMBERS = frozenset("二两三四五六七八九十百千万亿半")
+) | frozenset("二两三四五六七八九十百千万亿半")
+_DIGITS = frozenset("0123456789")
 # 一 is mostly part of a word.
 _CJK_ONE = re.compile(r"一(?=\s*[个支本只条件位名元角分米厘天年月周次辆台张块斤公千克升吨箱包袋盒瓶杯岁点])")
 
@@ -196,25 +211,34 @@ def problem(text: str) -> Problem:
     text = text.translate(_WIDE)
     while (shorter := _LABEL.sub("", text, count=1)) != text and shorter.strip():
         text = shorter
-    text = _POINTS.sub(" ", text)
-    kept = [sentence for sentence in _SENTENCE.split(text) if sentence.strip() and not _instructs(sentence)]
+    if "(" in text or "[" in text or "<" in text or "{" in text:
+        text = _POINTS.sub(" ", text)
+    marked = _SENTENCE_END.sub("\\g<0>\x1e", text)
+    kept = [sentence for sentence in marked.split("\x1e") if sentence.strip()]
+    if _may_instruct(text):
+        kept = [sentence for sentence in kept if not _instructs(sentence)]
     if not kept:
         kept = [text]
-    asks = [at for at, sentence in enumerate(kept) if _has_number_or_question(sentence)]
-    sentences = [_TOKEN.findall(_TEMPLATES.sub(" ", _plain(sentence))) for sentence in kept]
-    tokens = [token for sentence in sentences for token in sentence]
-    core = sentences[asks[0] : asks[-1] + 1] if asks else sentences
-    numbers = [token for token in tokens if token[0].isdigit() or token in _NUMBER_WORDS or token in _CJK_NUMBERS]
+    asks = [at for at, sentence in enumerate(kept) if _DIGIT_OR_QUESTION.search(sentence)]
+    first, last = (asks[0], asks[-1] + 1) if asks else (0, len(kept))
+    before, core, after = (_tokens("\n".join(part)) for part in (kept[:first], kept[first:last], kept[last:]))
+    tokens = before + core + after
+    numbers = [token for token in tokens if token[0] in _DIGITS or token in _NUMBER_WORDS]
     if "一" in text:
         numbers += _CJK_ONE.findall(text)
-    return Problem(tokens, [token for sentence in core for token in sentence], numbers)
+    return Problem(tokens, core, numbers)
+
+
+def _tokens(text: str) -> list[str]:
+    if not text:
+        return []
+    text = _plain(text)
+    if "prime" in text or " / " in text:
+        text = _TEMPLATES.sub(" ", text)
+    return (_ASCII_TOKEN if text.isascii() else _TOKEN).findall(text)
 
 
 _DIGIT_OR_QUESTION = re.compile(r"[\d?？$\\]")
-
-
-def _has_number_or_question(sentence: str) -> bool:
-    return _DIGIT_OR_QUESTION.search(sentence) is not None
 
 
 # Answers
@@ -224,6 +248,8 @@ _ANSWER_NUMBER = re.compile(r"([-+]?)\s*(\d+(?:\.\d+)?|\.\d+)\s*(?:/\s*(\d+))?(\
 
 def answer_key(answer: str) -> str:
     """Equal for spellings of one answer: numbers by value, the rest by its tokens."""
+    if answer.isdecimal():
+        return str(int(answer))
     text = _plain(answer.strip().strip("."))
     text = re.sub(r"^\s*(?:[a-z]\s*=(?!.*[=,]))|\bboxed\b", " ", text).strip()
     if found := _ANSWER_NUMBER.fullmatch(" ".join(text.split()).replace("- ", "-").lstrip("+")):
@@ -236,11 +262,8 @@ def answer_key(answer: str) -> str:
 
 def shingles(tokens: list[str]) -> list[str]:
     """Runs of three tokens, all where there are fewer; for scripts without spaces, characters and pairs of them."""
-    if sum(len(token) == 1 and token >= "\u3040" for token in tokens) * 2 > len(tokens):
-        return tokens + [one + other for one, other in zip(tokens, tokens[1:], strict=False)]
-    if len(tokens) <= SHINGLE:
+    if len(tokens) < 3:
         return [" ".join(tokens)]
-    return [" ".join(tokens[start : start + SHINGLE]) for start in range(len(tokens) - SHINGLE + 1)]
-
-
-SHINGLE = 3  # tokens
+    if max(tokens) >= "\u3040" and 2 * sum(token >= "\u3040" for token in tokens) > len(tokens):
+        return tokens + [one + other for one, other in zip(tokens, tokens[1:], strict=False)]
+    return [f"{one} {two} {three}" for one, two, three in zip(tokens, tokens[1:], tokens[2:], strict=False)]

@@ -6,7 +6,6 @@ phrases are shared, as competitions have them, is no contamination.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,13 +70,13 @@ class Evaluation:
         if not stated.tokens or len(self.hashes) == 0:
             return None
         starts, ends = (np.searchsorted(self.hashes, own, side) for side in ("left", "right"))
-        shared: Counter[int] = Counter()
-        for start, end in zip(starts[ends > starts], ends[ends > starts], strict=True):
-            shared.update(self.owners[start:end].tolist())
-        candidates = [(count / self.sizes[number], number) for number, count in shared.items()]
-        for share, number in sorted(candidates, reverse=True):
-            if share < self.containment:
-                break
+        runs = [self.owners[start:end] for start, end in zip(starts, ends, strict=True) if end > start]
+        if not runs:
+            return None
+        numbers, counts = np.unique(np.concatenate(runs), return_counts=True)
+        shares = counts / self.sizes[numbers]
+        enough = shares >= self.containment
+        for share, number in sorted(zip(shares[enough].tolist(), numbers[enough].tolist(), strict=True), reverse=True):
             if self._same(stated, answer_key(answer) if answer else "", number, share):
                 file, row = self.origins[number]
                 return f"{share:.0%} of it", file, row

@@ -121,14 +121,20 @@ class Index:
 
     def contradicting(self) -> list[list[int]]:
         """Groups of rows with the same problem and different answers, by the spelling of the answers."""
-        texts, answers = self._read("text"), self._read("answer")
-        order = np.lexsort((answers, texts))
-        texts, answers = texts[order], answers[order]
-        starts = _starts(texts)
-        changes = ~starts & _starts(answers)  # another answer to the same problem
+        texts = self._read("text")
+        order = np.argsort(texts, kind="stable").astype(np.int32)
+        starts = _starts(texts[order])
+        del texts
+        repeated = ~starts
+        repeated[:-1] |= ~starts[1:]  # the first row of a group too
+        rows, starts = order[repeated], starts[repeated]
+        del order
+        answers = np.memmap(self.directory / "answer", dtype=np.uint64)[rows] if len(rows) else np.empty(0, np.uint64)
         groups = np.cumsum(starts) - 1
-        ends = np.append(np.flatnonzero(starts), len(order))
-        return [sorted(order[ends[group] : ends[group + 1]].tolist()) for group in np.unique(groups[changes])]
+        firsts = np.flatnonzero(starts)
+        differs = answers != answers[firsts[groups]] if len(rows) else np.empty(0, bool)
+        ends = np.append(firsts, len(rows))
+        return [rows[ends[group] : ends[group + 1]].tolist() for group in np.unique(groups[differs])]
 
     def twins(self, similarity: float, without: Container[int] = frozenset()) -> Iterator[Twin | None]:
         """For each row in order the earlier one it repeats, None if it repeats none.
