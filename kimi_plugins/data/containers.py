@@ -33,7 +33,7 @@ CHUNK = 1 << 15  # bytes; small, as a JSONDecodeError counts all lines before it
 FEW, MANY = 8, 1024  # rows of a batch of a table with binary columns (images), and of one without
 _SPACE = re.compile(r"[ \t\r\n]*")
 _UNDECODED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of bytes that are not UTF-8
-_BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)  # what reading a damaged compressed file raises
+_BROKEN = (OSError, EOFError, UnicodeDecodeError, zlib.error, lzma.LZMAError)  # what reading a damaged file raises
 
 
 class Row(NamedTuple):
@@ -542,13 +542,23 @@ def _table_rows(path: str, batches: Iterable, columns: list[str]) -> Iterator[Fo
         for batch in batches:
             part = batch.select(columns)
             for start in range(0, part.num_rows, step := _batch_rows(part.schema)):
-                for value in part.slice(start, step).to_pylist():
+                for value, problem in _values(part.slice(start, step)):
                     number += 1
-                    yield number, value, None
+                    yield number, value, problem
     except (pyarrow.ArrowException, *_BROKEN) as error:
         raise Unreadable(
             f"{path}: cannot be read after row {number} ({_one_line(error)}); download it again"
         ) from error
+
+
+def _values(batch: Any) -> list[tuple[Any, str | None]]:
+    """The batch's rows; those whose text is not UTF-8 with that problem."""
+    try:
+        return [(value, None) for value in batch.to_pylist()]
+    except UnicodeDecodeError:
+        if batch.num_rows == 1:
+            return [(None, "not UTF-8; write the table again from text")]
+        return [found for at in range(batch.num_rows) for found in _values(batch.slice(at, 1))]
 
 
 def _parquet(path: str, columns: Iterable[str] | None) -> Iterator[Found]:
@@ -581,7 +591,23 @@ def _arrow(path: str, columns: Iterable[str] | None) -> Iterator[Found]:
                 batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
         except (pyarrow.ArrowException, OSError) as error:
             raise Unreadable(f"{path}: not a whole Arrow file ({_one_line(error)}); download it again") from error
-        yield from _table_rows(path, batches, chosen(reader.schema.names, columns))
+        yield from _table_rows(path, map(_validated, batches), chosen(reader.schema.names, columns))
+
+
+def _validated(batch: Any) -> Any:
+    """The batch, whose offsets lie within its buffers: nothing else says so of a damaged Arrow file.
+
+    Raises:
+        pyarrow.ArrowInvalid: they do not. Text that is not UTF-8 is its row's problem.
+    """
+    import pyarrow
+
+    try:
+        batch.validate(full=True)
+    except pyarrow.ArrowInvalid as error:
+        if "UTF8" not in str(error):
+            raise
+    return batch
 
 
 def _one_line(error: BaseException) -> str:

@@ -128,7 +128,7 @@ def message_of(message: dict, images: list[Any]) -> dict[str, str]:
         content = "".join(_part(part, images) for part in content)
     if not isinstance(content, str):
         raise BadRow(f"the content of a message is {kind(content)}")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise BadRow(f"a message has the role {role!r}; known are {', '.join(_ROLES)}")
     return {"role": _ROLES[role], "content": content}
 

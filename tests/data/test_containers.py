@@ -230,6 +230,16 @@ def test_csv(read):
     ]
 
 
+def test_a_row_of_a_table_that_is_not_utf8(read):
+    text = pa.array([b"a", b"\xe9", b"c"]).view(pa.string())
+    found = read("x.parquet", table_bytes("parquet", pa.table({"a": text})))
+    assert found == [
+        (1, {"a": "a"}, None),
+        (2, None, "not UTF-8; write the table again from text"),
+        (3, {"a": "c"}, None),
+    ]
+
+
 def test_columns_of_tables(tmp_path):
     pa.parquet.write_table(pa.table({"input": ["a", None], "other": [{"b": 1}, {"b": 2}]}), tmp_path / "x.parquet")
     path = str(tmp_path / "x.parquet")

@@ -152,6 +152,7 @@ def test_the_table_in_the_docs(tmp_path):
         ({"question": user(" "), "answer": "1"}, "no question: it is empty"),
         ({"question": [], "answer": "1"}, "no messages"),
         ({"question": [{"role": "system", "content": "a"}], "answer": "1"}, "no message of the user"),
+        ({"question": [{"role": ["user"], "content": "a"}], "answer": "1"}, "a message has the role ."),
         ({"question": [{"role": "judge", "content": "a"}], "answer": "1"}, "a message has the role 'judge'"),
         ({"question": user([{"type": "video", "video": "a"}]), "answer": "1"}, "a part of type 'video'"),
         ({"question": "?", "answer": ["1", "2"]}, "a list of 2 different answers"),
