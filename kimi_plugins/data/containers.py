@@ -31,6 +31,7 @@ from typing import Any, BinaryIO, NamedTuple
 NOT_UTF8 = "not UTF-8; convert the file (iconv -f latin1 -t utf-8, for example)"
 CHUNK = 1 << 15  # bytes; small, as a JSONDecodeError counts all lines before it
 FEW, MANY = 8, 1024  # rows of a batch of a table with binary columns (images), and of one without
+LITERAL = 5  # characters of the longest literal, false
 _SPACE = re.compile(r"[ \t\r\n]*")
 _UNDECODED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of bytes that are not UTF-8
 _BROKEN = (OSError, EOFError, UnicodeDecodeError, zlib.error, lzma.LZMAError)  # what reading a damaged file raises
@@ -304,7 +305,7 @@ def _complete_values(text: str, decode: _Decoder) -> Iterator[tuple[int, int, An
         try:
             value, at, problem = decode(text, start)
         except (ValueError, RecursionError) as error:
-            if isinstance(error, json.JSONDecodeError) and error.pos >= end:
+            if isinstance(error, json.JSONDecodeError) and (error.pos >= end or _is_cut(error, text, start, end)):
                 return
             value, problem = None, f"not valid JSON ({_reason(error)}); correct it"
             at = text.find("\n", start)
@@ -312,6 +313,11 @@ def _complete_values(text: str, decode: _Decoder) -> Iterator[tuple[int, int, An
         if _UNDECODED.search(text, start, at):
             value, problem = None, NOT_UTF8
         yield start, at, value, problem
+
+
+def _is_cut(error: json.JSONDecodeError, text: str, start: int, end: int) -> bool:
+    """Whether the file ends within a string or literal of its last row: all other rows have a newline behind them."""
+    return "\n" not in text[start:] and (error.msg.startswith("Unterminated") or error.pos >= end - LITERAL)
 
 
 def _end_of_space(text: str, at: int) -> int:
