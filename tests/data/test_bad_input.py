@@ -19,7 +19,7 @@ BAD = {
 }
 COMMANDS = {
     "curate": ("kimi_plugins.cli.curate", ["--workers", "1"]),
-    "vision-prepare": ("kimi_plugins.vision.prepare", []),
+    "vision-prepare": ("kimi_plugins.cli.vision_prepare", []),
     "judge-data": ("kimi_plugins.cli.judge_data", []),
 }
 
