@@ -778,14 +778,16 @@ class TestOutputs:
 
     @pytest.mark.parametrize("command, directory", [("train", "ckpt/steps/_actor"), ("sft", "ckpt/steps")])
     def test_resume(self, place, command, directory):
-        assert f"no checkpoint, {directory} is not there" in only(command, ckpt__load_enable=True)
-        (place / directory).mkdir(parents=True)
-        assert f"no whole checkpoint in {directory}" in only(command, ckpt__load_enable=True)
+        assert f"no checkpoint, {directory} does not exist" in only(command, ckpt__load_enable="required")
+        assert found(command, ckpt__load_enable=True) == found(command, ckpt__load_enable="auto") == []
+        (place / directory / "global_step3.partial").mkdir(parents=True)  # killed in its first save
+        assert f"no whole checkpoint in {directory}" in only(command, ckpt__load_enable="required")
+        assert found(command, ckpt__load_enable="auto") == []
         (place / directory / "latest").write_text("global_step3")
         assert "global_step3 cannot be used: it is not there" in only(command, ckpt__load_enable=True)
         (place / directory / "global_step3").mkdir()
         assert found(command, ckpt__load_enable=True) == []
-        assert "latest_universal" in only(command, ckpt__load_enable=True, ds__use_universal_ckpt=True)
+        assert "latest_universal" in only(command, ckpt__load_enable="required", ds__use_universal_ckpt=True)
 
 
 @pytest.mark.stack

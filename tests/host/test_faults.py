@@ -1,6 +1,7 @@
 """Faults that must end a run at once, with their reason: of the weight sync, of rewards, of the loss, and SIGTERM."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -156,3 +157,11 @@ def test_sigterm_ends_a_run_with_143_and_no_trace():
     done = subprocess.run([sys.executable, "-c", SIGTERM], capture_output=True, text=True, timeout=300)
     assert done.returncode == 143, done.stderr
     assert "SIGTERM received" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_openrlhfs_own_launch_form_loads_the_plugins_as_the_command_does():
+    """python -m openrlhf.cli.train_ppo_ray, also what `ray job submit` runs."""
+    environment = os.environ | {"OPENRLHF_PLUGINS": "kimi-policy"}
+    command = [sys.executable, "-m", "openrlhf.cli.train_ppo_ray", "--kimi.policy.tau", "0.25", "--dry-run"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert "kimi.policy.tau" in done.stdout and "0.25" in done.stdout, done.stderr
