@@ -4,6 +4,7 @@ import json
 import socket
 import struct
 import time
+from typing import Any
 
 _LENGTH = struct.Struct("!I")
 MOST_BYTES = 2**31
@@ -16,7 +17,7 @@ def send(connection: socket.socket, message: object, deadline: float | None = No
     connection.sendall(_LENGTH.pack(len(data)) + data)
 
 
-def receive(connection: socket.socket, deadline: float | None = None) -> object:
+def receive(connection: socket.socket, deadline: float | None = None) -> Any:
     """The next JSON value. Raises as send, EOFError if the other side is gone, ValueError if it is no JSON."""
     [length] = _LENGTH.unpack(_exactly(connection, _LENGTH.size, deadline))
     if length > MOST_BYTES:

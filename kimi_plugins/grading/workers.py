@@ -193,6 +193,7 @@ class _ForkServer:
         raise ForkServerError(reason)
 
     def _fork(self, memory_mib: int) -> _Worker:
+        assert self._control is not None
         ours, theirs = socket.socketpair()
         with theirs:
             self._control.settimeout(_START_UP_SECONDS)
@@ -219,7 +220,7 @@ class _ForkServer:
             self._stop()
 
     def _stop(self) -> None:
-        if self._control is not None:
+        if self._control is not None and self._process is not None:
             self._control.close()  # it ends then, and the graders with it
             self._process.wait()
             self._control = self._process = None

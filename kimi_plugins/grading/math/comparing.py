@@ -425,12 +425,14 @@ def _is_general(found) -> bool:
 
 def _renamed_argument(a: Named, r: Named) -> bool | None:
     """f(m) = 2m and f(n) = 2n; None if they do not name one function of one variable."""
-    names = [re.fullmatch(r"([fghuFGHΦ]'*)\(([a-z])\)", found.name) for found in (a, r)]
-    if None in names or names[0][1] != names[1][1] or not isinstance(a.value, Term) or not isinstance(r.value, Term):
+    mine, other = (re.fullmatch(r"([fghuFGHΦ]'*)\(([a-z])\)", found.name) for found in (a, r))
+    if mine is None or other is None or mine[1] != other[1]:
         return None
-    ours, theirs = names[0][2], names[1][2]
+    if not isinstance(a.value, Term) or not isinstance(r.value, Term):
+        return None
+    ours, theirs = mine[2], other[2]
     node, expected = expression(a.value.text), _expected(r.value.text)
-    if theirs in symbols(node) or names[0][1] in re.findall(r"(?<=@)[A-Za-z]+'*", " ".join(operations(expected))):
+    if theirs in symbols(node) or mine[1] in re.findall(r"(?<=@)[A-Za-z]+'*", " ".join(operations(expected))):
         return False
     return values.same(values.substituted(node, ours, Node("symbol", (), theirs)), expected)
 

@@ -7,7 +7,7 @@ What has two readings (``x/2y``, ``\sin x/2``) or is not known is refused. Only 
 import re
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kimi_plugins.grading.math.notation import depth, number
 
@@ -32,7 +32,7 @@ class Node(NamedTuple):
 
     op: str
     args: tuple = ()
-    value: Fraction | str | None = None
+    value: Any = None  # a number's fraction, a symbol's name
 
 
 PI, E, IMAGINARY = Node("pi"), Node("e"), Node("i")

@@ -339,11 +339,11 @@ def _read_region(text: str):
         found = [read(part) for part in parts]
         if not any(isinstance(part, Chain | Region) for part in found):
             return None  # (1,2) and (3,4) are two points
-        sets = [_numbers_of(part) for part in found]
-        names = {region.name for region in sets if region is not None}
-        if None in sets or len(names) != 1:
+        known = [region for part in found if (region := _numbers_of(part)) is not None]
+        names = {region.name for region in known}
+        if len(known) < len(found) or len(names) != 1:
             return None
-        return Region(join(tuple(region.numbers for region in sets)), names.pop())
+        return Region(join(tuple(region.numbers for region in known)), names.pop())
     return None
 
 
@@ -361,8 +361,8 @@ def _set_operations(found: list, operators: list[str]):
             if item not in items:
                 items.append(item)
         return Many(tuple(items))
-    sets = [as_points(part) if isinstance(part, Many) else getattr(as_region(part), "numbers", None) for part in found]
-    if None in sets or len(set(operators)) > 1:
+    sets = [numbers for part in found if (numbers := _set_of(part)) is not None]
+    if len(sets) < len(found) or len(set(operators)) > 1:
         return None
     if operators[0] == "cup":
         return Region(regions.Union(tuple(sets)))
@@ -371,14 +371,22 @@ def _set_operations(found: list, operators: list[str]):
     return Region(regions.Difference(sets[0], regions.Union(tuple(sets[1:]))))
 
 
+def _set_of(found) -> regions.Set | None:
+    """The numbers of a finite set or a range."""
+    if isinstance(found, Many):
+        return as_points(found)
+    region = as_region(found)
+    return None if region is None else region.numbers
+
+
 def as_points(found) -> regions.Points | None:
     """The constants of a list or a single one."""
     items = found.items if isinstance(found, Many) else (found,)
-    numbers = [_bound(item) for item in items]
-    return regions.Points(tuple(numbers)) if all(isinstance(one, Node) for one in numbers) else None
+    numbers = [bound for item in items if isinstance(bound := _bound(item), Node)]
+    return regions.Points(tuple(numbers)) if len(numbers) == len(items) else None
 
 
-def _read_list(text: str) -> Many | None:
+def _read_list(text: str) -> Many | Region | None:
     parts = split(text, _COMMA)
     if len(parts) < 2 or len(parts) > MOST_ELEMENTS or not all(parts):
         return None
@@ -627,7 +635,8 @@ def _inequality(chain: Chain) -> Region | None:
     if len(places) != 1 or len(chain.terms) > 3 or (len(chain.terms) == 3 and places != [1]):
         return None
     [variable] = places
-    name, parts = _squeezed(chain.terms[variable]), []
+    name = _squeezed(chain.terms[variable])
+    parts: list[regions.Set] = []
     for n, relation in enumerate(chain.relations):
         left = n == variable  # the variable is on the left of this relation
         other = read(chain.terms[n + 1] if left else chain.terms[n])
@@ -637,9 +646,10 @@ def _inequality(chain: Chain) -> Region | None:
         bound = _bound(other)
         if bound is None or relation == "=":
             return None
-        parts.append(_half_line(relation if left else _FLIPPED.get(relation, relation), bound))
-    if None in parts:
-        return None
+        part = _half_line(relation if left else _FLIPPED.get(relation, relation), bound)
+        if part is None:
+            return None
+        parts.append(part)
     return Region(parts[0] if len(parts) == 1 else regions.Intersection(tuple(parts)), name)
 
 

@@ -50,7 +50,7 @@ _CHINESE = {
 for _names in _TABLE.values():
     _names |= {chinese: _names[name] for chinese, name in _CHINESE.items() if name in _names}
 # Of several base units: how many, and which powers.
-_DERIVED = {
+_DERIVED: dict[str, tuple[int | str, str]] = {
     **{"N": (1000, "g m s-2"), "newton": (1000, "g m s-2"), "kN": (10**6, "g m s-2")},
     **{"J": (1000, "g m2 s-2"), "joule": (1000, "g m2 s-2"), "kJ": (10**6, "g m2 s-2"), "MJ": (10**9, "g m2 s-2")},
     **{"W": (1000, "g m2 s-3"), "watt": (1000, "g m2 s-3"), "kW": (10**6, "g m2 s-3"), "MW": (10**9, "g m2 s-3")},
@@ -194,7 +194,8 @@ def read_unit(text: str) -> Unit | None:
     text = re.sub(r"\\text\{\s*([^{}]*?)\s*\}|\\cdot", r" \1", text)
     for name, spelled in _SPEEDS.items():
         text = re.sub(rf"\b{name}\b", spelled, text)
-    scale, factor, dimensions = 1, Fraction(1), {}
+    scale, factor = 1, Fraction(1)
+    dimensions: dict[str, int] = {}
     angle, found, sign, prefix = None, False, 1, 1
     for match in _TOKEN.finditer(text):
         name = _singular(match["word"]) if match["word"] else match[0]

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import math
 from fractions import Fraction
-from functools import lru_cache
+from typing import Any, TypeAlias
 
 import mpmath
 from mpmath import mp, mpc, mpf
@@ -23,9 +23,8 @@ _DIGITS = 60
 _LEAST_POINTS = 3
 _OPAQUE = {"floor", "ceil", "gcd", "lcm", "sgn"}
 _TURNING = {"abs", "max", "min", "sqrt", "root", "@norm"}
-_ERRORS = (ZeroDivisionError, ValueError, mpmath.libmp.libhyper.NoConvergence)
 
-Number = Fraction | mpf | mpc
+Number: TypeAlias = Any  # Fraction, mpf or mpc: mpmath has no types
 
 
 class Undefined(ArithmeticError):
@@ -545,10 +544,11 @@ def _literals(node: Node):
 
 def _zeros(node: Node, base: dict[str, Fraction], name: str) -> set[Fraction]:
     """Zeros along one axis, of a polynomial of degree 1 or 2 in it."""
-    values = [_value_or_none(node, base | {name: Fraction(x)}) for x in (0, 1, -1)]
-    if not all(isinstance(value, Fraction) for value in values):
+    found = [_value_or_none(node, base | {name: Fraction(x)}) for x in (0, 1, -1)]
+    exact = [value for value in found if isinstance(value, Fraction)]
+    if len(exact) < len(found):
         return set()
-    at_0, at_1, at_minus_1 = values
+    at_0, at_1, at_minus_1 = exact
     square, line = (at_1 + at_minus_1) / 2 - at_0, (at_1 - at_minus_1) / 2
     if square == 0:
         return {-at_0 / line} if line else set()
@@ -557,8 +557,3 @@ def _zeros(node: Node, base: dict[str, Fraction], name: str) -> set[Fraction]:
         return set()
     root = Fraction(math.sqrt(discriminant)) if _bits(discriminant) < 1000 else Fraction(0)
     return {(-line + root) / (2 * square), (-line - root) / (2 * square)}
-
-
-@lru_cache(maxsize=4000)
-def same_cached(a: Node, b: Node) -> bool:
-    return same(a, b)
