@@ -274,10 +274,11 @@ def _compared(test) -> tuple[ast.Call, list, dict]:
 
 def _equal(left, right) -> tuple[ast.Call, list, dict]:
     for call, answer in ((left, right), (right, left)):
-        for name in ("set", "sorted", "Counter"):
+        for name in ("set", "sorted", "Counter", "tuple", "list"):
             if _called(call, name) and isinstance(call.args[0], ast.Call) and not call.keywords:
                 value = _value(answer.args[0] if _called(answer, name) else answer)
-                return _call(call.args[0]), [list(value)], {"compare": "unordered"}
+                how = {} if name in ("tuple", "list") else {"compare": "unordered"}
+                return _call(call.args[0]), [list(value)], how
         if isinstance(call, ast.Call) and not _is_value(call):
             return _call(call), [_value(answer)], {}
     raise Refused("an assertion that calls nothing")

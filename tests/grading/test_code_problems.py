@@ -132,6 +132,7 @@ class TestAsserts:
             ("assert f() == 2**31 - 1", {"outputs": [2**31 - 1]}, {}),
             ("assert f() == [0] * 3 + [1]", {"outputs": [[0, 0, 0, 1]]}, {}),
             ("assert set(f((1, 2))) == set((3, 4))", {"outputs": [[3, 4]]}, {"compare": "unordered"}),
+            ("assert tuple(f()) == tuple([3, 4])", {"outputs": [[3, 4]]}, {}),
             ("assert sorted(f()) == [3, 4]", {"outputs": [[3, 4]]}, {"compare": "unordered"}),
             ("assert abs(f() - 2.5) < 1e-6", {"outputs": [2.5]}, {"tolerance": 4e-7}),
             ("assert math.isclose(f(), 2.5, rel_tol=0.01)", {"outputs": [2.5]}, {"tolerance": 0.01}),
