@@ -132,7 +132,7 @@ def report(summary: dict, out: Path) -> str:
 
 
 def training_commands(out: Path) -> list[str]:
-    """Of both judges, for a machine with GPUs; MODEL is the base."""
+    """The commands that train both judges on a machine with GPUs; MODEL is the base."""
     return [
         f"  openrlhf sft --model.model_name_or_path MODEL --data.dataset {out / 'cot.jsonl'} --data.input_key input "
         f"--data.output_key output --data.apply_chat_template --data.max_len 4096 --ckpt.output_dir {out / 'cot'}",

@@ -187,7 +187,7 @@ def read_result(value: object) -> Graded:
     score = reward if value.get("scores") is None else _number(value["scores"], "scores")
     logs = value.get("extra_logs") or {}
     if not isinstance(logs, dict):
-        raise ValueError(f"extra_logs that are no dict: {logs!r:.60}")
+        raise ValueError(f"extra_logs that are not a dict: {logs!r:.60}")
     return Graded(reward, score, {name: _number(item, f"extra_logs[{name!r}]") for name, item in logs.items()})
 
 
@@ -199,7 +199,7 @@ def _number(value: object, name: str) -> float:
             raise ValueError(f"{name} of length {len(found)} for one response: {value!r:.60}")
         [found] = found
     if not isinstance(found, bool | int | float):
-        raise ValueError(f"{name} that is no number: {value!r:.60}")
+        raise ValueError(f"{name} that is not a number: {value!r:.60}")
     if not math.isfinite(found):
         raise ValueError(f"{name} that is not finite: {found}")
     return float(found)

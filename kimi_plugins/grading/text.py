@@ -25,7 +25,7 @@ def regex(response: str, label: str, pattern: str | None = None) -> bool:
 
 
 def _answer(response: str, pattern: str | None) -> str | None:
-    """The last match of the pattern, or without one all after the thinking; None if there is no single answer."""
+    """The last match of the pattern, or without one all after the thinking; None without a single answer."""
     if pattern is None:
         return without_special_tokens(after_thinking(response)).strip() or None
     try:

@@ -39,7 +39,7 @@ def _failed(experiences: list) -> Tensor:
 
 
 def _baseline(rewards: Tensor, args) -> float:
-    """Of the rewards [n] of one group's responses; the mean if kimi-policy is not loaded."""
+    """The baseline of one group's rewards [n]; the mean if kimi-policy is not loaded."""
     policy = getattr(args.kimi, "policy", None)
     if policy is None:
         return rewards.mean().item()

@@ -49,7 +49,8 @@ def settings(failure_limit=0.05, **policy):
     kimi = SimpleNamespace(rewards=options.Rewards(failure_limit=failure_limit))
     if policy:
         kimi.policy = options.Policy(**policy)
-    return SimpleNamespace(rollout=SimpleNamespace(n_samples_per_prompt=K), kimi=kimi)
+    train = SimpleNamespace(agent_func_path=None)
+    return SimpleNamespace(rollout=SimpleNamespace(n_samples_per_prompt=K), kimi=kimi, train=train)
 
 
 REWARDS = [1.0, 0.0, 0.0, 0.2, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]

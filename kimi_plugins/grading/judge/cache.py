@@ -21,7 +21,7 @@ class Cache:
     path: of an SQLite file, None for memory. most: rows kept.
 
     Raises:
-        ValueError: the file is no cache.
+        ValueError: the file is not a cache.
     """
 
     def __init__(self, path: str | None, most: int) -> None:
@@ -73,6 +73,6 @@ class Cache:
 
 
 def key(case: Case, settings: options.Judge, judge: str) -> str:
-    """Of a case and the judge that is asked. judge: what it says it is; its address changes from run to run."""
+    """The key of a case and its judge. judge: what the server says it is; its address changes from run to run."""
     parts = [VERSION, settings.kind, settings.model, settings.eos_token, judge, *case]
     return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogatepass")).hexdigest()

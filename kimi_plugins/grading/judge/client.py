@@ -217,7 +217,7 @@ def _object(text: bytes) -> dict:
     except (ValueError, RecursionError):
         raise NoVerdict("the server wrote no JSON") from None
     if not isinstance(answer, dict):
-        raise NoVerdict("the server's JSON is no object")
+        raise NoVerdict("the server's JSON is not an object")
     return answer
 
 
@@ -263,13 +263,13 @@ def _verdict(answer: dict) -> tuple[bool, str]:
         message = choice["message"]
         finish, refusal, content = choice.get("finish_reason"), message.get("refusal"), message.get("content")
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise NoVerdict("the server's JSON is no chat completion") from None
+        raise NoVerdict("the server's JSON is not a chat completion") from None
     if refusal:
         raise NoVerdict("the judge refused")
     if finish == "length":
         raise _Cut("the judge's verdict was cut by max_tokens")
     if content is not None and not isinstance(content, str):
-        raise NoVerdict("the server's JSON is no chat completion")
+        raise NoVerdict("the server's JSON is not a chat completion")
     return read_reply(content)
 
 

@@ -40,7 +40,7 @@ class Dropped(ValueError):
 
 
 def sample(row: dict, columns: dict[str, str], pattern: str | None) -> Sample:
-    """Of a row with question, reference, response, correct and perhaps reasoning, whose columns `columns` names.
+    """The sample of a row with question, reference, response, correct and perhaps reasoning, in the columns `columns`.
 
     Raises:
         Dropped: something is missing or has no use for a judge.

@@ -38,7 +38,7 @@ class Judge:
         self._client = Client(self._settings)
 
     def grade(self, question: str, response: str, reference: str) -> Verdict:
-        """Of one response; correct None if neither the rules nor the judge could say, with the reason."""
+        """The verdict on one response; correct None if neither the rules nor the judge could say, with the reason."""
         verdict = self._rules.grade(response, reference)
         open_to_judge = verdict.undecided
         if not (open_to_judge or self._settings.ask == "always") or (verdict.correct is None and not open_to_judge):

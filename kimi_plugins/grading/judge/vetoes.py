@@ -49,7 +49,7 @@ def veto(answer: str, reference: str, question: str = "") -> str | None:
 
     Args:
         answer: what stands in the box, see extraction.final_answers.
-        question: its words, and the reference's, are no sign of an answer that speaks of its grading.
+        question: its words, and the reference's, do not show that an answer speaks of its grading.
     """
     answer = unicodedata.normalize("NFC", answer.strip())
     return (
@@ -58,7 +58,7 @@ def veto(answer: str, reference: str, question: str = "") -> str | None:
 
 
 def _not_plain(answer: str, reference: str) -> str | None:
-    """Of the characters."""
+    """Why the characters are not those of an answer; None if they are."""
     if not any(character.isalnum() for character in _LAYOUT.sub("", answer)):
         return "the answer has no letter or digit"
     if len(answer) == 1 and not answer.isdigit():
@@ -80,7 +80,7 @@ def _not_plain(answer: str, reference: str) -> str | None:
 
 
 def _not_an_answer(answer: str, reference: str, question: str) -> str | None:
-    """Of the words."""
+    """Why the words are not those of an answer; None if they are."""
     words, expected = _words(answer), _words(reference)
     if len(words) > max(MOST_WORDS, 2 * len(expected)):
         return "the answer is prose"
@@ -95,7 +95,7 @@ def _not_an_answer(answer: str, reference: str, question: str) -> str | None:
 
 
 def _other_value(answer: str, reference: str) -> str | None:
-    """Of numbers and variables, where words or a form that is not known kept the rules from comparing them."""
+    """Why the answer has other numbers or variables than the reference, where the rules could not compare them."""
     words, expected = _words(answer), _words(reference)
     given, wanted = parts(answer), parts(reference)
     if any(part.digits for part in wanted):
@@ -112,7 +112,7 @@ def _other_value(answer: str, reference: str) -> str | None:
 
 
 def _other_numbers(given: list[Part], wanted: list[Part], answer: str, reference: str) -> str | None:
-    """Of a reference with numbers in digits."""
+    """Why the answer has other numbers than a reference that has some in digits; None if it may have the same."""
     if not given:
         return "the reference has a number and the answer has none"
     if _same_numbers(given, wanted, answer, reference):
@@ -168,5 +168,5 @@ def _in_disguise(character: str) -> bool:
 
 
 def _script(character: str) -> str:
-    """LATIN, GREEK, CJK, …; empty for what is no letter."""
+    """LATIN, GREEK, CJK, …; empty for other characters."""
     return unicodedata.name(character, "").split(" ")[0] if character.isalpha() else ""
