@@ -212,7 +212,8 @@ def of_asserts(text: str, function: str | None) -> dict:
     except SyntaxError as error:
         raise Refused(f"the tests are not Python ({error.msg})") from error
     body = [inner for node in body for inner in _inside_check(node)]
-    cases, settings = [], {}
+    cases: list[dict] = []
+    settings: dict[str, Any] = {}
     for node in body:
         if isinstance(node, ast.Import | ast.ImportFrom | ast.Pass | ast.Assign) or (
             isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant | ast.Call)
@@ -260,13 +261,14 @@ def _compared(test) -> tuple[ast.Call, list, dict]:
         if isinstance(test.ops[0], ast.Eq | ast.Is):
             return _equal(left, right)
         near = isinstance(test.ops[0], ast.Lt | ast.LtE) and _called(left, "abs")
-        if near and isinstance(left.args[0], ast.BinOp) and isinstance(left.args[0].op, ast.Sub):
-            call, answer = left.args[0].left, float(_value(left.args[0].right))
+        difference = left.args[0] if near and isinstance(left, ast.Call) else None
+        if isinstance(difference, ast.BinOp) and isinstance(difference.op, ast.Sub):
+            call, answer = difference.left, float(_value(difference.right))
             tolerance = float(_value(right)) / max(1.0, abs(answer))
             return _call(call), [answer], {"tolerance": tolerance}
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         return _call(test.operand), [False, None, 0, "", [], {}], {}
-    if _called(test, "math.isclose") or _called(test, "isclose"):
+    if isinstance(test, ast.Call) and (_called(test, "math.isclose") or _called(test, "isclose")):
         found = {keyword.arg: float(_value(keyword.value)) for keyword in test.keywords}
         return _call(test.args[0]), [float(_value(test.args[1]))], {"tolerance": found.get("rel_tol", 1e-9)}
     return _call(test), [True], {}

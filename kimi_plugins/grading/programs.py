@@ -244,7 +244,7 @@ def judge_program(program: str, problem: Problem, sandbox: Sandbox) -> Verdict:
 def judge_all(responses: Iterable[str], problems: Iterable[Problem], sandbox: Sandbox) -> Iterator[Verdict]:
     """The verdicts in order, as many responses at a time as the sandbox has workers."""
     with ThreadPoolExecutor(sandbox.workers) as threads:
-        yield from threads.map(lambda pair: judge(*pair, sandbox), zip(responses, problems, strict=True))
+        yield from threads.map(lambda pair: judge(pair[0], pair[1], sandbox), zip(responses, problems, strict=True))
 
 
 class NotCompiled(Exception):
@@ -386,7 +386,8 @@ def fault_of(result: Result, case: dict, problem: Problem, sandbox: Sandbox) -> 
 def same_output(found: bytes, accepted: list, problem: Problem, sandbox: Sandbox) -> bool:
     """Whether an output, of a function a line of encoded JSON, is one of the accepted ones."""
     if problem.function is not None:
-        expected, how = json.dumps(accepted).encode(), (problem.compare, problem.tolerance)
+        how: tuple = (problem.compare, problem.tolerance)
+        expected = json.dumps(accepted).encode()
         if len(found) + len(expected) <= COMPARED_HERE:
             return comparison.same_result(found, accepted, *how)
         return _compare_apart("compare_result", found, expected, how, sandbox)

@@ -74,8 +74,9 @@ def _rows(message) -> list[tuple[str, str, object]]:
     """(query, prompt, label) of each response. Raises ValueError."""
     if not isinstance(message, dict):
         raise ValueError("the body must be a JSON object with query, prompts and labels")
-    columns = [message.get(name) for name in ("query", "prompts", "labels")]
-    if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) != 1:
+    found = [message.get(name) for name in ("query", "prompts", "labels")]
+    columns = [column for column in found if isinstance(column, list)]
+    if len(columns) != 3 or len({len(column) for column in columns}) != 1:
         raise ValueError("query, prompts and labels must be lists of one length")
     if not all(isinstance(text, str) for column in columns[:2] for text in column):
         raise ValueError("query and prompts must hold text")

@@ -120,15 +120,14 @@ def make_cases(data: dict, generator: str | None, thresholds: Thresholds, sandbo
         return Outcome(1, f"special judge: the statement says “{' '.join(found[0].split())}”")
     if generator is None:
         return Outcome(2, "no generator")
-    inputs, fault = generate(generator, thresholds.cases, sandbox)
-    inputs = [text for text in inputs if text is not None]
+    printed, fault = generate(generator, thresholds.cases, sandbox)
+    texts = [text for text in printed if text is not None]
     function = data.get("function")
     if function is not None:
-        inputs = [text for text in inputs if _is_array(text)]
-    made = len(inputs)
-    inputs = list(dict.fromkeys(inputs))
-    if function is not None:
-        inputs = [json.loads(text) for text in inputs]
+        texts = [text for text in texts if _is_array(text)]
+    made = len(texts)
+    texts = list(dict.fromkeys(texts))
+    inputs = texts if function is None else [json.loads(text) for text in texts]
     if len(inputs) < thresholds.valid:
         different = "" if len(inputs) == made else f", {len(inputs)} of them different"
         return Outcome(2, f"the generator made {made} cases{different}" + (f" ({fault})" if fault else ""))

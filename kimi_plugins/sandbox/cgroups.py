@@ -99,7 +99,8 @@ def make(name: str) -> Cgroup:
     parents, version = _parents()
     for parent in set(parents):
         _sweep(parent)
-    cgroup = Cgroup(*(parent / f"{PREFIX}{os.getpid()}-{name}" for parent in parents), version)
+    memory, pids, cpu = (parent / f"{PREFIX}{os.getpid()}-{name}" for parent in parents)
+    cgroup = Cgroup(memory, pids, cpu, version)
     try:
         cgroup.create()
     except OSError as error:

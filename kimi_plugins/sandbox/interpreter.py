@@ -109,7 +109,7 @@ def run(program: str, request: dict) -> None:
         source = file.read()
     main = types.ModuleType("__main__")
     main.__file__ = program
-    main.__builtins__ = _builtins(request.get("preamble"))
+    vars(main)["__builtins__"] = _builtins(request.get("preamble"))
     sys.modules["__main__"] = main
     if function is not None:
         main.__name__ = "solution"

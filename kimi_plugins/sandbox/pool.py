@@ -187,7 +187,8 @@ class Sandbox:
             "links": list(links.items()),
             "limits": asdict(limits),
         }
-        worker, healthy = self._slots.get(), False
+        worker: _Worker | None = self._slots.get()
+        healthy = False
         try:
             if self._closed:
                 raise SandboxError("the sandbox is closed")
@@ -208,8 +209,8 @@ class Sandbox:
     def close(self) -> None:
         """End all workers and what they run: calls of run() that wait for a result get a SandboxError."""
         self._closed = True
-        for worker in list(self._live):
-            worker.interrupt()
+        for busy in list(self._live):
+            busy.interrupt()
         for worker in [self._slots.get() for _ in range(self.workers)]:
             if worker is not None:
                 self._live.discard(worker)
@@ -286,7 +287,11 @@ class _Worker:
             # An environment of its own and no site-packages: nothing of this process is there to be found.
             command = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from {_WORKER} import main; main()"
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", command], stdin=theirs, env={}, cwd="/", start_new_session=True
+                [sys.executable, "-I", "-S", "-c", command],
+                stdin=theirs.fileno(),
+                env={},
+                cwd="/",
+                start_new_session=True,
             )
         self.socket = ours
         self.connection = Connection(os.dup(ours.fileno()))

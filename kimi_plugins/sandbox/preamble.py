@@ -1,4 +1,5 @@
 # ruff: noqa
+# mypy: ignore-errors
 """What solutions in LeetCode's format take for granted: the imports of its data sets and its two classes.
 
 Builtins go before these names, such as math.pow, see interpreter.run().

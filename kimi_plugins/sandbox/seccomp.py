@@ -8,7 +8,7 @@ import platform
 import struct
 
 # name: (x86_64, aarch64); None where the architecture has no such call. Numbers from the kernel's unistd.h.
-REFUSED = {
+REFUSED: dict[str, tuple[int, int | None]] = {
     # other processes
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
@@ -91,7 +91,7 @@ REFUSED = {
 }
 # Answered as by a kernel without them, for which libraries have a second way: clone3's flags lie in memory, out of
 # the filter's sight.
-ABSENT = {
+ABSENT: dict[str, tuple[int, int]] = {
     "clone3": (435, 435),
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
@@ -129,10 +129,10 @@ def filter_program(machine: str | None = None) -> bytes:
     program = [(_LOAD, 0, 0, _ARCHITECTURE), (_JEQ, 1, 0, architecture), (_RETURN, 0, 0, _KILL)]
     program += [(_LOAD, 0, 0, _NUMBER), (_JGT, 0, 1, LAST_KNOWN), (_RETURN, 0, 0, _ERRNO | errno.ENOSYS)]
     for numbers in REFUSED.values():
-        if numbers[column] is not None:
-            program += refuse(numbers[column], errno.EPERM)
-    for numbers in ABSENT.values():
-        program += refuse(numbers[column], errno.ENOSYS)
+        if (number := numbers[column]) is not None:
+            program += refuse(number, errno.EPERM)
+    for known in ABSENT.values():
+        program += refuse(known[column], errno.ENOSYS)
     refused = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
     program += _check(
         CHECKED["clone"][column], [(_LOAD, 0, 0, _FIRST_ARGUMENT), (_JSET, 0, 1, NEW_NAMESPACES), refused]

@@ -187,9 +187,12 @@ def _limit(name: int, soft: int, hard: int) -> None:
 
 def _run_python(request: dict) -> None:
     """Run a Python program as the interpreter would, to its end. Never returns."""
-    sys.stdin = sys.__stdin__ = _stream(io.BufferedReader, 0, "r", "surrogateescape")
-    sys.stdout = sys.__stdout__ = _stream(io.BufferedWriter, 1, "w", "surrogateescape")
-    sys.stderr = sys.__stderr__ = _stream(io.BufferedWriter, 2, "w", "backslashreplace", line_buffering=True)
+    streams = {
+        "stdin": _stream(io.BufferedReader, 0, "r", "surrogateescape"),
+        "stdout": _stream(io.BufferedWriter, 1, "w", "surrogateescape"),
+        "stderr": _stream(io.BufferedWriter, 2, "w", "backslashreplace", line_buffering=True),
+    }
+    vars(sys).update(streams, **{f"__{name}__": stream for name, stream in streams.items()})
     for number in (signal.SIGXCPU, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     random.seed()
@@ -202,7 +205,7 @@ def _run_python(request: dict) -> None:
         code = 1
         traceback.print_exception(type(error), error, _frames_of_the_program(error.__traceback__))
     try:
-        threading._shutdown()
+        vars(threading)["_shutdown"]()
         atexit._run_exitfuncs()
         sys.modules["__main__"].__dict__.clear()  # what the program left open is written and closed
         sys.stdout.flush()
@@ -213,7 +216,7 @@ def _run_python(request: dict) -> None:
 
 def _stream(kind, fd: int, mode: str, errors: str, **more):
     stream = io.TextIOWrapper(kind(io.FileIO(fd, mode, closefd=False)), encoding="utf-8", errors=errors, **more)
-    stream.mode = mode
+    vars(stream)["mode"] = mode
     return stream
 
 
