@@ -129,6 +129,24 @@ def test_a_weight_sync_between_real_processes_of_a_group():
     assert received.tolist() == [0.0, 1.0, 2.0]
 
 
+@pytest.mark.stack
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(value):
+    """In float32 without ZeRO, where the optimizer is torch's own; the others of DeepSpeed skip the step."""
+    from openrlhf.utils.deepspeed import DeepspeedStrategy
+
+    module, steps = torch.nn.Linear(2, 1), []
+    module.weight.grad = torch.full((1, 2), value)
+    engine = SimpleNamespace(
+        module=module, global_steps=7, is_gradient_accumulation_boundary=lambda: True, step=lambda: steps.append(1)
+    )
+    strategy = object.__new__(DeepspeedStrategy)
+    strategy.param_dtype, strategy.stage = "fp32", 0
+    with pytest.raises(ValueError, match="the actor's gradient is .* after 7 optimizer steps"):
+        strategy.optimizer_step(None, engine, None, name="actor")
+    assert steps == []
+
+
 SIGTERM = """
 import os, signal, threading
 from types import SimpleNamespace
