@@ -44,6 +44,11 @@ SPELLINGS = [
     ("Roman letters that are mathematics", r"\\(?:mathrm|text|textrm)\s*\{\s*([ei])\s*\}", r"\1"),
     ("text", r"\\(?:text(?:rm|bf|it|sf|tt|normal)?|mathrm|mathsf|mathit|mbox|hbox|textnormal)\s*\{", r"\\text{"),
     ("boxes", r"\\(?:boxed|fbox)\s*(?=\{)", ""),
+    (
+        "names of functions",
+        r"\\operatorname\*?\s*\{\s*(sin|cos|tan|cot|sec|csc|log|ln|exp|arcsin|arccos|arctan|sinh|cosh|tanh)\s*\}",
+        r"\\\1 ",
+    ),
     ("fonts and sizes", r"\\(?:bf|it|rm|sf|tt|[lL]arge|LARGE|[hH]uge|small|normalsize|boldmath)(?![A-Za-z])", ""),
     ("an ordinal in text", r"^\\text\{\s*(\d+)(?:st|nd|rd|th)\s*\}$", r"\1"),
     ("circled numbers", r"(?<=[①-⑳])\s*[,和]\s*(?=[①-⑳])", ""),

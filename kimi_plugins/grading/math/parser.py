@@ -78,6 +78,7 @@ _BRACKET_FUNCTION = {
     r"\|": "@norm",
     r"\lVert": "@norm",
 }
+_NAMING = {r"\operatorname", r"\mathrm", r"\text"}  # of functions that have no command
 _TIMES = {r"\cdot", r"\times", "*"}
 _OVER = {"/", r"\div"}
 _ATTACHED = ("sin", "cos", "tan", "ln", "log")
@@ -343,6 +344,8 @@ class _Parser:
             return self._group()
         token = self._tokens[self._place] if self._place < len(self._tokens) else Token("", "", False)
         if token.kind == "number" and not digits and len(token.text) > 1:
+            if not token.text.isdigit():
+                raise Unreadable("an argument with two readings")
             self._split(1)
             return num(Fraction(self._take()))
         if token.kind == "word" and len(token.text) > 1:
@@ -621,14 +624,14 @@ class _Parser:
         return mul(*factors)
 
     def _function_factor(self) -> Node:
-        if self._begins_function():  # \sin \ln x
+        if self._begins_function() and self._peek() not in _NAMING:  # \sin \ln x
             return self._function(self._take().lstrip("\\"))
         return self._factor()
 
     def _begins_function(self) -> bool:
         name = self._peek().removeprefix("\\")
-        if self._peek() in (r"\operatorname", r"\mathrm", r"\text"):
-            return True
+        if self._peek() in _NAMING:
+            return self._peek(2) in FUNCTIONS
         return len(name) > 1 and name in FUNCTIONS and name not in ("sqrt", "abs")
 
     def _closes_before_factor(self) -> bool:

@@ -158,7 +158,8 @@ _OPTION = re.compile(
     r"^(?:\\text\{\s*)?(?:\(([A-H])\)|([A-H])(?:[.)]|:(?=\s)))\s*\}?(?:(?<=\})|\s)\s*(\S.*)$", re.DOTALL
 )
 _CONGRUENCE = re.compile(
-    r"^(.+?)\\equiv(?![A-Za-z])(.+?)(?:\\pmod|\\bmod|\\mod|\(\s*\\?mod|\\text\{\s*\(?mod\s*\})\s*\{?\s*([^{}()]+?)\s*\}?\)?$"
+    r"^(.+?)\\equiv(?![A-Za-z])(.+?)(?:\\[pb]?mod|\(\s*\\?mod|\\text\{\s*\(?mod\s*\})"
+    r"\s*\{?\s*([^{}()]+?)\s*\}?\)?$"
 )
 _TIME = re.compile(
     r"^(\d{1,2})\s*(?::\s*(\d{2}))?(?::(\d{2}))?\s*(?:\\text\{)?\s*([ap])\s*\.?\s*m\s*\.?\s*\}?$", re.IGNORECASE
@@ -208,7 +209,8 @@ _MILD = re.compile(
     r"(?:\\text\{\s*)?(?:is an(?:y)? integer|an integer|is any integer|is any real(?: number)?)?\s*\}?)\)?$"
 )
 _CONDITION = re.compile(
-    r"(?:\s*,\s*|\s*\\text\{\s*)(?:for|where|if|when|with)(?:\s+|\s*\}\s*)(.+?)\}?$|\s+\(([^()]*(?:[<>]|\\[lgn]e(?![A-Za-z])|\\in(?![A-Za-z]))[^()]*)\)$"
+    r"(?:\s*,\s*|\s*\\text\{\s*)(?:for|where|if|when|with)(?:\s+|\s*\}\s*)(.+?)\}?$"
+    r"|\s+\(([^()]*(?:[<>]|\\[lgn]e(?![A-Za-z])|\\in(?![A-Za-z]))[^()]*)\)$"
 )
 
 

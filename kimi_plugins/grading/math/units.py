@@ -97,7 +97,8 @@ _ATOM = (
 )
 _TAIL = re.compile(rf"(?<=[\d}})\]\w%.\s])\s*(?P<unit>{_ATOM}(?:\s*(?:/|\\cdot|-)?\s*{_ATOM})*)$")
 _HEAD = re.compile(
-    rf"^(?P<sign>-?)\s*(?P<unit>(?:US|HK|A|C)?[{DOLLAR}€£¥￥]|USD|EUR|GBP|RMB|(?:\\text\{{\s*)?Rs\.?\s*\}}?)\s*(?=-?[\d.\\])"
+    rf"^(?P<sign>-?)\s*(?P<unit>(?:US|HK|A|C)?[{DOLLAR}€£¥￥]|USD|EUR|GBP|RMB|(?:\\text\{{\s*)?Rs\.?\s*\}}?)"
+    r"\s*(?=-?[\d.\\])"
 )
 _TOKEN = re.compile(
     rf"\^\\circ|/|\bper\b|%|[{DOLLAR}€£¥￥¢]|(?P<word>[A-Za-zΩ]+|[{_CJK}]+)\.?(?:\^\{{?(?P<power>-?\d)\}}?)?"
@@ -120,7 +121,7 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
 
 
 _QUANTITY = re.compile(
-    rf"\s*(?:and|\\text\{{\s*and\s*\}})?\s*(\d+(?:\.\d+)?(?:/\d+)?|\\frac\{{\d+\}}\{{\d+\}})\s*"
+    rf"\s*(?:and|\\text\{{\s*and\s*\}})?\s*(\d+(?:\.\d+|/\d+)?|\\frac\{{\d+\}}\{{\d+\}})\s*"
     rf"((?:\\text\{{\s*[A-Za-z.]+\s*(?:and\s*)?\}}|(?!and)[A-Za-z]{{1,}}\.?|[{_CJK}]+|\^\\circ|'+)(?:\^\{{?\d\}}?)?)"
 )
 
