@@ -17,19 +17,19 @@ def by_prompt(experiences: list, samples_per_prompt: int, value) -> Tensor:
     return torch.empty_like(values).index_copy_(0, order, values).reshape(-1, samples_per_prompt)
 
 
-def group_key(args) -> str | None:
-    """kimi.policy.group_key; None without kimi-policy too."""
-    policy = getattr(args.kimi, "policy", None)
-    return policy and policy.group_key
+def baseline_key(args) -> str | None:
+    """The column whose equal values share a baseline: kimi.sampling.linked_key under kimi.policy.linked_baseline."""
+    policy, sampling = getattr(args.kimi, "policy", None), getattr(args.kimi, "sampling", None)
+    return sampling.linked_key if policy and sampling and policy.linked_baseline else None
 
 
-def families(experiences: list, args) -> list[list[int]]:
+def sharing_baseline(experiences: list, args) -> list[list[int]]:
     """The prompts 0 … P − 1 of a batch, in lists of those that share a baseline.
 
-    These have the same value in the column kimi.policy.group_key. A prompt without a value, or whose mates are not in
-    the batch, is alone; so is every prompt if there is no such key.
+    These have the same value in the column of baseline_key. A prompt without a value, or without others of its value
+    in the batch, is alone; so is every prompt if there is no such column.
     """
-    k, key = args.rollout.n_samples_per_prompt, group_key(args)
+    k, key = args.rollout.n_samples_per_prompt, baseline_key(args)
     places = _order(experiences)
     if key is None:
         return [[prompt] for prompt in range(len(places) // k)]

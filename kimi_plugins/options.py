@@ -34,10 +34,10 @@ class Policy:
         "a response counts min(cap, π_i / the policies that wrote it) times: truncated importance weights for partial "
         "rollouts (§2.6.2); 0: once, the surrogate being valid off-policy (§2.3.2)",
     )
-    group_key: str = option(
-        None,
-        "column of the prompts whose equal values share one baseline over all their responses, such as pair for a "
-        "text and its image (ours, for §2.3.5). Needs kimi.sampling.together_key to be the same",
+    linked_baseline: bool = option(
+        False,
+        "whether prompts with equal values in kimi.sampling.linked_key, such as a text and its image, share one "
+        "baseline over all their responses (ours, for §2.3.5)",
     )
     optimizer_reset: bool = option(True, "clear the optimizer's moments and steps before each iteration (§2.3.2)")
 
@@ -92,7 +92,7 @@ class Sampling:
     stages: int = option(4, "number of stages; continuous starts with the easiest 1/stages (ours)")
     hard_from: int = option(24, "first step of only hard prompts, for hard_after (§3.5)")
     hard_share: float = option(0.5, "share of the prompts that are hard, for hard_after (ours)")
-    together_key: str = option(
+    linked_key: str = option(
         None, "column whose equal values are drawn into one batch, such as pair for a text and its image (ours)"
     )
 

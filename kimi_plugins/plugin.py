@@ -29,16 +29,21 @@ class Policy:
     @staticmethod
     @hookimpl
     def openrlhf_prompt_columns(args):
-        return [] if args.kimi.policy.group_key is None else [args.kimi.policy.group_key]
+        from kimi_plugins.groups import baseline_key
+
+        key = baseline_key(args)
+        return [] if key is None else [key]
 
     @staticmethod
     @hookimpl
     def openrlhf_group_advantages(rewards, experiences, args):
-        from kimi_plugins.groups import families
+        from kimi_plugins.groups import sharing_baseline
         from kimi_plugins.policy.mirror_descent import family_advantages
 
         policy = args.kimi.policy
-        return family_advantages(rewards, families(experiences, args), baseline=policy.baseline, tau=policy.tau)
+        return family_advantages(
+            rewards, sharing_baseline(experiences, args), baseline=policy.baseline, tau=policy.tau
+        )
 
     @staticmethod
     @hookimpl
@@ -65,11 +70,11 @@ class Policy:
     @staticmethod
     @hookimpl
     def openrlhf_metrics(experiences, args):
-        from kimi_plugins.groups import by_prompt, families
+        from kimi_plugins.groups import by_prompt, sharing_baseline
         from kimi_plugins.policy.mirror_descent import zero_advantage_share
 
         rewards = by_prompt(experiences, args.rollout.n_samples_per_prompt, lambda experience: experience.rewards)
-        return {"kimi/zero_advantage_share": zero_advantage_share(rewards, families(experiences, args))}
+        return {"kimi/zero_advantage_share": zero_advantage_share(rewards, sharing_baseline(experiences, args))}
 
 
 class Length:

@@ -79,7 +79,7 @@ def test_the_annotated_recipes_set_what_the_policy_needs(path):
 def test_the_vision_recipe_sets_what_images_need():
     recipe = settings(VISION)
     assert int(recipe["data.max_images_per_prompt"]) >= 1 and recipe["data.apply_chat_template"] == "true"
-    assert recipe["ds.packing_samples"] == "false" and recipe["kimi.sampling.together_key"] == "pair"
+    assert recipe["ds.packing_samples"] == "false" and recipe["kimi.sampling.linked_key"] == "pair"
     # A prompt of the most images that vision-prepare makes fits.
     tokens = int(recipe["data.max_images_per_prompt"]) * 1280 + int(recipe["rollout.max_new_tokens"])
     assert tokens < int(recipe["data.max_len"])

@@ -101,22 +101,23 @@ def test_importance_weights_need_the_engines_log_probs():
     assert "set algo.advantage.is_correction_level to token" in problem
 
 
-def grouped(key, *, together=None, filtering=False):
-    kimi = SimpleNamespace(policy=options.Policy(group_key=key), sampling=options.Sampling(together_key=together))
+def linked(key, *, baseline=True, filtering=False):
+    kimi = SimpleNamespace(policy=options.Policy(linked_baseline=baseline), sampling=options.Sampling(linked_key=key))
     return settings(kimi=kimi, algo__dynamic_filtering_enable=filtering)
 
 
 def test_prompts_that_share_a_baseline_must_come_together():
-    assert problems(grouped("pair", together="pair")) == []
-    assert problems(grouped(None, together="pair", filtering=True)) == []
-    for together in (None, "twin"):
-        [problem] = problems(grouped("pair", together=together))
-        assert "kimi.sampling.together_key" in problem and str(together) in problem and "to pair" in problem
+    assert problems(linked("pair")) == []
+    assert problems(linked("pair", baseline=False, filtering=True)) == []
+    [problem] = problems(linked(None))
+    assert "kimi.sampling.linked_key not set" in problem
     [problem] = problems(
-        settings(kimi=SimpleNamespace(policy=options.Policy(group_key="pair")), algo__dynamic_filtering_enable=False)
+        settings(
+            kimi=SimpleNamespace(policy=options.Policy(linked_baseline=True)), algo__dynamic_filtering_enable=False
+        )
     )
     assert "load kimi-sampling" in problem
-    [problem] = problems(grouped("pair", together="pair", filtering=True))
+    [problem] = problems(linked("pair", filtering=True))
     assert "algo.dynamic_filtering_enable" in problem
 
 

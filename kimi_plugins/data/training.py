@@ -37,10 +37,9 @@ class Options:
     def of(cls, args: Any) -> "Options":
         """From the trainer's nested namespace."""
         data, kimi = args.data, getattr(args, "kimi", None)
-        sampling, policy = getattr(kimi, "sampling", None), getattr(kimi, "policy", None)
-        asked = [getattr(sampling, key, None) for key in ("difficulty_key", "together_key")]
+        sampling = getattr(kimi, "sampling", None)
+        asked = [getattr(sampling, key, None) for key in ("difficulty_key", "linked_key")]
         rewards = getattr(kimi, "rewards", None)
-        asked += [getattr(policy, "group_key", None)]
         asked += [getattr(rewards, key, None) for key in ("kind_key", "source_key")]
         return cls(
             input=data.input_key,

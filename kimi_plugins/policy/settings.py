@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator
 from operator import attrgetter
 
+from kimi_plugins.groups import baseline_key
+
 # OpenRLHF's flags of its own loss, which kimi-policy replaces: key and default. is_correction_level still has an
 # effect (log-probs of the engines are kept, and vllm_kl is logged).
 NO_EFFECT: dict[str, object] = {
@@ -53,17 +55,16 @@ def _problems(args) -> Iterator[str]:
             "with the engines' truncated distribution; set rollout.top_p to 1, or kimi.policy.importance_cap to 0"
         )
     yield from _without_effect(args)
-    if (key := policy.group_key) is not None:
-        together = getattr(getattr(args.kimi, "sampling", None), "together_key", None)
-        if together != key:
+    if policy.linked_baseline:
+        if baseline_key(args) is None:
             yield (
-                f"kimi.policy.group_key is {key} and kimi.sampling.together_key {together}: prompts that share a "
-                f"baseline must be in one batch; load kimi-sampling and set kimi.sampling.together_key to {key}"
+                "kimi.policy.linked_baseline is true and kimi.sampling.linked_key not set: load kimi-sampling, and "
+                "set the key to the column whose equal values link prompts, such as pair"
             )
         if algo.dynamic_filtering_enable:
             yield (
-                f"kimi.policy.group_key is {key} with algo.dynamic_filtering_enable: the filter drops a prompt by its "
-                "own responses and would leave its mates behind; turn one of the two off"
+                "kimi.policy.linked_baseline is true with algo.dynamic_filtering_enable: the filter drops a prompt by "
+                "its own responses and would leave those linked to it behind; turn one of the two off"
             )
     if algo.advantage.estimator != "dr_grpo":
         yield (

@@ -24,7 +24,7 @@ def neutralise(experiences: list, args) -> None:
     k = args.rollout.n_samples_per_prompt
     failed = groups.failed_by_prompt(experiences, k)  # [P, k]
     rewards = groups.by_prompt(experiences, k, lambda experience: experience.rewards)  # [P, k]
-    for prompts in groups.families(experiences, args):
+    for prompts in groups.sharing_baseline(experiences, args):
         lost = failed[prompts]  # [m, k]
         if lost.any():
             graded = rewards[prompts][~lost]

@@ -11,7 +11,7 @@ from openrlhf.utils.logging_utils import init_logger
 from ray.exceptions import RayError
 from tqdm import tqdm
 
-from kimi_plugins.groups import group_key
+from kimi_plugins.groups import baseline_key
 from kimi_plugins.rollout import engines
 from kimi_plugins.rollout.buffer import EXPIRED, Buffer, Group, Trajectory
 from kimi_plugins.rollout.draw import to_draw
@@ -128,8 +128,8 @@ class PartialSamplesGenerator(SamplesGenerator):
             self._dataloader_iter = None
 
     def _family(self, index: int) -> tuple | None:
-        """Of the prompt drawn next: that of the one before it, if they are equal in kimi.policy.group_key."""
-        key = group_key(self.args)
+        """Of the prompt drawn next: that of the one before it, if they are to share a baseline."""
+        key = baseline_key(self.args)
         value = None if key is None else self._row(index)[key]
         if value is None:
             return None

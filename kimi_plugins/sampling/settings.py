@@ -62,7 +62,7 @@ def build_sampler(dataset, args):
     from kimi_plugins.sampling.sampler import PromptSampler
 
     sampling = args.kimi.sampling
-    if sampling.priority == "uniform" and sampling.curriculum == "none" and sampling.together_key is None:
+    if sampling.priority == "uniform" and sampling.curriculum == "none" and sampling.linked_key is None:
         return None
     if repeated := duplicates(_prompts(dataset, args.data)):
         logger.warning(
@@ -73,8 +73,8 @@ def build_sampler(dataset, args):
     if sampling.curriculum != "none":
         order = curriculum.easy_to_hard(_difficulties(dataset, sampling), args.train.seed)
     linked = None
-    if sampling.together_key is not None:
-        linked = next_linked(_together(dataset, sampling, args.rollout.batch_size))
+    if sampling.linked_key is not None:
+        linked = next_linked(_linked(dataset, sampling, args.rollout.batch_size))
     return PromptSampler(
         len(dataset),
         batch_size=args.rollout.batch_size,
@@ -104,13 +104,13 @@ def _difficulties(dataset, sampling):
     return curriculum.difficulties(values, column, harder=sampling.harder)
 
 
-def _together(dataset, sampling, batch_size: int) -> list:
-    column = sampling.together_key
-    values = list(_column(dataset, "together_key", column))
+def _linked(dataset, sampling, batch_size: int) -> list:
+    column = sampling.linked_key
+    values = list(_column(dataset, "linked_key", column))
     for value, count in Counter(value for value in values if value is not None).most_common(1):
         if count > batch_size:
             raise ValueError(
-                f"kimi.sampling.together_key: {count} rows have the {column} {value!r}, more than come in one batch "
+                f"kimi.sampling.linked_key: {count} rows have the {column} {value!r}, more than come in one batch "
                 f"(rollout.batch_size {batch_size}); name a column with fewer equal values, or raise that"
             )
     return values

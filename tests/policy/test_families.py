@@ -1,4 +1,4 @@
-"""Prompts that share a baseline, kimi.policy.group_key: a text and its image as one group (k1.5 §2.3.5)."""
+"""Prompts that share a baseline, kimi.policy.linked_baseline: a text and its image as one group (k1.5 §2.3.5)."""
 
 import math
 import random
@@ -27,11 +27,14 @@ BASELINES = {
 
 def settings(key="pair", **policy):
     kimi = SimpleNamespace(
-        policy=options.Policy(group_key=key, **policy),
+        policy=options.Policy(linked_baseline=key is not None, **policy),
+        sampling=options.Sampling(linked_key=key),
         rewards=options.Rewards(failure_limit=1.0),
         length=options.Length(warm_up_steps=0),
     )
-    return SimpleNamespace(kimi=kimi, rollout=SimpleNamespace(n_samples_per_prompt=K))
+    return SimpleNamespace(
+        kimi=kimi, rollout=SimpleNamespace(n_samples_per_prompt=K), train=SimpleNamespace(agent_func_path=None)
+    )
 
 
 def batch(rewards, pairs=PAIRS, failed=None, size=7):
@@ -69,14 +72,20 @@ def test_one_baseline_for_all_responses_of_a_family_by_brute_force(baseline):
 
 
 def test_families_are_found_in_any_order_of_micro_batches():
-    assert groups.families(batch(random_rewards()), settings()) == FAMILIES
-    assert groups.families(batch(random_rewards()), settings(key=None)) == [[prompt] for prompt in range(len(PAIRS))]
-    without = SimpleNamespace(kimi=SimpleNamespace(), rollout=SimpleNamespace(n_samples_per_prompt=K))
-    assert groups.families(batch(random_rewards()), without) == [[prompt] for prompt in range(len(PAIRS))]
+    assert groups.sharing_baseline(batch(random_rewards()), settings()) == FAMILIES
+    assert groups.sharing_baseline(batch(random_rewards()), settings(key=None)) == [
+        [prompt] for prompt in range(len(PAIRS))
+    ]
+    without = SimpleNamespace(
+        kimi=SimpleNamespace(),
+        rollout=SimpleNamespace(n_samples_per_prompt=K),
+        train=SimpleNamespace(agent_func_path=None),
+    )
+    assert groups.sharing_baseline(batch(random_rewards()), without) == [[prompt] for prompt in range(len(PAIRS))]
 
 
 def test_numbers_are_values_too():
-    assert groups.families(batch(random_rewards(4), pairs=[0, None, 0, 1]), settings()) == [[0, 2], [1], [3]]
+    assert groups.sharing_baseline(batch(random_rewards(4), pairs=[0, None, 0, 1]), settings()) == [[0, 2], [1], [3]]
 
 
 @pytest.mark.parametrize("baseline", BASELINES)

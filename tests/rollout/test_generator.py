@@ -58,7 +58,11 @@ class Generator(PartialSamplesGenerator):
         rollout = replace(options.Rollout(), **{"segment_tokens": SEGMENT, "max_age": 1000} | changed)
         advantage = SimpleNamespace(is_correction_level="token")
         args = SimpleNamespace(
-            kimi=SimpleNamespace(rollout=rollout, policy=options.Policy(group_key="pair" if pair else None)),
+            kimi=SimpleNamespace(
+                rollout=rollout,
+                policy=options.Policy(linked_baseline=pair is not None),
+                sampling=options.Sampling(linked_key="pair" if pair else None),
+            ),
             rollout=SimpleNamespace(batch_size=BATCH, n_samples_per_prompt=K),
             train=SimpleNamespace(full_determinism_enable=True, seed=1),
             vllm=SimpleNamespace(enable_sleep=False, max_restarts=0),

@@ -202,7 +202,7 @@ def test_one_question_asked_of_many_images_is_no_duplicate(caplog):
 
 def test_rows_with_the_same_value_come_in_one_batch():
     pairs = [{"input": str(n), "pair": f"p{n // 2}" if n < 40 else None} for n in range(60)]
-    sampler = build_sampler(Dataset.from_list(pairs), settings(together_key="pair", priority="failure"))
+    sampler = build_sampler(Dataset.from_list(pairs), settings(linked_key="pair", priority="failure"))
     seen, whole = set(), 0
     drawn = [row for _ in range(4) for row in sampler]  # episodes
     for batch in zip(*[iter(drawn)] * 4, strict=True):
@@ -216,17 +216,17 @@ def test_rows_with_the_same_value_come_in_one_batch():
 
 def test_uniform_sampling_can_keep_rows_together_too():
     rows = [{"input": str(n), "pair": n // 2} for n in range(16)]
-    sampler = build_sampler(Dataset.from_list(rows), settings(together_key="pair", priority="uniform"))
+    sampler = build_sampler(Dataset.from_list(rows), settings(linked_key="pair", priority="uniform"))
     for batch in zip(*[iter(list(sampler))] * 4, strict=True):
         assert {row ^ 1 for row in batch} == set(batch)
-    with pytest.raises(ValueError, match="kimi.sampling.together_key: the data set has no column 'twin', only input"):
-        build_sampler(Dataset.from_list(rows), settings(together_key="twin"))
+    with pytest.raises(ValueError, match="kimi.sampling.linked_key: the data set has no column 'twin', only input"):
+        build_sampler(Dataset.from_list(rows), settings(linked_key="twin"))
 
 
 @pytest.mark.parametrize("size, batch", [(3, 32), (2, 7), (3, 8), (5, 12)])
 def test_linked_rows_are_never_split_whatever_the_batch(size, batch):
     rows = [{"input": str(n), "set": n // size} for n in range(36 * size)]
-    args = settings(together_key="set", priority="uniform")
+    args = settings(linked_key="set", priority="uniform")
     args.rollout.batch_size = batch
     sampler = build_sampler(Dataset.from_list(rows), args)
     drawn = [row for _ in range(batch) for row in sampler]
@@ -240,7 +240,7 @@ def test_linked_rows_are_never_split_whatever_the_batch(size, batch):
 
 def test_single_rows_fill_what_sets_leave():
     rows = [{"input": str(n), "set": n // 3 if n < 30 else None} for n in range(60)]
-    args = settings(together_key="set", priority="uniform")
+    args = settings(linked_key="set", priority="uniform")
     args.rollout.batch_size = 8
     for found in zip(*[iter(list(build_sampler(Dataset.from_list(rows), args)))] * 8, strict=False):
         assert len(set(found)) == 8
@@ -249,6 +249,6 @@ def test_single_rows_fill_what_sets_leave():
 
 def test_more_equal_values_than_a_batch_holds_are_refused():
     rows = [{"input": str(n), "source": "photos" if n < 5 else None} for n in range(16)]
-    with pytest.raises(ValueError, match="together_key: 5 rows have the source 'photos', more than .*batch_size 4"):
-        build_sampler(Dataset.from_list(rows), settings(together_key="source"))
-    build_sampler(Dataset.from_list(rows[1:]), settings(together_key="source"))
+    with pytest.raises(ValueError, match="linked_key: 5 rows have the source 'photos', more than .*batch_size 4"):
+        build_sampler(Dataset.from_list(rows), settings(linked_key="source"))
+    build_sampler(Dataset.from_list(rows[1:]), settings(linked_key="source"))

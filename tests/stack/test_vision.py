@@ -46,8 +46,8 @@ def settings(tmp_path, **changed):
         ckpt__save_steps=1,
         kimi__length__warm_up_steps=0,
         kimi__sampling__priority="uniform",
-        kimi__sampling__together_key="pair",
-        kimi__policy__group_key="pair",
+        kimi__sampling__linked_key="pair",
+        kimi__policy__linked_baseline=True,
         kimi__log__groups=BATCH,
         **changed,
     )
