@@ -16,6 +16,7 @@ import pytest
 from openrlhf.utils.config import hierarchize
 
 from kimi_plugins.data import containers
+from kimi_plugins.data.shards import Unreadable
 from kimi_plugins.preflight import (
     cluster,
     configuration_problems,
@@ -838,7 +839,7 @@ class TestAgainstTheStack:
         Path(name).write_bytes(body)
         try:
             rows = list(containers.file_rows(name))
-        except containers.Unreadable:
+        except Unreadable:
             rows = []
         good = bool(rows) and all(isinstance(row.value, dict) and row.problem is None for row in rows)
         kind = Path(name).suffix.replace("jsonl", "json")[1:]

@@ -11,8 +11,9 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from kimi_plugins.data import containers
-from kimi_plugins.data.containers import Row, Unreadable, has_column, value_at
+from kimi_plugins.data.containers import Row, has_column, value_at
 from kimi_plugins.data.shapes import Shape
+from kimi_plugins.data.shards import Unreadable
 from kimi_plugins.data.values import BadRow, as_object, parsed_messages
 
 EXAMPLE = '{"input": …, "label": …}'

@@ -18,6 +18,7 @@ from kimi_plugins.data import containers
 from kimi_plugins.data.containers import Row, has_column
 from kimi_plugins.data.known import COLUMNS, LOOKED_AT, UnknownShape, named, shape_of
 from kimi_plugins.data.shapes import Shape
+from kimi_plugins.data.shards import COMPRESSED, kind_of, shards, source_kind
 from kimi_plugins.data.store import LIMITS, Store, folder_of, stored
 from kimi_plugins.data.values import BadRow
 
@@ -94,16 +95,16 @@ class Source:
         Raises:
             ValueError: a file or directory that cannot be read.
         """
-        kind = containers.source_kind(self.name)
+        kind = source_kind(self.name)
         if kind == "files":
             self.files()
         return kind
 
     def files(self) -> list[str]:
         """Its files; none of a saved data set or of one on the hub."""
-        if containers.source_kind(self.name) != "files":
+        if source_kind(self.name) != "files":
             return []
-        return containers.shards(self.name, self.split)
+        return shards(self.name, self.split)
 
     def identity(self) -> list:
         """Changes when the files do; JSON."""
@@ -116,7 +117,7 @@ class Source:
     def label(self) -> str:
         """What its prompts' source is called if no column says it."""
         stem = Path(self.name).name if self.kind() != "hub" else self.name
-        while containers.kind_of(stem) is not None or stem.endswith(containers.COMPRESSED):
+        while kind_of(stem) is not None or stem.endswith(COMPRESSED):
             stem = os.path.splitext(stem)[0]
         return stem
 

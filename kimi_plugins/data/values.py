@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from kimi_plugins.data.containers import Number, value_at
+from kimi_plugins.data.containers import value_at
+from kimi_plugins.data.json_rows import Number
 from kimi_plugins.grading.extraction import BOX, NoAnswer, after_thinking, final_answers
 
 PLACEHOLDER = "<image>"  # where OpenRLHF puts an image into a prompt

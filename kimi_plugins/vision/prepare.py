@@ -46,7 +46,7 @@ def prepare(mixture: "Mixture", out: Path, *, allow_urls: bool = False, workers:
     """
     from tqdm import tqdm
 
-    from kimi_plugins.data.containers import Unreadable
+    from kimi_plugins.data.shards import Unreadable
     from kimi_plugins.data.store import Store
     from kimi_plugins.sampling.curriculum import as_number
     from kimi_plugins.vision.rows import Rejects, TooManyRejects, mixed, ranks

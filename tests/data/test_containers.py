@@ -13,18 +13,10 @@ import pyarrow.parquet
 import pytest
 from made_images import encoded, picture
 
-from kimi_plugins.data import containers
-from kimi_plugins.data.containers import (
-    NOT_UTF8,
-    Number,
-    Row,
-    Unreadable,
-    file_rows,
-    has_column,
-    rows,
-    shards,
-    value_at,
-)
+from kimi_plugins.data import json_rows
+from kimi_plugins.data.containers import Row, file_rows, has_column, rows, value_at
+from kimi_plugins.data.json_rows import NOT_UTF8, Number
+from kimi_plugins.data.shards import Unreadable, shards
 
 ROWS = [
     {"question": "1 + 1?", "answer": "2"},
@@ -169,7 +161,7 @@ def test_chunks_do_not_matter(read, monkeypatch, chunk):
     values = [{"a": "é" * random.randrange(40), "b": [n] * random.randrange(9)} for n in range(60)]
     lines = [json.dumps(value, indent=random.choice([None, 2]), ensure_ascii=False) + "\n" for value in values]
     body = "".join([*lines[:30], "{bad}\n", *lines[30:]]).encode()
-    monkeypatch.setattr(containers, "CHUNK", chunk)
+    monkeypatch.setattr(json_rows, "CHUNK", chunk)
     found = read("rows.jsonl", body)
     assert [row for _, row, problem in found if problem is None] == values
     starts = [1 + sum(line.count("\n") for line in lines[:30])]

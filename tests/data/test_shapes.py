@@ -12,8 +12,8 @@ from shape_rows import CASES, PATH, PNG, Case, user
 
 from kimi_plugins.completions.prompts import read_prompts
 from kimi_plugins.data import training
-from kimi_plugins.data.containers import Unreadable
 from kimi_plugins.data.known import FORMATS, Columns, UnknownShape, opened, recognised
+from kimi_plugins.data.shards import Unreadable
 from kimi_plugins.data.sources import Mapping, Normaliser, Source, check_columns, normalised
 from kimi_plugins.data.store import Store, adapted
 from kimi_plugins.data.values import BadRow
