@@ -37,7 +37,7 @@ def _bare(answer: str) -> str:
 _BEFORE = r"(?:^|(?<=[\s,;:.?!}$\])—–_]))"  # a label stands here, or after CJK text: "f(A) = 1" has none
 _CJK = r"(?<=[\u3001-\u30ff\u4e00-\u9fff\uac00-\ud7af])"
 _BOLD = r"(?:\*\*|[-*•]\s+|\\(?:textbf|text|mathrm|mathbf|bf|textrm)\s*\{{?\s*|\$)*"
-_PAREN = r"[(\[]\s*{}\s*[)\]]|{}\s*\)"
+_PAREN = r"[(\[{{]\s*{}\s*[)\]}}]|{}\s*\)"
 _DOT = r"{}\s*[.、](?=[^A-Za-z]|[a-z][^a-z.])"
 _COLON = r"{}\s*:(?=\s)"
 _DASH = r"{}\s*[-–—=](?=\s*\S)"
@@ -68,6 +68,7 @@ _CHOOSING = re.compile(
     r"(?:\w+ )?(?:answers?|options?|choices?|statements?|responses?|alternatives?)\b"
     r"|\b(?:choose|select|pick|mark|identify) the (?:(?!first|second|third|last|other)\w+ )?(?:statement|option|"
     r"answer|alternative|choice)s?\b"
+    r"|\b(?:choose|select|pick) the (?:correct|right|best|closest)\b"
     r"|\b(?:choose|select|pick) (?:from )?(?:the )?(?:following )?options?\b"
     r"|\bchoose from (?:the )?(?:following|list)\b"
     r"|\b(?:select|choose|check|mark) all (?:that apply|correct)\b|\ball of the above\b"
@@ -125,7 +126,7 @@ _LABELS = {  # of each style, for each suffix the patterns of its labels
     for style, (labels, _) in STYLES.items()
 }
 _THIRD = re.compile(
-    r"(?:[Cc3③ウㄷ]|iii|III)\}?\s*[)\].、:=–—-]|③|ウ|ㄷ|\nC[ \t]"
+    r"(?:[Cc3③ウㄷ]|iii|III)\}?\s*[})\].、:=–—-]|③|ウ|ㄷ|\nC[ \t]"
 )  # without it there are no three options
 
 
@@ -207,6 +208,7 @@ _YES_NO = re.compile(
     r"|(?:^|[。？，,\n])[^。？，,\n]*(?:吗|是否|有没有|能不能|是不是)[^。？\n]*[？?]",
     re.IGNORECASE,
 )
+_VERDICT_START = re.compile(r"(?:they|it|there|we|one|he|she) (?:do|does|is|are|can|cannot|will|has|have)\b", re.I)
 _CHOICE = re.compile(r"\bor\b(?! not\b)", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_]{3,}")
 _DECIDED = re.compile(
@@ -225,7 +227,8 @@ def _true_false(text: str, answer: str) -> str | None:
         return f"true/false: “{_short(found[0])}”"
     if answer in ("T", "F") and re.search(r"\b(?:true|false)\b", text, re.IGNORECASE):
         return f"true/false: the answer is “{answer}”"
-    if len(answer) < 2 or re.search(r"[\d\\=]", answer) or len(answer.split()) > 12:
+    value = re.search(r"[\d\\=]", answer) and not _VERDICT_START.match(answer)
+    if len(answer) < 2 or value or len(answer.split()) > 12:
         return None
     asked = _YES_NO.search(text)
     if asked and not _CHOICE.search(asked[0]) and not _value_asked(text):
@@ -357,6 +360,7 @@ _FIGURE = re.compile(
     r"|\b(?:circuit|shape|triangle|polygon|solid|region|rectangle|square|circle|quadrilateral|network|curve|graph|"
     r"pattern|cube|angle|trapezoid|parallelogram|hexagon|structure|object|grid|spinner|number line) shown\b"
     r"(?! (?:to|that|by)\b)"
+    r"|\bthe (?:figure|diagram|picture|graph|chart|image) (?:shows|illustrates|depicts|represents)\b"
     r"|\bthe pictured\b|\bthe (?:total )?(?:area of the )?shaded\b"
     r"|\blook at the (?:picture|figure|diagram|graph|image|chart)\b|\b(?:figure|fig\.?"
     r"|diagram) ?\d+\b"

@@ -22,6 +22,7 @@ PROBE = r"\boxed{-8191.0625}"
 GradeAll = Callable[[Iterable[tuple[str, str]]], Iterator[Verdict]]
 
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")  # most labels, which need no cleaning
 _SEPARATOR = re.compile(r"\s*(?:[,;=<>]|\\(?:le|ge|ne|in|cup)(?![A-Za-z])|(?<![A-Za-z])(?:and|or)(?![A-Za-z]))\s*")
 
 
@@ -29,7 +30,7 @@ def cleaned(rows: Iterable[tuple[dict, str | None]]) -> Iterator[tuple[dict, str
     """Prompts with the answers that a solver would write; those whose label is no answer with that reason."""
     for row, reason in rows:
         label = row.get("answer")
-        if reason is not None or label is None:
+        if reason is not None or label is None or _NUMBER.fullmatch(label):
             yield row, reason
         elif no_answer(label) or no_answer(answer := clean(label)):
             yield row, f"no answer: the label is “{label[:60]}”"
