@@ -36,6 +36,7 @@ def arguments():
         "train.num_episodes": EPISODES,
         "algo.dynamic_filtering_enable": False,
         "vllm.enable_sleep": False,
+        "ckpt.save_on_sigterm": False,
         "eval.before_training": False,
         "eval.steps": float("inf"),
         "train.full_determinism_enable": False,
@@ -74,7 +75,7 @@ def run_sync(prompts, state):
         return {}, step + 1
 
     trainer.train_step = train_step
-    trainer.save_logs_and_checkpoints = lambda step, status, states: steps[-1].append(states)
+    trainer.save_logs_and_checkpoints = lambda step, status, states, save: steps[-1].append(states)
     trainer.fit()
     return steps
 
