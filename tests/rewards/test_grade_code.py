@@ -59,7 +59,7 @@ def test_verdicts_in_the_order_of_the_rows(sandbox, tmp_path, capsys):
 def test_bad_input(tmp_path, capsys, row, named):
     file = written(tmp_path / "rows.jsonl", [RIGHT, row])
     assert grade(file) == 2
-    assert f"{file}, {named}" in capsys.readouterr().err
+    assert f"{file} {named}" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
