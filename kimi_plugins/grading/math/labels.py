@@ -36,7 +36,7 @@ _REMARK = re.compile(
 )
 _ONLY = re.compile(rf"^\s*({_VALUE})\s+(?:is|are) (?:the|a|an|our)\b {_WORDS}+\.?$", re.IGNORECASE)
 _COUNTED = re.compile(
-    rf"^\s*(?:exactly|only|a total of|in total"
+    rf"^\s*(?:at (?:least|most)|exactly|only|a total of|in total|no (?:more|less|fewer) than"
     rf"|there (?:are|is)(?: exactly)?)\s+"
     rf"({_VALUE})(?:\s+{_WORDS}+)?\.?$",
     re.IGNORECASE,
