@@ -65,8 +65,8 @@ def open_page(browser):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_all_charts_are_drawn_and_nothing_overflows(tmp_path, open_page, scheme, width):
     page = open_page(write_report(write_run(tmp_path)), width=width, color_scheme=scheme)
-    lines = [page.locator(f"#chart-{i} .scatterlayer .trace").count() for i in range(7)]
-    assert lines == [5, 5, 0, 3, 2, 3, 5] and page.locator("#chart-2 .heatmaplayer image").count() == 2
+    lines = [page.locator(f"#chart-{i} .scatterlayer .trace").count() for i in range(8)]
+    assert lines == [5, 5, 3, 0, 3, 2, 3, 5] and page.locator("#chart-3 .heatmaplayer image").count() == 2
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     light = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(246, 247, 249)"
     assert light == (scheme == "light")
