@@ -10,7 +10,6 @@ import pytest
 from kimi_plugins.rewards.adapters import compute_score, trl_reward
 
 ROOT = Path(__file__).parents[2]
-TRL = "trl==1.16.0"
 
 
 def test_verls_compute_score():
@@ -63,17 +62,6 @@ def test_importing_the_graders_is_cheap():
     assert found[1] - found[0] < 30, found
 
 
-@pytest.fixture(scope="module")
-def trl(tmp_path_factory):
-    """A folder with TRL, which needs nothing that is not installed; it is not a part of the environment."""
-    folder = tmp_path_factory.mktemp("trl")
-    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), TRL]
-    done = subprocess.run(install, capture_output=True, text=True, timeout=300)
-    if done.returncode:
-        pytest.skip(f"{TRL} cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
-    return folder
-
-
 TRAINING = """
 import json, sys
 from datasets import Dataset
@@ -111,9 +99,9 @@ print(json.dumps({"seen": seen, "rewards": rewards, "changed": changed}))
 
 
 @pytest.mark.slow
-def test_two_training_steps_of_trl(trl, tmp_path):
+def test_two_training_steps_of_trl(tmp_path):
     environment = {
-        "PYTHONPATH": f"{ROOT}:{trl}",
+        "PYTHONPATH": str(ROOT),
         "PATH": "/usr/bin:/bin",
         "HF_HUB_OFFLINE": "1",
         "HOME": str(tmp_path),
