@@ -4,7 +4,6 @@ Each class is one plugin (`--plugins kimi-policy`); `kimi` is all of them. The h
 processes that may not have torch or DeepSpeed loaded, so what needs those is imported in the hook.
 """
 
-from openrlhf import hookspecs
 from openrlhf.plugins import hookimpl
 
 from kimi_plugins import options
@@ -312,14 +311,12 @@ class Preflight:
 
         return machine_problems(args, command)
 
-    if hasattr(hookspecs, "openrlhf_load_dataset"):
+    @staticmethod
+    @hookimpl
+    def openrlhf_load_dataset(name, split, max_count, args):
+        from kimi_plugins.data.training import load_for
 
-        @staticmethod
-        @hookimpl
-        def openrlhf_load_dataset(name, split, max_count, args):
-            from kimi_plugins.data.training import load_for
-
-            return load_for(name, split, max_count, args)
+        return load_for(name, split, max_count, args)
 
 
 class Log:

@@ -135,11 +135,8 @@ def test_what_is_left_to_openrlhf(tmp_path):
 
 def test_openrlhf_takes_them(tmp_path, monkeypatch):
     """Through blending_datasets and PromptDataset, two files of different columns at once."""
-    from openrlhf import hookspecs
     from openrlhf.datasets import PromptDataset, utils
 
-    if not hasattr(hookspecs, "openrlhf_load_dataset"):
-        pytest.skip("an OpenRLHF built before this hook")
     (tmp_path / "a.jsonl").write_text('{"input": "1?", "label": 1180591620717411303424, "level": 1}\n')
     (tmp_path / "b.jsonl").write_text(
         '{"prompt": "2?", "verification_info": "{\\"ground_truth\\": \\"2024-01-02\\"}"}\n'
