@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 def exit_code(command: str, work: Callable[[], None]) -> int:
-    """Do a command's work: 0, 2 for input that is not as it should be, 130 for Ctrl-C. A dead engine ends in 1."""
+    """Do a command's work: 0, 2 for invalid input, 130 for Ctrl-C. A dead engine ends in 1."""
     try:
         work()
     except (OSError, ValueError) as error:

@@ -196,4 +196,8 @@ def tokenizer_of(model: str):
 def _processor(model: str, images: bool):
     from transformers import AutoProcessor, AutoTokenizer
 
-    return (AutoProcessor if images else AutoTokenizer).from_pretrained(model, trust_remote_code=True)
+    try:
+        return (AutoProcessor if images else AutoTokenizer).from_pretrained(model, trust_remote_code=True)
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{model}: is neither a model's directory nor to be had from the hub: {reason}") from error

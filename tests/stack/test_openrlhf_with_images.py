@@ -119,7 +119,10 @@ def test_the_engine_forbids_the_placeholders(engine, asked_for):
 @pytest.mark.parametrize("with_image", [True, False])
 def test_the_reward_functions_query_is_the_prompt_and_the_response(engine, processor, with_image, tmp_path):
     reward = tmp_path / "reward.py"
-    reward.write_text("seen = []\ndef reward_func(queries, prompts, labels):\n    seen.append((queries, prompts))\n")
+    reward.write_text(
+        "seen = []\ndef reward_func(queries, prompts, labels):\n"
+        '    seen.append((queries, prompts))\n    return {"rewards": [1.0]}\n'
+    )
     executor = SingleTurnAgentExecutor([str(reward)])
     prompt = processor.apply_chat_template(MESSAGES, add_generation_prompt=True)
     if not with_image:
