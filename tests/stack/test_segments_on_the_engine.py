@@ -48,7 +48,8 @@ def grow(models, tmp_path_factory):
             hf_tokenizer=build_tokenizer(),
             **request,
         )
-        return ray.get(call)
+        results, _ = ray.get(call)  # no images, no inputs
+        return results
 
     yield grow
     ray.shutdown()
