@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from kimi_plugins.cli.command import INVALID, exit_code
 from kimi_plugins.data.files import replacing
 
 
@@ -30,17 +30,13 @@ def run(args: argparse.Namespace) -> int:
     """0 when every row has a verdict, 1 when some could not be graded, 2 for bad input, 130 for Ctrl-C."""
     from kimi_plugins.sandbox.pool import SandboxUnavailable
 
-    try:
+    def grade() -> int:
         if args.workers is not None and args.workers < 1:
             raise ValueError(f"--workers is {args.workers}: it must be at least 1")
         rows = list(read_rows(args.file))
         return _grade(rows, args.out or args.file.with_suffix(".verdicts.jsonl"), args.workers)
-    except (ValueError, OSError, SandboxUnavailable) as error:
-        print(f"openrlhf kimi grade code: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("openrlhf kimi grade code: interrupted, nothing was written", file=sys.stderr)
-        return 130
+
+    return exit_code("grade code", grade, invalid=(*INVALID, SandboxUnavailable), interrupted=", nothing was written")
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, object]]:

@@ -2,13 +2,13 @@
 
 import argparse
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from kimi_plugins import options
+from kimi_plugins.cli.command import exit_code
 from kimi_plugins.data.files import replacing
 from kimi_plugins.grading.failures import Failures, TooManyFailures
 from kimi_plugins.grading.math import labels
@@ -48,17 +48,14 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when every row has a verdict, 1 when the grader failed too often, 2 for bad input, 130 for Ctrl-C."""
     out = args.out or args.file.with_suffix(".graded.jsonl")
-    try:
-        return _grade(args, out)
-    except (BadInput, OSError, ValueError) as error:
-        print(f"openrlhf kimi grade math: error: {error}", file=sys.stderr)
-        return 2
-    except TooManyFailures as error:
-        print(f"openrlhf kimi grade math: error: {error}; {out} is not written", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"openrlhf kimi grade math: interrupted; {out} is not written", file=sys.stderr)
-        return 130
+    unwritten = f"{out} is not written"
+    return exit_code(
+        "grade math",
+        lambda: _grade(args, out),
+        failed=TooManyFailures,
+        hint=unwritten,
+        interrupted=f"; {unwritten}",
+    )
 
 
 def _grade(args, out: Path) -> int:

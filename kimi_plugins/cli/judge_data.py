@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from kimi_plugins.cli.command import exit_code
 from kimi_plugins.data.files import replacing
 
 COLUMNS = ("question", "reference", "response", "correct", "reasoning")
@@ -40,16 +40,9 @@ def add_parser(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when the sets are there, 2 for bad input, 130 for Ctrl-C."""
-    try:
-        summary = make(args)
-    except (OSError, ValueError) as error:
-        print(f"openrlhf kimi judge-data: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"openrlhf kimi judge-data: interrupted; {args.out} is as it was", file=sys.stderr)
-        return 130
-    print(report(summary, args.out))
-    return 0
+    return exit_code(
+        "judge-data", lambda: print(report(make(args), args.out)), interrupted=f"; {args.out} is as it was"
+    )
 
 
 def make(args: argparse.Namespace) -> dict:

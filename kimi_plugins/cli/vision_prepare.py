@@ -2,8 +2,9 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
+
+from kimi_plugins.cli.command import exit_code
 
 
 def add_parser(commands) -> None:
@@ -37,25 +38,22 @@ def add_parser(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when it is written, 1 when too many rows were rejected, 2 for bad input, 130 for Ctrl-C."""
-    from kimi_plugins.vision.prepare import PROMPTS, REJECTS, mixture_of, prepare
+    from kimi_plugins.vision.prepare import PROMPTS, REJECTS
     from kimi_plugins.vision.rows import TooManyRejects
 
-    try:
-        if args.workers < 1:
-            raise ValueError(f"--workers is {args.workers}: it must be ≥ 1")
-        mixture = mixture_of(args.inputs, args.format, args.split, args.model)
-        print(prepare(mixture, args.out, allow_urls=args.allow_urls, workers=args.workers))
-    except (OSError, ValueError) as error:
-        print(f"openrlhf kimi vision-prepare: error: {error}", file=sys.stderr)
-        return 2
-    except TooManyRejects as error:
-        print(f"openrlhf kimi vision-prepare: error: {error}; see {args.out / REJECTS}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            f"openrlhf kimi vision-prepare: interrupted; the same command goes on from here; {args.out / PROMPTS} is "
-            "not written",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+    return exit_code(
+        "vision-prepare",
+        lambda: _prepare(args),
+        failed=TooManyRejects,
+        hint=f"see {args.out / REJECTS}",
+        interrupted=f"; the same command goes on from here; {args.out / PROMPTS} is not written",
+    )
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    from kimi_plugins.vision.prepare import mixture_of, prepare
+
+    if args.workers < 1:
+        raise ValueError(f"--workers is {args.workers}: it must be ≥ 1")
+    mixture = mixture_of(args.inputs, args.format, args.split, args.model)
+    print(prepare(mixture, args.out, allow_urls=args.allow_urls, workers=args.workers))

@@ -1,9 +1,10 @@
 """The command `openrlhf kimi vision-preview`."""
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
+
+from kimi_plugins.cli.command import INVALID, exit_code
 
 
 def add_parser(commands) -> None:
@@ -23,20 +24,22 @@ def add_parser(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when it is written, 2 for bad input, 130 for Ctrl-C."""
-    from kimi_plugins.vision.preview import first_rows, write_page
     from kimi_plugins.vision.rows import TooManyRejects
 
-    try:
-        if args.per_source < 1:
-            raise ValueError(f"--per-source is {args.per_source}: it must be ≥ 1")
-        with tempfile.TemporaryDirectory() as folder:
-            rows, rejects = first_rows(args.inputs, args.per_source, Path(folder), allow_urls=args.allow_urls)
-            write_page(args.out, " ".join(args.inputs), rows, rejects)
-    except (OSError, ValueError, TooManyRejects) as error:
-        print(f"openrlhf kimi vision-preview: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"openrlhf kimi vision-preview: interrupted; {args.out} is not written", file=sys.stderr)
-        return 130
+    return exit_code(
+        "vision-preview",
+        lambda: _preview(args),
+        invalid=(*INVALID, TooManyRejects),
+        interrupted=f"; {args.out} is not written",
+    )
+
+
+def _preview(args: argparse.Namespace) -> None:
+    from kimi_plugins.vision.preview import first_rows, write_page
+
+    if args.per_source < 1:
+        raise ValueError(f"--per-source is {args.per_source}: it must be ≥ 1")
+    with tempfile.TemporaryDirectory() as folder:
+        rows, rejects = first_rows(args.inputs, args.per_source, Path(folder), allow_urls=args.allow_urls)
+        write_page(args.out, " ".join(args.inputs), rows, rejects)
     print(args.out)
-    return 0

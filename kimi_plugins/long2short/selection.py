@@ -10,7 +10,6 @@ from typing import NamedTuple
 from kimi_plugins.completions.grading import Graded
 from kimi_plugins.completions.types import Completion
 
-TIES = ("first", "random", "all")
 UNANSWERED = "the prompt fills the model's context"
 UNGRADED = "no response could be graded"
 NONE_RIGHT = "no response is right"

@@ -13,7 +13,6 @@ RL_SIZES = (
     "vllm.num_engines",
     "vllm.tensor_parallel_size",
 )
-GROUP_BASELINES = ("rloo", "reinforce_baseline", "group_norm", "dr_grpo")
 
 
 def groups(args) -> dict[str, int]:

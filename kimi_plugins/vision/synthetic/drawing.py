@@ -137,9 +137,6 @@ class Canvas:
     def text(self, at: Point, text: str, size: float, anchor: str = "mm", fill=INK) -> None:
         self._draw.text(_scaled(at), text, self._colour(fill), font(round(SCALE * size), self._look.typeface), anchor)
 
-    def text_width(self, text: str, size: float) -> float:
-        return font(round(SCALE * size)).getlength(text) / SCALE
-
     def shape(self, name: str, centre: Point, radius: float, colour: str) -> None:
         """A shape of SHAPES within a circle of this radius, in a colour of COLOURS."""
         if name == "circle":
