@@ -33,21 +33,13 @@ def check_directories(args) -> Iterator[str]:
             yield f"{key}: {path} has {free / 1e9:.2f} GB of disk left; free 1 GB or choose another disk"
 
 
-def _saved(directory: Path) -> bool:
-    """Whether a checkpoint was ever completed there: a run killed in its first save leaves only a partial one."""
-    if not directory.is_dir():
-        return False
-    return any(path.name == "latest" or path.name.split("global_step")[-1].isdigit() for path in directory.iterdir())
-
-
 def _check_resume(args, directory: Path, find_whole) -> Iterator[str]:
     """find_whole(): raises FileNotFoundError if there is no whole checkpoint to resume from."""
-    asked = args.ckpt.load_enable == "required"  # --resume; --resume auto and ckpt.load_enable may also start anew
-    if not args.ckpt.load_enable or not (asked or args.ds.use_universal_ckpt or _saved(directory)):
+    if not checkpoint.to_resume(args, directory):
         return
     fix = "correct ckpt.path, or start from step 0 with --resume auto instead of --resume"
     if args.ds.use_universal_ckpt:
-        if asked and not (directory / "latest_universal").is_file():
+        if not (directory / "latest_universal").is_file():
             yield f"ckpt.load_enable: no checkpoint in {directory} (it has no file 'latest_universal'); {fix}"
     elif not directory.is_dir():
         yield f"ckpt.load_enable: no checkpoint, {directory} does not exist; {fix}"
