@@ -56,7 +56,7 @@ class Length:
         "a wrong response gets min(0, λ) as in §2.3.3, or nothing (spare), so that failing fast does not pay",
         ("penalise", "spare"),
     )
-    correct_from: float = option(
+    correct_from: float | None = option(
         None,
         "least score of a correct response, for rewards with partial credit; not set: scores are 0 or 1",
     )
@@ -92,7 +92,7 @@ class Sampling:
     stages: int = option(4, "number of stages; continuous starts with the easiest 1/stages (ours)")
     hard_from: int = option(24, "first step of only hard prompts, for hard_after (§3.5)")
     hard_share: float = option(0.5, "share of the prompts that are hard, for hard_after (ours)")
-    linked_key: str = option(
+    linked_key: str | None = option(
         None, "column whose equal values are drawn into one batch, such as pair for a text and its image (ours)"
     )
 
@@ -101,7 +101,7 @@ class Sampling:
 class Rollout:
     """k1.5 §2.6.2, partial rollouts. The report gives the rules, the numbers are ours."""
 
-    segment_tokens: int = option(
+    segment_tokens: int | None = option(
         None, "tokens a response may grow by in one iteration; what is unfinished goes on in the next. Not set: whole"
     )
     in_flight: float = option(
@@ -181,7 +181,7 @@ class Functions:
 class Vision:
     """k1.5 §2.3.5, text and its image should be answered alike."""
 
-    answer_pattern: str = option(
+    answer_pattern: str | None = option(
         None,
         "regular expression of the final answer, its first group or the rest of the line after it, by which answers "
         "to a text and to its image are compared; default: the last \\boxed{…}",
@@ -203,7 +203,7 @@ class Data:
 class MathGrader:
     """The math grader (§2.3.5), all ours; also of `openrlhf kimi grade math`."""
 
-    answer_pattern: str = option(
+    answer_pattern: str | None = option(
         None,
         "regular expression of the final answer, its first group or the rest of the line after it, e.g. '####'; "
         "default: the last \\boxed{…}",

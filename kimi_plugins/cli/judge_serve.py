@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from kimi_plugins.grading.judge import serve
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server = None
+    server: serve.Server | serve.Remote | None = None
     try:
         if args.ray_gpus is None:
             server = serve.Server(args.model, args.host, args.port, args.vllm)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kimi_plugins.completions.types import EngineOptions, Sampling
 
@@ -54,9 +54,9 @@ def add_engine_arguments(
 
 def add_prompt_arguments(parser: argparse.ArgumentParser, *, flag: str | None = None) -> None:
     """Add the file of prompts with their answers, and the names of its columns; flag: of the file, if it needs one."""
-    name, required = (flag, {"required": True}) if flag else ("data", {})
+    required: dict[str, Any] = {"required": True} if flag else {}
     parser.add_argument(
-        name,
+        flag or "data",
         type=Path,
         metavar="DATA",
         help="prompts with answers: a file, directory, glob or name on the hub, see docs/data.md",

@@ -35,6 +35,7 @@ class Engines:
         if engines < 1:
             raise ValueError(f"engines is {engines}: must be ≥ 1")
         self.model, self.count = model, engines
+        self._tensor_parallel_size = tensor_parallel_size
         self._settings = {
             "tensor_parallel_size": tensor_parallel_size,
             "max_model_len": max_len,
@@ -116,7 +117,7 @@ class Engines:
 
         if not ray.is_initialized():
             ray.init(runtime_env={"env_vars": cpu_env_vars()}, log_to_driver=False, **local_cluster())
-        needed, there = self.count * self._settings["tensor_parallel_size"], ray.cluster_resources().get("GPU", 0)
+        needed, there = self.count * self._tensor_parallel_size, ray.cluster_resources().get("GPU", 0)
         if needed > there:
             raise ValueError(f"engines is {self.count}: they need {needed} GPUs, and the Ray cluster has {there:g}")
         on_cpu = not torch.cuda.is_available()

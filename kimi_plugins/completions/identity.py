@@ -43,6 +43,7 @@ def _commit(model: str) -> str:
         raise ValueError(
             f"{model}: is neither a directory nor a model of the hub: {str(error).splitlines()[0]}"
         ) from error
+    assert path is not None  # cached_file raises for a file that is missing, unless it is told otherwise
     return Path(path).parent.name  # …/snapshots/COMMIT/config.json
 
 

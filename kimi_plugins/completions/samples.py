@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from kimi_plugins.completions.grading import Graded, graded
 from kimi_plugins.completions.identity import model_files
@@ -13,8 +13,7 @@ from kimi_plugins.completions.prompts import Prompt
 from kimi_plugins.completions.resume import resumed
 from kimi_plugins.completions.types import Completion, EngineOptions, Request, Sampling
 
-T = TypeVar("T")
-Asked = tuple[T, str, Request]  # an item, its right answer, and what is asked for it
+Asked = tuple[Any, str, Request]  # an item, its right answer, and what is asked for it
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def graded_samples(
     title: str | None = None,
     engines: Callable[..., AbstractContextManager] | None = None,
     **settings,
-) -> Iterator[tuple[T, list[Graded]]]:
+) -> Iterator[tuple[Any, list[Graded]]]:
     """Every prompt of the data with its n responses and their verdicts, in their order, with a progress bar.
 
     Engines start only if `file` lacks responses.

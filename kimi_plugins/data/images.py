@@ -204,7 +204,7 @@ def prepare(source: bytes | Image.Image, limits: Limits) -> tuple[bytes, str]:
             raise BadImage(f"is {width} × {height}: one side is more than {limits.aspect:g} times the other")
         # A photograph of a phone may hold a second picture; what is animated has no single meaning.
         if getattr(image, "is_animated", False) and kind != "MPO":
-            raise BadImage(f"has {image.n_frames} frames; give the one that is meant")
+            raise BadImage(f"has {getattr(image, 'n_frames', 2)} frames; give the one that is meant")
         if kind in ("JPEG", "MPO") and width * height > limits.most:
             # The decoder itself halves the sides, up to three times, while they are no smaller than what is kept.
             scale = (limits.most / (width * height)) ** 0.5

@@ -50,9 +50,9 @@ def final_answers(response: str, pattern: str | None = None) -> list[str]:
         if len(text[span[1] : answers[0][0]].split()) > WORDS_WITHIN_STATEMENT:
             break
         answers.insert(0, span)
-    if any(answer is None for *_, answer in answers):
+    contents = [answer.strip() for *_, answer in answers if answer is not None]
+    if len(contents) < len(answers):
         raise NoAnswer("the final answer does not close")
-    contents = [answer.strip() for *_, answer in answers]
     if not all(contents):
         raise NoAnswer("the final answer is empty")
     return contents

@@ -23,6 +23,7 @@ def load(target: str):
     """The function that `module:function` or a file with reward_func names. Raises whatever the import raises."""
     if target.endswith(".py"):
         spec = importlib.util.spec_from_file_location("reward_func", target)
+        assert spec is not None and spec.loader is not None, target  # any name that ends in .py has a loader
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         name = REWARD_FUNCTION

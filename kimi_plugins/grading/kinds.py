@@ -129,9 +129,13 @@ class Grader:
             return self._code()
         if kind == "judge":
             return self._judge()
-        if kind == FILE and not isinstance(self.settings.file, str):
-            return self._servers()
-        return self._function(kind)
+        if kind in ("exact", "regex"):
+            return self._function(f"{_TEXT}:{kind}", {"pattern": self.settings.text.answer_pattern})
+        if kind != FILE:
+            return self._function(kind, {})
+        if isinstance(self.settings.file, str):
+            return self._function(self.settings.file, {})
+        return self._servers()
 
     def _servers(self) -> tuple[Callable[..., Grade], Callable[[], None]]:
         from kimi_plugins.grading.servers import Servers
@@ -192,10 +196,8 @@ class Grader:
 
         return grade, judge.close
 
-    def _function(self, kind: str) -> tuple[Callable[..., Grade], Callable[[], None]]:
-        text = kind in ("exact", "regex")
-        target = f"{_TEXT}:{kind}" if text else self.settings.file if kind == FILE else kind
-        extra = {"pattern": self.settings.text.answer_pattern} if text else {}
+    def _function(self, target: str, extra: dict) -> tuple[Callable[..., Grade], Callable[[], None]]:
+        text = target.startswith(f"{_TEXT}:")
         function = Function(target, extra, **asdict(self.settings.functions))
 
         def grade(response: str, label: object, _question: str, prompt: str, query: str | None) -> Grade:

@@ -63,7 +63,7 @@ def open_checkpoint(directory: Path) -> Checkpoint:
         shards = sorted(set(place.values()))
     else:
         place, shards = None, [SINGLE]
-    tensors = {}
+    tensors: dict[str, Stored] = {}
     for shard in shards:
         tensors |= dict(read_header(directory / shard))
     if place is not None and (missing := [name for name, shard in place.items() if name not in tensors]):
@@ -130,9 +130,9 @@ def check_alike(first: Checkpoint, other: Checkpoint, *, vocabularies: bool = Tr
             problems.append(f"{another.directory} lacks {_some(missing)}")
     shared = [name for name in first.tensors if name in other.tensors]
     for name in shared:
-        one, another = first.tensors[name].shape, other.tensors[name].shape
-        if one != another and (vocabularies or one[1:] != another[1:]):
-            problems.append(f"{name} is {list(one)} and {list(another)}")
+        shape, its = first.tensors[name].shape, other.tensors[name].shape
+        if shape != its and (vocabularies or shape[1:] != its[1:]):
+            problems.append(f"{name} is {list(shape)} and {list(its)}")
         if (first.tensors[name].dtype in INTEGERS) != (other.tensors[name].dtype in INTEGERS):
             problems.append(f"{name} is {first.tensors[name].dtype} and {other.tensors[name].dtype}")
     if problems:
@@ -145,8 +145,8 @@ def check_alike(first: Checkpoint, other: Checkpoint, *, vocabularies: bool = Tr
     ]
     changed = [name for name in shared if first.tensors[name].dtype != other.tensors[name].dtype]
     if changed:
-        one, another = first.tensors[changed[0]].dtype, other.tensors[changed[0]].dtype
-        notes.append(f"{len(changed)} tensors are stored as {one} and {another}, as {changed[0]}")
+        dtypes = " and ".join(checkpoint.tensors[changed[0]].dtype for checkpoint in (first, other))
+        notes.append(f"{len(changed)} tensors are stored as {dtypes}, as {changed[0]}")
     return notes
 
 

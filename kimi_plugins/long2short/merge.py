@@ -115,8 +115,8 @@ def ties(tensors: list[Tensor], dtype: torch.dtype, *, weight: float, density: f
     changes = [share * trim(model - base, density) for share, model in zip(weights, models, strict=True)]
     sign = torch.where(changes[0] + changes[1] >= 0, 1.0, -1.0)
     agree = [(change.sign() == sign).float() for change in changes]
-    total = sum(change * mask for change, mask in zip(changes, agree, strict=True))
-    share = sum(weight * mask for weight, mask in zip(weights, agree, strict=True))
+    total = torch.stack([change * mask for change, mask in zip(changes, agree, strict=True)]).sum(dim=0)
+    share = torch.stack([weight * mask for weight, mask in zip(weights, agree, strict=True)]).sum(dim=0)
     return (base + scale * total / torch.where(share == 0, 1.0, share)).to(dtype)
 
 
@@ -272,7 +272,7 @@ def _read(file: BinaryIO, stored: Stored, start: int, stop: int) -> Tensor:
     """The numbers start to stop of a tensor, [stop − start]."""
     width = (BYTES | INTEGERS)[stored.dtype]
     data = torch.empty((stop - start) * width, dtype=torch.uint8)
-    view, done = memoryview(data.numpy()), 0
+    view, done = memoryview(data.numpy().data), 0
     while done < len(view):
         read = os.preadv(file.fileno(), [view[done:]], stored.start + start * width + done)
         if not read:
@@ -282,7 +282,7 @@ def _read(file: BinaryIO, stored: Stored, start: int, stop: int) -> Tensor:
 
 
 def _write(file: BinaryIO, block: Tensor) -> None:
-    view = memoryview(block.contiguous().flatten().view(torch.uint8).numpy())
+    view = memoryview(block.contiguous().flatten().view(torch.uint8).numpy().data)
     while view:
         view = view[file.write(view) :]
 

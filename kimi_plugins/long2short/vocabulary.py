@@ -38,8 +38,8 @@ class Vocabulary:
         there = [rows >= 0 for rows in self.rows]
         found = [tensor[rows.clamp(min=0)] for tensor, rows in zip(tensors, self.rows, strict=True)]
         masks = [mask.view(-1, *[1] * (tensor.dim() - 1)) for mask, tensor in zip(there, found, strict=True)]
-        total = sum(torch.where(mask, tensor.float(), 0.0) for mask, tensor in zip(masks, found, strict=True))
-        count = sum(mask.float() for mask in masks)
+        total = torch.stack([torch.where(m, t.float(), 0.0) for m, t in zip(masks, found, strict=True)]).sum(dim=0)
+        count = torch.stack([mask.float() for mask in masks]).sum(dim=0)
         mean = total / count.clamp(min=1)
         return [torch.where(mask, tensor, mean.to(tensor.dtype)) for mask, tensor in zip(masks, found, strict=True)]
 

@@ -22,7 +22,7 @@ class Problem(NamedTuple):
 
 # LaTeX and characters
 
-_WIDE = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, 0x3000: " "}
+_WIDE: dict[int, int | str] = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, 0x3000: " "}
 _CHARACTERS = str.maketrans(
     _WIDE
     | {ord(mark): " - " for mark in "−–—"}

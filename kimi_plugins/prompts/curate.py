@@ -59,7 +59,10 @@ class Settings:
         Raises:
             ValueError: there is no such stage, or it lacks what it needs.
         """
-        needs = {"decontaminate": (self.evals, "--eval"), "balance": (self.shares, "--shares")}
+        needs: dict[str, tuple[object, str]] = {
+            "decontaminate": (self.evals, "--eval"),
+            "balance": (self.shares, "--shares"),
+        }
         needs |= {name: (self.engines, "--model") for name in SAMPLED}
         if self.stages is None:
             chosen = [name for name in STAGES if name not in needs or needs[name][0]]
@@ -261,15 +264,19 @@ class _Work:
         from kimi_plugins.completions.samples import when_needed
         from kimi_plugins.prompts import pipeline
 
-        engines = self.settings.engines
-        settings = {"model": engines.model, "files of the model": self._model_files(), "max_len": engines.max_len}
+        engines = self._engine_options()
+        settings: dict[str, object] = {
+            "model": engines.model,
+            "files of the model": self._model_files(),
+            "max_len": engines.max_len,
+        }
         settings |= {"sampling": asdict(sampling), "template": template, "chat": self.settings.chat}
 
         def complete_into(path: Path, requests):
             answered = resumed(path, requests, settings, when_needed(self._shared_engines, sampling))
             return (completions for _, completions in answered)
 
-        def stage(previous: Path, fingerprint: str):
+        def stage(previous: Path | None, fingerprint: str):
             path = self.stages.directory / f"{name}-{fingerprint}.completions.jsonl"
             return pipeline.decided(name, run(previous, partial(complete_into, path)), size=pipeline.FEW)
 
@@ -285,11 +292,15 @@ class _Work:
             self._engines = self.resources.enter_context(start_engines(self.settings.engines, images=images))
         return nullcontext(self._engines)
 
+    def _engine_options(self) -> EngineOptions:
+        assert self.settings.engines is not None  # chosen() lets no stage pass that needs a model and has none
+        return self.settings.engines
+
     @cache  # noqa: B019 – lives as long as the run
     def _model_files(self) -> dict:
         from kimi_plugins.completions.identity import model_files
 
-        return model_files(self.settings.engines.model)
+        return model_files(self._engine_options().model)
 
     def _template(self, name: str, default: str) -> str:
         from kimi_plugins.prompts.sampled import QUESTION

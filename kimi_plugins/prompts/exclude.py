@@ -8,7 +8,7 @@ import re
 
 # Text
 
-_WIDE = str.maketrans({**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, 0x3000: " "})
+_WIDE: dict[int, int | str] = {**{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}, 0x3000: " "}
 _CODE = re.compile(
     r"\[asy\].*?(?:\[/asy\]|\Z)|\\begin\{(asy|tikzpicture|picture|pspicture)\}.*?(?:\\end\{\1\}|\Z)|```.*?(?:```|\Z)",
     re.DOTALL | re.IGNORECASE,

@@ -35,6 +35,9 @@ def mapped(function: Callable, chunks: Iterable, processes: int) -> Iterator:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+_function: Callable  # of this worker process
+
+
 def _start(function: Callable) -> None:
     global _function
     _function = function

@@ -159,7 +159,9 @@ class Stages:
         previous = self.rows(before["stage"]) if before else None
         (self.directory / f"{stage.name}.json").unlink(missing_ok=True)
         kept = rejected = 0
-        reasons, sources, began = Counter(), Counter(), time.monotonic()
+        reasons: Counter[str] = Counter()
+        sources: Counter[str] = Counter()
+        began = time.monotonic()
         with (
             replacing(self.rows(stage.name)) as kept_path,
             replacing(self.rejects(stage.name)) as rejected_path,

@@ -170,8 +170,13 @@ def _difficulty(counts: list[dict]) -> dict | None:
         return None
     measured = all(isinstance(one["difficulty"], float) for one in counts)
     x = [one["difficulty"] + 0.5 / BINS if measured else one["difficulty"] for one in counts]
-    trace = {"type": "bar", "x": x, "y": [one["prompts"] for one in counts], "marker": {"color": ORANGE}}
-    axis = {"title": {"text": "1 − pass rate" if measured else "difficulty as given"}}
+    trace: dict[str, object] = {
+        "type": "bar",
+        "x": x,
+        "y": [one["prompts"] for one in counts],
+        "marker": {"color": ORANGE},
+    }
+    axis: dict[str, object] = {"title": {"text": "1 − pass rate" if measured else "difficulty as given"}}
     axis |= {"range": [0, 1], "dtick": 0.1} if measured else {"type": "category"}
     if measured:
         trace["width"] = [1 / BINS] * len(x)

@@ -117,8 +117,8 @@ def tag(question: str) -> tuple[str, str]:
     """
     best, most = (OTHER, OTHER), 0.0
     for tags, pattern in _COMPILED.items():
-        count = len({found.casefold() for found in pattern.findall(question)})
-        count *= 0.5 if tags[1] == _EVERYDAY else 1.0
+        words = len({found.casefold() for found in pattern.findall(question)})
+        count = words * (0.5 if tags[1] == _EVERYDAY else 1.0)
         if count > most:
             best, most = tags, count
     if best[0] == OTHER and _FORMULA.search(question):

@@ -127,13 +127,13 @@ def write(
         ]
         chosen = select(right, **selection)
         for candidate in chosen:
-            row = {"input": form.prompt(prompt.request), "output": form.response(prompt.request, candidate.text)}
-            row |= {"label": prompt.answer}
+            text = form.prompt(prompt.request)
+            row = {"input": text, "output": form.response(prompt.request, candidate.text), "label": prompt.answer}
             row |= {"template": candidate.template, "tokens": candidate.tokens}
             row |= {"images": prompt.request.images} if prompt.request.images else {}
             accepted.write(json.dumps(row) + "\n")
-            counts["messages"] |= isinstance(row["input"], list)
-            counts["longest"] = max(counts["longest"], form.length(row["input"]) + candidate.tokens + 1)
+            counts["messages"] |= isinstance(text, list)
+            counts["longest"] = max(counts["longest"], form.length(text) + candidate.tokens + 1)
         if not chosen:
             reason = _reason([answer for _, answer in answers], right)
             rejected.write(

@@ -60,7 +60,7 @@ class MixedReward:
             self._log(grade, label, query)
         logs = grade.logs | {GRADER_FAILED: float(grade.failed), REASONING_SHARE: _reasoning_share(response or "")}
         if self._form is not None:
-            logs[HAS_FORMAT] = self._has_format(response or "")
+            logs[HAS_FORMAT] = self._has_format(response or "", self._form)
         return {"rewards": grade.reward or 0.0, "scores": grade.score or 0.0, "extra_logs": logs}
 
     def _grade(self, query: str, prompt: str, response: str | None, label: object) -> Grade:
@@ -84,16 +84,16 @@ class MixedReward:
             "grader failed: %s; label %.80r, response ends in %.80r%s", grade.reason, label, query[-80:], traceback
         )
 
-    def _has_format(self, response: str) -> float:
+    def _has_format(self, response: str, form: Format) -> float:
         """1 or 0; a pattern that takes too long on a response does not match it."""
         with self._lock:
             if self._format is None:
                 self._format = Function(
                     "kimi_plugins.grading.text:has_format",
-                    {"pattern": self._form.pattern},
-                    workers=self._form.workers,
-                    timeout=self._form.timeout,
-                    start_timeout=self._form.start_timeout,
+                    {"pattern": form.pattern},
+                    workers=form.workers,
+                    timeout=form.timeout,
+                    start_timeout=form.start_timeout,
                 )
         try:
             return self._format.grade(response, "").score

@@ -52,42 +52,37 @@ def tagged_label(row: dict, label: object, args) -> dict | None:
     """
     if not is_mixed(args):
         return None
-    kind, source, problem = kind_of(row, args)
-    if problem is not None:
-        raise ValueError(problem)
+    kind, source = kind_of(row, args)
     return Tagged(kind, source, label).as_dict()
 
 
-def kind_of(row: dict, args) -> tuple[str | None, str | None, str | None]:
-    """(kind, data source, problem) of a row: its column kind_key, else the table sources, else kimi.rewards.kind."""
+def kind_of(row: dict, args) -> tuple[str, str | None]:
+    """(kind, data source) of a row: its column kind_key, else the table sources, else kimi.rewards.kind.
+
+    Raises:
+        ValueError: the row has no kind, or an unknown one.
+    """
     chosen = args.kimi.rewards
     source = row.get(chosen.source_key)
     source = None if source is None else str(source)
     kind = row.get(chosen.kind_key) if chosen.kind_key else None
     if kind is not None:
-        problem = kind_problem(kind)
-        return kind, source, problem and f"{chosen.kind_key!r} is {problem}"
-    kind = _table(chosen.sources).get(source, chosen.kind)
+        if (problem := kind_problem(kind)) is not None:
+            raise ValueError(f"{chosen.kind_key!r} is {problem}")
+        return kind, source
+    kind = chosen.kind if source is None else _table(chosen.sources).get(source, chosen.kind)
     if kind is not None:
-        return kind, source, None
+        return kind, source
     if not chosen.sources:
-        return None, source, f"no kind in {chosen.kind_key!r}; add it, or set kimi.rewards.kind for such rows"
+        raise ValueError(f"no kind in {chosen.kind_key!r}; add it, or set kimi.rewards.kind for such rows")
     if source is None:
-        return (
-            None,
-            None,
-            (
-                f"no data source in {chosen.source_key!r}; add it, name the column in kimi.rewards.source_key, or set "
-                "kimi.rewards.kind for such rows"
-            ),
+        raise ValueError(
+            f"no data source in {chosen.source_key!r}; add it, name the column in kimi.rewards.source_key, or set "
+            "kimi.rewards.kind for such rows"
         )
-    return (
-        None,
-        source,
-        (
-            f"the data source {source!r} is not in kimi.rewards.sources; add {source}=KIND, or set kimi.rewards.kind "
-            "for all others"
-        ),
+    raise ValueError(
+        f"the data source {source!r} is not in kimi.rewards.sources; add {source}=KIND, or set kimi.rewards.kind "
+        "for all others"
     )
 
 
@@ -198,7 +193,9 @@ def data_problems(args) -> list[str]:
     """Rows of local files without a kind or a usable label, and graders that cannot be had on this machine."""
     if not is_mixed(args) or args.train.agent_func_path:
         return []
-    found, used, everything = [], set(), True
+    found: list[str] = []
+    used: set[str] = set()
+    everything = True
     for option, spec, split in (
         ("data.prompt_dataset", args.data.prompt_dataset, args.data.prompt_split),
         ("eval.dataset", args.eval.dataset, args.eval.split),
@@ -221,8 +218,12 @@ def _set_problems(option: str, path: str, split: str, args, used: set[str]) -> I
             if prompt is None:  # kimi-preflight says why
                 continue
             columns = training.delivered(prompt, row.value, data_options)
-            kind, _, found = kind_of(columns, args)
-            if found is None:
+            found: str | None
+            try:
+                kind, _ = kind_of(columns, args)
+            except ValueError as error:
+                found = str(error)
+            else:
                 used.add(kind)
                 found = label_problem(kind, columns.get(label_key) if label_key else "", label_key)
             if found is not None:

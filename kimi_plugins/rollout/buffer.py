@@ -22,7 +22,7 @@ class Trajectory:
     tokens: [n] int32, what was generated. log_probs: [n] float32, of the policy that wrote them, or empty.
     segments: (policy version, number of tokens) in the order they were written; versions rise.
     finish: "stop", "length", "repetition", or EXPIRED, a kind of length, when it is finished; else None.
-    response: then what OpenRLHF's executor returned (prompt, reward, scores, …), with the prompt's tokens for all.
+    response: when it is finished, what OpenRLHF's executor returned (prompt, its tokens, reward, scores, …).
     seed: of its sampling, or None.
     """
 
@@ -30,7 +30,7 @@ class Trajectory:
     log_probs: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     segments: list[tuple[int, int]] = field(default_factory=list)
     finish: str | None = None
-    response: dict | None = None
+    response: dict = field(default_factory=dict)
     seed: int | None = None
 
     def extend(self, tokens, log_probs, version: int) -> None:
@@ -161,7 +161,8 @@ class Buffer:
             for group in state["groups"]
         ]
         for trajectory in self.trajectories():
-            trajectory.tokens, trajectory.log_probs = trajectory.tokens.numpy(), trajectory.log_probs.numpy()
+            trajectory.tokens = np.asarray(trajectory.tokens)
+            trajectory.log_probs = np.asarray(trajectory.log_probs)
 
 
 def _as_tensors(trajectory: Trajectory) -> dict:

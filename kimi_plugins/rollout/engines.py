@@ -30,7 +30,7 @@ class Restarts:
 
     def __init__(self, engines: list) -> None:
         self._engines = engines
-        self._processes = None
+        self._processes: list[int] | None = None
 
     def revive(self) -> bool:
         """Restart the engines that have died, and wait until all serve; whether one is another than before.

@@ -34,11 +34,11 @@ class PartialSamplesGenerator(SamplesGenerator):
         self.version = 0  # of the policy: calls so far, each followed by an update
         self.drawn = 0  # prompts in this run
         self.drained = False  # no prompt left in this episode
-        self.surplus = None  # groups that the last iteration's first budget finished beyond the batch
+        self.surplus: int | None = None  # groups that the last iteration's first budget finished beyond the batch
         self._filtered = 0  # groups of this iteration
         self._turn = itertools.cycle(self.vllm_engines)
         self._restarts = engines.Restarts(self.vllm_engines)
-        self._tokenizer_ref = None
+        self._tokenizer_ref: ray.ObjectRef | None = None
 
     def state_dict(self) -> dict:
         return {name: getattr(self, name) for name in COUNTERS} | {"buffer": self.buffer.state_dict()}
@@ -102,6 +102,7 @@ class PartialSamplesGenerator(SamplesGenerator):
         return sum(map(len, self.buffer.ready()))
 
     def _collect_all(self, pending: dict, bar: tqdm, generate_kwargs) -> None:
+        batch = self.args.rollout.batch_size
         while pending:
             filtered = self._filtered
             ready, results = self._next_result(pending)
@@ -111,7 +112,7 @@ class PartialSamplesGenerator(SamplesGenerator):
                 self._collect(pending.pop(ready), results, generate_kwargs)
             self._draw(pending, self._filtered - filtered, generate_kwargs)  # one for each that was filtered out
             bar.set_postfix(held=len(self.buffer), refresh=False)
-            bar.update(min(bar.total, len(self.buffer.finished())) - bar.n)
+            bar.update(min(batch, len(self.buffer.finished())) - bar.n)
 
     def _draw(self, pending: dict, count: int, generate_kwargs) -> None:
         """Draw and dispatch `count` prompts, if there are so many left, adding to `pending`."""

@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Speed:
         if min(speed for _, speed in self.decode) <= 0 or self.prefill <= 0 or self.max_running < 1:
             raise ValueError("decode and prefill speeds must be > 0 tokens a second, max_running at least 1")
 
-    def decode_rate(self, running: int) -> float:
+    def decode_rate(self, running: float) -> float:
         """Tokens a second of `running` requests together: linear between the measured points.
 
         Below the first point each request is as fast as there, beyond the last one no more is gained.
@@ -55,8 +56,8 @@ class Engine:
         self.clock = 0.0  # seconds
         self.generated = 0.0  # tokens
         self._grown = 0.0  # tokens every running request has written since the start
-        self._running: list[tuple[float, int, object]] = []  # (self._grown at its end, number, what it is)
-        self._waiting: deque[tuple[float, float, object]] = deque()
+        self._running: list[tuple[float, int, Any]] = []  # (self._grown at its end, number, what it is)
+        self._waiting: deque[tuple[float, float, Any]] = deque()
         self._number = 0
 
     def __len__(self) -> int:
@@ -74,9 +75,10 @@ class Engine:
             return None
         return self.clock + (self._running[0][0] - self._grown) / self._rate()
 
-    def pop(self) -> tuple[float, object]:
+    def pop(self) -> tuple[float, Any]:
         """Go to the end of the next request; when that is, and what it is."""
         end = self.next_event()
+        assert end is not None, "nothing runs"
         self.advance(end)
         self._grown = max(self._grown, self._running[0][0])
         request = heapq.heappop(self._running)[2]

@@ -211,7 +211,9 @@ def asynchronous(job: Job, steps: int, seed: int = 0, *, train_share: float, max
             result.trained_tokens += sum(group.tokens for group in batch)
             version, last = version + 1, now
             continue
-        now, group = fleet.pop()
+        ended = fleet.pop()
+        assert ended is not None, "a prompt is in flight unless a batch is in training"
+        now, group = ended
         if group.pending == 0:
             finished.append(group)
     result.utilisation = fleet.utilisation(now)

@@ -8,9 +8,14 @@ import random
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
+from typing import TYPE_CHECKING
 
 from kimi_plugins import options
 from kimi_plugins.grading.judge.prompt import SCHEMA, Case, NoVerdict, prompt, read_reply
+
+if TYPE_CHECKING:  # a second to import, for those who ask a judge
+    import httpx
+    import openai
 
 API_KEY = "KIMI_JUDGE_API_KEY"  # environment variable; sent as a bearer token, to the judge alone
 BACKOFF = 0.5  # seconds before the second attempt, then doubled up to 16 times as long, ± 50 %
@@ -56,7 +61,7 @@ class Client:
         self._identity: str | None = None
         self._identity_until = 0.0
         self._asking = asyncio.Lock()
-        self._http = self._openai = None
+        self._clients: tuple[httpx.AsyncClient, openai.AsyncOpenAI] | None = None
         self._headers: dict = {}
         threading.Thread(target=self._loop.run_forever, daemon=True, name="judge").start()
 
@@ -74,11 +79,12 @@ class Client:
             self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _end(self) -> None:
-        if self._http is not None:
-            await self._http.aclose()
+        if self._clients is not None:
+            await self._clients[0].aclose()
 
     async def _ask(self, case: Case) -> tuple[bool, str]:
         text, tokens = prompt(case), self._settings.max_tokens
+        failure: Exception
         for attempt in range(self._settings.attempts):
             try:
                 async with self._slots:
@@ -105,22 +111,24 @@ class Client:
     async def _request(self, text: str, tokens: int) -> dict:
         if self._settings.kind == "classic":
             return await self._plain("POST", "/get_reward", {"query": [f"{text} {self._settings.eos_token}"]})
-        schema = {"name": "verdict", "schema": SCHEMA, "strict": True}
-        self._connect()
-        async with self._openai.chat.completions.with_streaming_response.create(
+        _, client = self._connected()
+        async with client.chat.completions.with_streaming_response.create(
             model=self._settings.model,
             messages=[{"role": "user", "content": text}],
             temperature=0,
             max_tokens=tokens,
-            response_format={"type": "json_schema", "json_schema": schema},
+            response_format={
+                "type": "json_schema",
+                "json_schema": {"name": "verdict", "schema": SCHEMA, "strict": True},
+            },
             extra_headers=self._headers,
         ) as response:
             return _object(await _bounded(response.iter_bytes()))
 
     async def _plain(self, method: str, path: str, body: dict | None = None) -> dict:
         """A request that is not OpenAI's: to serve_rm, or for vLLM's own fields of a model."""
-        self._connect()
-        async with self._http.stream(method, self._url + path, json=body, headers=_key()) as response:
+        client, _ = self._connected()
+        async with client.stream(method, self._url + path, json=body, headers=_key()) as response:
             text = await _bounded(response.aiter_bytes())
         if not response.is_success:
             raise _refused(response.status_code, response.headers, text.decode(errors="replace"))
@@ -142,25 +150,27 @@ class Client:
             reason = error.__cause__ or error
             raise _Unreached(f"the judge cannot be reached: {reason or type(reason).__name__}") from None
 
-    def _connect(self) -> None:
-        if self._openai is not None:
-            return
+    def _connected(self) -> "tuple[httpx.AsyncClient, openai.AsyncOpenAI]":
+        if self._clients is not None:
+            return self._clients
         import httpx
         import openai
 
         # Redirects are not followed: the key, the question and the verdict are this judge's.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=self._settings.concurrency)
-        self._http = httpx.AsyncClient(follow_redirects=False, timeout=None, limits=limits)
+        http = httpx.AsyncClient(follow_redirects=False, timeout=None, limits=limits)
         # What the environment holds for OpenAI's own service is not for the judge.
         self._headers = (
             dict.fromkeys(("OpenAI-Organization", "OpenAI-Project", "Authorization"), openai.Omit()) | _key()
         )
-        self._openai = openai.AsyncOpenAI(
+        client = openai.AsyncOpenAI(
             api_key="see the headers",
             base_url=self._url,
-            http_client=self._http,
+            http_client=http,  # type: ignore[arg-type]  # its own fork of httpx by its types; it takes both
             max_retries=0,
         )
+        self._clients = http, client
+        return self._clients
 
     async def _identify(self) -> str | None:
         async with self._asking:
@@ -170,7 +180,6 @@ class Client:
             return self._identity
 
     async def _asked_identity(self) -> str | None:
-        self._connect()
         try:
             if self._settings.kind == "classic":
                 bodies = [{"query": [probe]} for probe in _PROBES]

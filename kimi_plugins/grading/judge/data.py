@@ -77,7 +77,8 @@ def balanced(samples: Iterable[Sample], injected: float, seed: int) -> tuple[lis
     A question's right answers are filled up with its reference and the same number in another form, wrong ones with
     near numbers and other questions' references.
     """
-    rng, dropped = random.Random(seed), Counter()
+    rng = random.Random(seed)
+    dropped: Counter[str] = Counter()
     questions: dict[tuple[str, str], dict[str, Sample]] = defaultdict(dict)
     for found in samples:
         answers = questions[found.case.question, found.case.reference]
@@ -86,7 +87,7 @@ def balanced(samples: Iterable[Sample], injected: float, seed: int) -> tuple[lis
         else:
             answers[found.case.answer] = found
     references = [reference for _, reference in questions]
-    kept = []
+    kept: list[Sample] = []
     for (question, reference), answers in questions.items():
         by_label = {label: [s for s in answers.values() if s.correct is label] for label in (True, False)}
         wanted = max(map(len, by_label.values()))
@@ -99,10 +100,10 @@ def balanced(samples: Iterable[Sample], injected: float, seed: int) -> tuple[lis
                     answers[answer] = found
                     by_label[label].append(found)
         least = min(map(len, by_label.values()))
-        for found in by_label.values():
-            rng.shuffle(found)
-            dropped["more right or wrong answers than the other kind"] += len(found) - least
-            kept += found[:least]
+        for samples_of_label in by_label.values():
+            rng.shuffle(samples_of_label)
+            dropped["more right or wrong answers than the other kind"] += len(samples_of_label) - least
+            kept += samples_of_label[:least]
     kept = [_injected(found, rng) if not found.correct and rng.random() < injected else found for found in kept]
     rng.shuffle(kept)
     return kept, dropped
@@ -136,10 +137,10 @@ def _wrong(reference: str, references: list[str], rng: random.Random) -> Iterato
 
 
 def _same(a: str, b: str) -> bool:
-    values = [number(tidy(text)) for text in (a, b)]
-    if None in values:
+    one, other = number(tidy(a)), number(tidy(b))
+    if one is None or other is None:
         return "".join(tidy(a).split()) == "".join(tidy(b).split())
-    return values[0].value == values[1].value
+    return one.value == other.value
 
 
 def _injected(found: Sample, rng: random.Random) -> Sample:

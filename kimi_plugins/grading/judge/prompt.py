@@ -18,10 +18,11 @@ INSTRUCTIONS = (
     "whether the answer is correct."
 )
 
+_KEYS = ("reasoning", "correct")
 SCHEMA = {
     "type": "object",
     "properties": {"reasoning": {"type": "string"}, "correct": {"type": "boolean"}},
-    "required": ["reasoning", "correct"],
+    "required": list(_KEYS),
     "additionalProperties": False,
 }
 
@@ -102,7 +103,7 @@ def read_reply(text: str | None) -> tuple[bool, str]:
         value = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         raise NoVerdict("the judge wrote no JSON") from None
-    if not isinstance(value, dict) or set(value) != set(SCHEMA["required"]):
+    if not isinstance(value, dict) or set(value) != set(_KEYS):
         raise NoVerdict("the judge's JSON is not a verdict")
     if not isinstance(value["correct"], bool) or not isinstance(value["reasoning"], str):
         raise NoVerdict("the judge's JSON is not a verdict")

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from kimi_plugins.preflight.machine import cuda_devices
 
@@ -140,13 +141,14 @@ def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def in_ray(model: str, port: int, flags: list[str], gpus: float) -> "_Remote":
+def in_ray(model: str, port: int, flags: list[str], gpus: float) -> "Remote":
     """A Server in an actor of its own on the cluster. It ends with this driver."""
     import ray
 
     ray.init(address="auto", log_to_driver=True)
-    actor = ray.remote(num_gpus=gpus, num_cpus=1)(_Actor).remote()
-    return _Remote(actor, ray.get(actor.start.remote(model, port, flags)))
+    actor: Any = ray.remote(num_gpus=gpus, num_cpus=1)(_Actor).remote()
+    url: str = ray.get(actor.start.remote(model, port, flags))
+    return Remote(actor, url)
 
 
 class _Actor:
@@ -163,7 +165,7 @@ class _Actor:
         self._server.stop()
 
 
-class _Remote:
+class Remote:
     def __init__(self, actor, url: str) -> None:
         self._actor, self.url = actor, url
 

@@ -19,28 +19,38 @@ class Unit(NamedTuple):
 
 
 # base unit: {spelling: how many base units}
-_TABLE = {
-    "m": {"mm": "1/1000", "cm": "1/100", "dm": "1/10", "m": 1, "km": 1000, "metre": 1, "millimeter": "1/1000"}
-    | {"centimeter": "1/100", "meter": 1, "kilometer": 1000, "kilometre": 1000, "centimetre": "1/100"}
+_TABLE: dict[str, dict[str, str]] = {
+    "m": {"mm": "1/1000", "cm": "1/100", "dm": "1/10", "m": "1", "km": "1000", "metre": "1", "millimeter": "1/1000"}
+    | {"centimeter": "1/100", "meter": "1", "kilometer": "1000", "kilometre": "1000", "centimetre": "1/100"}
     | {"in": "0.0254", "inch": "0.0254", "ft": "0.3048", "foot": "0.3048", "feet": "0.3048", "yd": "0.9144"}
     | {"yard": "0.9144", "mi": "1609.344", "mile": "1609.344"},
-    "g": {"mg": "1/1000", "g": 1, "kg": 1000, "gram": 1, "kilogram": 1000, "milligram": "1/1000"}
+    "g": {"mg": "1/1000", "g": "1", "kg": "1000", "gram": "1", "kilogram": "1000", "milligram": "1/1000"}
     | {"lb": "453.59237", "pound": "453.59237", "oz": "28.349523125", "ounce": "28.349523125"},
-    "s": {"s": 1, "sec": 1, "second": 1, "ms": "1/1000", "min": 60, "minute": 60, "h": 3600, "hr": 3600, "hour": 3600}
-    | {"day": 86400, "week": 604800},
-    "month": {"month": 1, "mo": 1, "year": 12, "yr": 12},
-    "l": {"l": 1, "L": 1, "liter": 1, "litre": 1, "ml": "1/1000", "mL": "1/1000", "milliliter": "1/1000"},
-    "gallon": {"gal": 1, "gallon": 1, "quart": "1/4", "pint": "1/8", "cup": "1/16"},
-    "dollar": {"dollar": 1, DOLLAR: 1, "usd": 1, "USD": 1, "cent": "1/100", "¢": "1/100", "buck": 1},
-    "euro": {"euro": 1, "€": 1, "EUR": 1},
-    "sterling": {"£": 1, "GBP": 1},
-    "yen": {"yen": 1, "¥": 1, "￥": 1},
-    "yuan": {"yuan": 1, "元": 1, "RMB": 1, "CNY": 1},
-    "rupee": {"rupee": 1, "Rs": 1, "INR": 1},
-    "A": {"ampere": 1, "amp": 1, "mA": "1/1000"},
-    "K": {"kelvin": 1},
-    "mol": {"mol": 1, "mole": 1, "mmol": "1/1000"},
-    "eV": {"eV": 1, "keV": 1000, "MeV": 10**6, "GeV": 10**9},
+    "s": {
+        "s": "1",
+        "sec": "1",
+        "second": "1",
+        "ms": "1/1000",
+        "min": "60",
+        "minute": "60",
+        "h": "3600",
+        "hr": "3600",
+        "hour": "3600",
+    }
+    | {"day": "86400", "week": "604800"},
+    "month": {"month": "1", "mo": "1", "year": "12", "yr": "12"},
+    "l": {"l": "1", "L": "1", "liter": "1", "litre": "1", "ml": "1/1000", "mL": "1/1000", "milliliter": "1/1000"},
+    "gallon": {"gal": "1", "gallon": "1", "quart": "1/4", "pint": "1/8", "cup": "1/16"},
+    "dollar": {"dollar": "1", DOLLAR: "1", "usd": "1", "USD": "1", "cent": "1/100", "¢": "1/100", "buck": "1"},
+    "euro": {"euro": "1", "€": "1", "EUR": "1"},
+    "sterling": {"£": "1", "GBP": "1"},
+    "yen": {"yen": "1", "¥": "1", "￥": "1"},
+    "yuan": {"yuan": "1", "元": "1", "RMB": "1", "CNY": "1"},
+    "rupee": {"rupee": "1", "Rs": "1", "INR": "1"},
+    "A": {"ampere": "1", "amp": "1", "mA": "1/1000"},
+    "K": {"kelvin": "1"},
+    "mol": {"mol": "1", "mole": "1", "mmol": "1/1000"},
+    "eV": {"eV": "1", "keV": "1000", "MeV": "1e6", "GeV": "1e9"},
 }
 _CHINESE = {
     **{"毫米": "mm", "厘米": "cm", "分米": "dm", "米": "m", "千米": "km", "公里": "km"},
@@ -79,7 +89,11 @@ _KNOWN = {name: (base, Fraction(factor)) for base, names in _TABLE.items() for n
 _SPEEDS = {"mph": "mi/h", "kmh": "km/h", "kph": "km/h", "kmph": "km/h", "mps": "m/s"}
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _PLAIN = {"%": Fraction(1, 100), "percent": Fraction(1, 100), "percentage": Fraction(1, 100)}
-_ANGLES = {r"^\circ": r"\frac{\pi}{180}", "degree": r"\frac{\pi}{180}", "deg": r"\frac{\pi}{180}"}
+_ANGLES: dict[str, Fraction | str] = {
+    r"^\circ": r"\frac{\pi}{180}",
+    "degree": r"\frac{\pi}{180}",
+    "deg": r"\frac{\pi}{180}",
+}
 _ANGLES |= {"度": _ANGLES["deg"], "radian": Fraction(1), "rad": Fraction(1)}
 _TEMPERATURES = {"c": "celsius", "celsius": "celsius", "f": "fahrenheit", "fahrenheit": "fahrenheit"}
 _TABLES = {*_KNOWN, *_DERIVED, *_SPEEDS, *_SCALES, *_PLAIN, *_ANGLES, "celsius", "fahrenheit"}
@@ -128,7 +142,9 @@ _QUANTITY = re.compile(
 
 def mixed_quantity(text: str) -> tuple[str, Unit] | None:
     """``5 ft 3 in`` as one quantity in the last unit; None if it is no sum of quantities of one kind."""
-    place, total, units = 0, Fraction(0), []
+    place, total = 0, Fraction(0)
+    units: list[Unit] = []
+    sizes: list[Fraction] = []
     while place < len(text):
         match = _QUANTITY.match(text, place)
         if match is None:
@@ -137,10 +153,10 @@ def mixed_quantity(text: str) -> tuple[str, Unit] | None:
         unit = read_unit(re.sub(r"and\s*\}", "}", match[2]))
         if unit is None or value.endswith("/0") or isinstance(unit.factor, str) or not unit.dimensions:
             return None
-        total += Fraction(value) * unit.scale * unit.factor
+        sizes.append(unit.scale * unit.factor)
+        total += Fraction(value) * sizes[-1]
         units.append(unit)
         place = match.end()
-    sizes = [unit.scale * unit.factor for unit in units]
     if len(units) < 2 or len({unit.dimensions for unit in units}) > 1 or sizes != sorted(set(sizes), reverse=True):
         return None
     total /= sizes[-1]
@@ -197,7 +213,8 @@ def read_unit(text: str) -> Unit | None:
         text = re.sub(rf"\b{name}\b", spelled, text)
     scale, factor = 1, Fraction(1)
     dimensions: dict[str, int] = {}
-    angle, found, sign, prefix = None, False, 1, 1
+    angle: Fraction | str | None = None
+    found, sign, prefix = False, 1, 1
     for match in _TOKEN.finditer(text):
         name = _singular(match["word"]) if match["word"] else match[0]
         if name in ("/", "per"):
@@ -225,8 +242,8 @@ def read_unit(text: str) -> Unit | None:
             for base, exponent in re.findall(r"([A-Za-z]+)(-?\d*)", parts):
                 dimensions[base] = dimensions.get(base, 0) + power * int(exponent or 1)
         else:
-            base, unit_factor = _KNOWN.get(name, (name, Fraction(1)))
-            factor *= unit_factor**power
+            base, in_base = _KNOWN.get(name, (name, Fraction(1)))
+            factor *= in_base**power
             dimensions[base] = dimensions.get(base, 0) + power
     if not found:
         return None

@@ -71,8 +71,8 @@ def proportional(a: Node, b: Node, *, positive: bool) -> bool:
     if not names or sorted(symbols(a)) != names or same(b, num(0)):
         return False
     for point in _points(a, b, names):
-        values = [_value_or_none(node, point) for node in (a, b)]
-        if None in values or any(is_complex(value) for value in values):
+        values = _value_or_none(a, point), _value_or_none(b, point)
+        if values[0] is None or values[1] is None or any(is_complex(value) for value in values):
             continue
         zeros = [_close(node, num(0), point) for node in (a, b)]
         if zeros[0] != zeros[1]:
