@@ -50,12 +50,17 @@ def measure(path: str, tokens: int, chunk: int, hidden: int, dtype: str) -> dict
     sequences = torch.randint(VOCABULARY, (1, tokens))
     mask = torch.ones_like(sequences)
     loaded = psutil.Process().memory_info().rss
-    began = time.monotonic()
+    began, worked = time.monotonic(), time.process_time()
     log_probs = actor(sequences, mask[:, 1:], attention_mask=mask)
     log_probs.sum().square().backward()  # all that mirror descent needs of a response is its sum
-    seconds = time.monotonic() - began
+    seconds, cpu_seconds = time.monotonic() - began, time.process_time() - worked
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"mib": (peak - loaded) / 2**20, "seconds": seconds, "log_prob": log_probs.sum().item()}
+    return {
+        "mib": (peak - loaded) / 2**20,
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "log_prob": log_probs.sum().item(),
+    }
 
 
 def in_fresh_process(path: str, tokens: int, args) -> dict:
@@ -73,7 +78,7 @@ def in_fresh_process(path: str, tokens: int, args) -> dict:
     ]
     done = subprocess.run([sys.executable, __file__, *map(str, words)], capture_output=True, text=True, check=True)
     result = json.loads(done.stdout.splitlines()[-1])
-    progress(f"{path}, {tokens} tokens: {result['mib']:.0f} MiB, {result['seconds']:.1f} s")
+    progress(f"{path}, {tokens} tokens: {result['mib']:.0f} MiB, {result['cpu_seconds']:.1f} s of CPU")
     return result
 
 
@@ -101,10 +106,11 @@ def main() -> None:
         ]
         row = {"tokens": tokens, "whole_by_arithmetic": not fits}
         for path in runs[0]:
-            row[path] = {key: spread([run[path][key] for run in runs]) for key in ("mib", "seconds")}
+            row[path] = {key: spread([run[path][key] for run in runs]) for key in ("mib", "seconds", "cpu_seconds")}
         if fits:
             a_token = row["whole"]["mib"]["median"] * 2**20 / tokens
-            row["seconds_ratio"] = spread([run["chunks"]["seconds"] / run["whole"]["seconds"] for run in runs])
+            for key in ("seconds", "cpu_seconds"):
+                row[f"{key}_ratio"] = spread([run["chunks"][key] / run["whole"][key] for run in runs])
             row["log_prob_difference"] = max(
                 abs(run["chunks"]["log_prob"] / run["whole"]["log_prob"] - 1) for run in runs
             )

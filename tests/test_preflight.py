@@ -22,6 +22,7 @@ from kimi_plugins.preflight import (
     configuration_problems,
     machine,
     machine_problems,
+    models,
     outputs,
 )
 
@@ -35,6 +36,7 @@ SHARED = {
     "ckpt.save_steps": -1,
     "ckpt.load_enable": False,
     "data.apply_chat_template": False,
+    "data.max_len": 512,
     "data.max_samples": 10**8,
     "ds.attn_implementation": "sdpa",
     "ds.packing_samples": False,
@@ -82,6 +84,7 @@ RL = SHARED | {
     "reward.num_gpus_per_node": 8,
     "reward.remote_url": "reward.py",
     "rollout.batch_size": 16,
+    "rollout.max_new_tokens": None,
     "rollout.micro_batch_size": 8,
     "rollout.n_samples_per_prompt": 4,
     "train.agent_func_path": None,
@@ -320,6 +323,92 @@ class TestModels:
         make_model(place / "reference", without=["tokenizer.json"])
         assert found("dpo", ref__model_name_or_path="reference") == []
         assert "ref.model_name_or_path: /nowhere" in only("dpo", ref__model_name_or_path="/nowhere")
+
+    def test_images_are_not_packed(self, place):
+        (place / "model/config.json").write_text('{"vision_config": {}}')
+        (place / "model/preprocessor_config.json").touch()
+        line = only(data__max_images_per_prompt=1, ds__packing_samples=True)
+        assert line.startswith("data.max_images_per_prompt: 1, and samples with images cannot be packed")
+
+
+def configured(directory, **config):
+    """A model with this config.json; `__` in a key stands for the dictionary within."""
+    nested: dict = {}
+    for key, value in config.items():
+        outer, _, inner = key.rpartition("__")
+        (nested.setdefault(outer, {}) if outer else nested)[inner] = value
+    (directory / "config.json").write_text(json.dumps(nested))
+
+
+class TestLongContext:
+    @pytest.mark.parametrize("command", DEFAULTS)
+    def test_context_beyond_the_models(self, place, monkeypatch, command):
+        key = "actor" if command == "train" else "model"
+        configured(place / "model", max_position_embeddings=512)
+        assert found(command) == []
+        line = only(command, data__max_len=513)
+        assert line.startswith(f"data.max_len: 513 tokens, and {key}.model_name_or_path model has a context of 512")
+        monkeypatch.setenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
+        assert found(command, data__max_len=513) == []
+
+    def test_context_of_a_model_of_the_hub(self, place):
+        make_model(place / "hf/hub/models--some--model/snapshots/abc")
+        configured(place / "hf/hub/models--some--model/snapshots/abc", n_positions=256)
+        assert "a context of 256" in only(actor__model_name_or_path="some/model")
+        assert found(actor__model_name_or_path="some/other") == []
+
+    @pytest.mark.parametrize(
+        "config, limit",
+        [
+            ({}, None),
+            ({"max_position_embeddings": None}, None),
+            ({"max_position_embeddings": 4096, "n_positions": 1024}, 1024),
+            ({"text_config__max_position_embeddings": 4096, "max_position_embeddings": 16}, 4096),
+            ({"max_position_embeddings": 4096, "rope_scaling": None}, 4096),
+            ({"max_position_embeddings": 4096, "rope_scaling__type": "linear", "rope_scaling__factor": 4.0}, 16384),
+            (
+                {
+                    "max_position_embeddings": 32768,
+                    "rope_parameters__rope_type": "yarn",
+                    "rope_parameters__factor": 4.0,
+                    "rope_parameters__original_max_position_embeddings": 16384,
+                },
+                65536,
+            ),
+            ({"max_position_embeddings": 131072, "rope_parameters__rope_type": "llama3"}, 131072),
+            ({"max_position_embeddings": 8, "rope_parameters": {"full": {"rope_type": "linear", "factor": 2}}}, 16),
+        ],
+    )
+    def test_context_by_config(self, place, config, limit):
+        configured(place / "model", **config)
+        assert models.context(json.loads((place / "model/config.json").read_text())) == limit
+
+    def test_no_room_for_a_prompt(self):
+        assert found(rollout__max_new_tokens=511) == []
+        line = only(rollout__max_new_tokens=512)
+        assert line.startswith("rollout.max_new_tokens: 512 leaves no room for a prompt in data.max_len 512; ")
+
+    @pytest.mark.parametrize("command", DEFAULTS)
+    def test_packing_what_cannot_be_told_apart(self, place, command):
+        configured(place / "model", model_type="qwen2_5_vl", vision_config={})
+        assert found(command) == []
+        assert "is a qwen2_5_vl, whose positions" in only(command, ds__packing_samples=True)
+        configured(place / "model", model_type="qwen3_5", text_config__layer_types=["linear_attention"])
+        assert "has linear_attention layers" in only(command, ds__packing_samples=True)
+        configured(place / "model", model_type="gemma3", text_config__layer_types=["sliding_attention"])
+        assert found(command, ds__packing_samples=True) == []
+
+    @pytest.mark.parametrize("command", ["train", "sft", "dpo"])
+    def test_a_model_without_an_output_head(self, place, command):
+        for name in ("Qwen3Model", "Qwen3ForSequenceClassification"):
+            configured(place / "model", architectures=[name], tie_word_embeddings=False)
+            assert f"is a {name}, which has no output head" in only(command)
+        assert found("rm") == []
+        configured(place / "model", architectures=["Qwen3Model"], tie_word_embeddings=True)
+        assert found(command) == []
+        for name in ("Qwen3ForCausalLM", "GPT2LMHeadModel", "Qwen3VLForConditionalGeneration"):
+            configured(place / "model", architectures=[name], tie_word_embeddings=False)
+            assert found(command) == []
 
 
 class TestData:
@@ -793,7 +882,36 @@ class TestOutputs:
 
 @pytest.mark.stack
 class TestAgainstTheStack:
-    """What is assumed about Ray, datasets and OpenRLHF's flags, asked of them."""
+    """What is assumed about Ray, vLLM, datasets and OpenRLHF's flags, asked of them."""
+
+    @pytest.mark.parametrize(
+        "rope",
+        [
+            {"rope_type": "default"},
+            {"rope_type": "linear", "factor": 4.0},
+            {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8192},
+            {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768},
+            {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+        ],
+    )
+    def test_vllm_takes_the_context_that_is_not_refused(self, rope):
+        arguments = pytest.importorskip("vllm.config.model")
+        transformers = pytest.importorskip("transformers")
+        config = transformers.Qwen3Config(max_position_embeddings=32768, rope_parameters={"rope_theta": 1e4} | rope)
+        limits = SimpleNamespace(derived_max_model_len_and_key=(32768, "max_position_embeddings"))
+        for length, refused in ((models.context(config.to_dict()), False), (10**7, True)):
+            call = (config, limits, None, length, False, None)
+            if refused:
+                with pytest.raises(ValueError, match="greater than the derived"):
+                    arguments._get_and_verify_max_len(*call)
+            else:
+                assert arguments._get_and_verify_max_len(*call) == length
 
     @pytest.mark.parametrize("name", ["RAY_TMPDIR", "TMPDIR", None])
     def test_rays_session_file(self, place, monkeypatch, name):

@@ -15,6 +15,7 @@ CONFIGURATION_CHECKS = {
         batches.check_rollout_batches,
         batches.check_async,
         batches.check_optimizer,
+        batches.check_response_room,
         machine.check_placement,
     ),
     "sft": _TRAINER_BATCHES,
@@ -41,7 +42,7 @@ MACHINE_CHECKS = {
     ),
     "sft": (models.check_model, data.check_sft_data, *_SHARED),
     "dpo": (models.check_model, models.check_reference, data.check_preferences, *_SHARED),
-    "rm": (models.check_model, data.check_reward_model_data, *_SHARED),
+    "rm": (models.check_scoring_model, data.check_reward_model_data, *_SHARED),
 }
 
 

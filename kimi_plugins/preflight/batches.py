@@ -73,6 +73,15 @@ def check_trainer_batches(args) -> Iterator[str]:
     yield from _check_ranks("trainer", trainer_ranks(), True, args)
 
 
+def check_response_room(args) -> Iterator[str]:
+    longest, context = args.rollout.max_new_tokens, args.data.max_len
+    if longest is not None and longest >= context:
+        yield (
+            f"rollout.max_new_tokens: {longest} leaves no room for a prompt in data.max_len {context}; lower it, "
+            "raise data.max_len, or leave it out for what a prompt leaves"
+        )
+
+
 def check_async(args) -> Iterator[str]:
     """What OpenRLHF's asynchronous trainer does not do."""
     if not args.train.async_enable:

@@ -11,6 +11,14 @@ WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 # With none of these transformers builds a tokenizer of one token, and says nothing.
 TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "*.tiktoken", "tekken.json")
 
+# transformers' names of the longest sequence a model knows positions for, as vLLM looks for them.
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
+SCALED_ALREADY = ("default", "su", "longrope", "llama3")  # kinds of RoPE whose factor is in those lengths
+# Given one row of positions these find no text positions in it, and packed samples would see each other.
+UNPACKABLE = ("qwen2_vl", "qwen2_5_vl")
+MASKED_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
+HEADLESS = ("Model", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+
 IMAGE_PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 
 
@@ -58,15 +66,92 @@ def weight_files(directory: Path) -> list[Path]:
     return next((found for pattern in WEIGHTS if (found := sorted(directory.glob(pattern)))), [])
 
 
-def parameters(name: str) -> int:
-    """Parameters of a model by the size of its weights, 0 when they are not on this machine."""
+def here(name: str | None) -> tuple[Path, dict] | None:
+    """A model's directory on this machine and its config.json; None if it has none that can be read."""
+    if not name:
+        return None
     directories = [Path(name)] if os.path.isdir(name) else cached_models(name)
     try:
         config = json.loads((directories[-1] / "config.json").read_text())
     except (IndexError, OSError, ValueError):
+        return None
+    return (directories[-1], config) if isinstance(config, dict) else None
+
+
+def parameters(name: str) -> int:
+    """Parameters of a model by the size of its weights, 0 when they are not on this machine."""
+    if (found := here(name)) is None:
         return 0
+    directory, config = found
     size = 4 if config.get("dtype", config.get("torch_dtype")) == "float32" else 2  # bytes
-    return sum(file.stat().st_size for file in weight_files(directories[-1])) // size
+    return sum(file.stat().st_size for file in weight_files(directory)) // size
+
+
+def _text(config: dict) -> dict:
+    """The part of a config.json that is about the language model."""
+    text = config.get("text_config")
+    return text if isinstance(text, dict) else config
+
+
+def context(config: dict) -> int | None:
+    """The most tokens that a model knows positions for, RoPE's scaling included; None if its config.json does not say.
+
+    As vLLM's _get_and_verify_max_len, but never less than it: where the two could differ, the longer one.
+    """
+    text = _text(config)
+    lengths = [text[key] for key in CONTEXT_KEYS if isinstance(text.get(key), int)]
+    if not lengths:
+        return None
+    ropes = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    if not all(isinstance(rope, dict) for rope in ropes.values()):
+        ropes = {"": ropes}
+    longest = min(lengths)
+    for rope in ropes.values():
+        if rope.get("rope_type", rope.get("type", "default")) not in SCALED_ALREADY:
+            base = rope.get("original_max_position_embeddings") or min(lengths)
+            longest = max(longest, int(base * (rope.get("factor") or 1)))
+    return longest
+
+
+def _check_context(key: str, name: str | None, args) -> Iterator[str]:
+    if (found := here(name)) is None or (limit := context(found[1])) is None:
+        return
+    if args.data.max_len > limit and not os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN"):
+        yield (
+            f"data.max_len: {args.data.max_len} tokens, and {key} {name} has a context of {limit} by its config.json; "
+            "lower it, or give a model with a longer context (rope_parameters in its config.json)"
+        )
+
+
+def _check_packing(key: str, name: str | None, args) -> Iterator[str]:
+    if not args.ds.packing_samples or (found := here(name)) is None:
+        return
+    config = found[1]
+    layers = set(_text(config).get("layer_types") or ()) - MASKED_LAYERS
+    if config.get("model_type") in UNPACKABLE:
+        yield (
+            f"ds.packing_samples: {key} {name} is a {config['model_type']}, whose positions do not tell packed "
+            "samples apart; leave it out, and train.dynamic_batch_enable with it"
+        )
+    elif layers and "flash_attention" not in args.ds.attn_implementation:
+        yield (
+            f"ds.packing_samples: {key} {name} has {', '.join(sorted(layers))} layers, which do not keep samples "
+            "apart; leave it out, and train.dynamic_batch_enable with it"
+        )
+
+
+def _check_head(key: str, name: str | None) -> Iterator[str]:
+    """A model saved without an output head gets a random one from transformers."""
+    if (found := here(name)) is None:
+        return
+    config = found[1]
+    names = [str(architecture) for architecture in config.get("architectures") or ()]
+    headless = [one for one in names if one.endswith(HEADLESS) and not one.endswith("HeadModel")]
+    if names and headless == names and config.get("tie_word_embeddings") is False:
+        yield (
+            f"{key}: {name} is a {names[0]}, which has no output head to sample from or to train; give the language "
+            "model (…ForCausalLM) it was made from"
+        )
 
 
 def _missing_shards(directory: Path) -> list[str]:
@@ -105,9 +190,17 @@ def _check(key: str, name: str | None, args, tokenizer: bool = True) -> Iterator
         yield from check_not_local(key, name, cached_models)
 
 
+def _check_trained(key: str, name: str | None, args) -> Iterator[str]:
+    """What a language model needs to be trained on long or packed samples."""
+    yield from _check_head(key, name)
+    yield from _check_context(key, name, args)
+    yield from _check_packing(key, name, args)
+
+
 def check_policy_models(args) -> Iterator[str]:
     """The actor, which is the reference policy too, and a critic or a reward model of its own."""
     yield from _check("actor.model_name_or_path", args.actor.model_name_or_path, args)
+    yield from _check_trained("actor.model_name_or_path", args.actor.model_name_or_path, args)
     critic = args.critic.model_name_or_path
     if args.algo.advantage.estimator == "gae" and critic not in (None, args.actor.model_name_or_path):
         yield from _check("critic.model_name_or_path", critic, args, tokenizer=False)
@@ -125,12 +218,15 @@ def check_vision(args) -> Iterator[str]:
             f"data.max_images_per_prompt: {wanted}, and image processors need torchvision, which is not installed; "
             "install the version that belongs to your torch"
         )
-    directory = Path(args.actor.model_name_or_path or "")
-    try:
-        has_vision = "vision_config" in json.loads((directory / "config.json").read_text())
-    except (OSError, ValueError):  # on the hub, or reported already
+    if args.ds.packing_samples:  # also where OpenRLHF has set it itself, for dynamic batches
+        yield (
+            f"data.max_images_per_prompt: {wanted}, and samples with images cannot be packed (ds.packing_samples); "
+            "leave out ds.packing_samples and train.dynamic_batch_enable"
+        )
+    if (found := here(args.actor.model_name_or_path)) is None:  # on the hub, or reported already
         return
-    if not has_vision:
+    directory, config = found
+    if "vision_config" not in config:
         yield (
             f"data.max_images_per_prompt: {wanted}, and {directory}, the policy's model, has no vision_config in its "
             "config.json; give a vision model, or set it to 0"
@@ -143,7 +239,17 @@ def check_vision(args) -> Iterator[str]:
 
 
 def check_model(args) -> Iterator[str]:
+    """The model of SFT and DPO."""
     yield from _check("model.model_name_or_path", args.model.model_name_or_path, args)
+    yield from _check_trained("model.model_name_or_path", args.model.model_name_or_path, args)
+
+
+def check_scoring_model(args) -> Iterator[str]:
+    """The model that becomes a reward model, whose own head is a new one."""
+    key, name = "model.model_name_or_path", args.model.model_name_or_path
+    yield from _check(key, name, args)
+    yield from _check_context(key, name, args)
+    yield from _check_packing(key, name, args)
 
 
 def check_reference(args) -> Iterator[str]:
