@@ -9,7 +9,7 @@ IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 # Two modules at a time: each run on the stack leaves a third of two cores idle.
 PYTEST = python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: help setup quickstart test test-fast lint format patches-check clean
+.PHONY: help setup quickstart test test-fast lint docs format patches-check clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 16
@@ -23,15 +23,19 @@ setup:  ## make .venv: dependencies, patched OpenRLHF, this package (PYTHON=…,
 quickstart: setup  ## train the small model on this machine and print its scores before and after
 	@$(IN_VENV) openrlhf kimi quickstart
 
-test: setup lint patches-check  ## all checks and all tests
+test: setup lint docs patches-check  ## all checks and all tests
 	$(IN_VENV) $(PYTEST)
 
 test-fast: setup  ## the tests that take seconds and start nothing
 	$(IN_VENV) $(PYTEST) -m "not stack and not slow" --ignore tests/stack
 
-lint: setup  ## check style
+lint: setup  ## check style and types
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
+	$(IN_VENV) mypy
+
+docs: setup  ## build the documentation's site into build/site, strictly
+	$(IN_VENV) NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
 
 format: setup  ## rewrite style
 	$(IN_VENV) ruff check --fix .

@@ -233,7 +233,7 @@ class Judge:
     url: str = option("http://127.0.0.1:8100/v1", "of the OpenAI-compatible server; of a classic one, of serve_rm")
     model: str = option("judge", "its name there, which is how openrlhf kimi judge-serve calls it")
     kind: str = option("cot", "cot: reasoning and a JSON verdict; classic: a value head", ("cot", "classic"))
-    eos_token: str = option(None, "that a classic judge's inputs end with, as in its training")
+    eos_token: str | None = option(None, "that a classic judge's inputs end with, as in its training")
     ask: str = option(
         "undecided",
         "where rules refuse an answer for its form, or always: also where they decide; vetoes hold all the same",
@@ -243,7 +243,7 @@ class Judge:
     attempts: int = option(4, "in all, for time-outs, refused connections, HTTP 408, 429 and 5xx, and no verdict")
     concurrency: int = option(64, "requests at a time from one process")
     max_tokens: int = option(512, "of reasoning and verdict")
-    cache: str = option(None, "SQLite file of verdicts, which processes and runs can share; default: in memory")
+    cache: str | None = option(None, "SQLite file of verdicts, which processes and runs can share; default: in memory")
     cache_size: int = option(200_000, "verdicts kept, the oldest go first")
 
 
