@@ -17,22 +17,47 @@ def option(default, text: str, choices: tuple | None = None):
 class Policy:
     """k1.5 §2.3.2, online policy mirror descent."""
 
+    form: str = option(
+        "k1.5",
+        "the loss: squared residual A − τ log ratio (k1.5, §2.3.2), or per token −A · ratio where log_ratio_low ≤ log "
+        "ratio ≤ log_ratio_high, plus τ (log ratio)² (k2.5: K2.5 report, eq. 1)",
+        ("k1.5", "k2.5"),
+    )
     tau: float = option(0.1, "τ, weight of the KL to the policy that sampled, in reward per nat (§2.3.2; value ours)")
     baseline: str = option(
         "mean",
-        "the group's baseline: mean reward r̄, or log_z = τ log mean exp(r/τ) (§2.3.2); none: like ReST, to compare",
-        ("mean", "log_z", "none"),
+        "the group's baseline: mean reward r̄, or log_z = τ log mean exp(r/τ) (§2.3.2); either over the others of the "
+        "group (leave_one_out, log_z_leave_one_out: arXiv 2602.05933); none: like ReST, to compare",
+        ("mean", "log_z", "leave_one_out", "log_z_leave_one_out", "none"),
+    )
+    baseline_scale: float = option(
+        1.0,
+        "the baseline counts so many times: below 1, right responses push more than wrong ones (ours, after arXiv "
+        "2506.20520); of rewards ≥ 0 only, for the baselines mean and leave_one_out",
+    )
+    baseline_rises: str = option(
+        "none",
+        "multiply baseline_scale by the success rate of the batch, or of each prompt's group, so that wrong responses "
+        "push little while right ones are rare (ours)",
+        ("none", "batch", "group"),
     )
     log_ratio: str = option(
         "sequence", "squared: the log ratio of the whole sequence (§2.3.2), or of each token", ("sequence", "token")
     )
+    length_normalization: bool = option(
+        False,
+        "divide a response's squared residual by 2 τ times its length L: ½ τ (A/τ − log ratio)² / L, as OpenKimi does "
+        "(arXiv 2602.05933)",
+    )
+    log_ratio_low: float = option(-2.0, "α of the form k2.5, nats (value ours)")
+    log_ratio_high: float = option(2.0, "β of the form k2.5, nats (value ours)")
     max_log_ratio: float = option(
         100.0, "nats beyond which the square goes on linearly, which bounds the gradient (ours)"
     )
     importance_cap: float = option(
         0.0,
-        "a response counts min(cap, π_i / the policies that wrote it) times: truncated importance weights for partial "
-        "rollouts (§2.6.2); 0: once, the surrogate being valid off-policy (§2.3.2)",
+        "a response (or token, by log_ratio) counts min(cap, π_i / the policies that wrote it) times: truncated "
+        "importance weights for partial rollouts (§2.6.2); 0: once, the surrogate being valid off-policy (§2.3.2)",
     )
     linked_baseline: bool = option(
         False,

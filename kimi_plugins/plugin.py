@@ -36,13 +36,9 @@ class Policy:
     @staticmethod
     @hookimpl
     def openrlhf_group_advantages(rewards, experiences, args):
-        from kimi_plugins.groups import sharing_baseline
-        from kimi_plugins.policy.mirror_descent import family_advantages
+        from kimi_plugins.policy.batch import advantages
 
-        policy = args.kimi.policy
-        return family_advantages(
-            rewards, sharing_baseline(experiences, args), baseline=policy.baseline, tau=policy.tau
-        )
+        return advantages(rewards, experiences, args)
 
     @staticmethod
     @hookimpl
@@ -56,6 +52,10 @@ class Policy:
             log_ratio=policy.log_ratio,
             token_level_loss=args.actor.loss_agg_mode == "token-mean",
             importance_cap=policy.importance_cap,
+            form=policy.form,
+            length_normalization=policy.length_normalization,
+            log_ratio_low=policy.log_ratio_low,
+            log_ratio_high=policy.log_ratio_high,
         )
 
     @staticmethod
@@ -69,11 +69,9 @@ class Policy:
     @staticmethod
     @hookimpl
     def openrlhf_metrics(experiences, args):
-        from kimi_plugins.groups import by_prompt, sharing_baseline
-        from kimi_plugins.policy.mirror_descent import zero_advantage_share
+        from kimi_plugins.policy.batch import metrics
 
-        rewards = by_prompt(experiences, args.rollout.n_samples_per_prompt, lambda experience: experience.rewards)
-        return {"kimi/zero_advantage_share": zero_advantage_share(rewards, sharing_baseline(experiences, args))}
+        return metrics(experiences, args)
 
 
 class Length:

@@ -150,11 +150,14 @@ def test_groups_survive_any_order_of_micro_batches():
     rewards = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
     order = [7, 2, 0, 5, 3, 8, 1, 6, 4]
     experiences = [
-        SimpleNamespace(index=part, rewards=rewards.flatten()[part]) for part in (order[:2], order[2:7], order[7:])
+        SimpleNamespace(index=part, rewards=rewards.flatten()[part], scores=rewards.flatten()[part], info={})
+        for part in (order[:2], order[2:7], order[7:])
     ]
     assert torch.equal(groups.by_prompt(experiences, 3, lambda experience: experience.rewards), rewards)
-    metrics = Policy.openrlhf_metrics(experiences, settings(rollout__n_samples_per_prompt=3))
-    assert metrics == {"kimi/zero_advantage_share": pytest.approx(2 / 3)}
+    args = settings(rollout__n_samples_per_prompt=3)
+    assert Policy.openrlhf_metrics(experiences, args) == {"kimi/zero_advantage_share": pytest.approx(2 / 3)}
+    args.kimi.policy = options.Policy(baseline_scale=0.5)  # the wholly right group is pushed then
+    assert Policy.openrlhf_metrics(experiences, args) == {"kimi/zero_advantage_share": pytest.approx(1 / 3)}
 
 
 def test_the_log_goes_next_to_the_checkpoints(tmp_path):

@@ -1,8 +1,8 @@
-"""Online policy mirror descent (k1.5 §2.3.2).
+"""Online policy mirror descent (k1.5 §2.3.2) and the form that it has in the K2.5 report.
 
 π_i sampled the rollouts and is the reference policy; π_θ is optimised. With A = r − baseline and the log ratio
 Δ = log π_θ(y, z | x) − log π_i(y, z | x) of the whole sequence, the surrogate is the mean of (A − τ Δ)². It is valid
-off-policy, so nothing is importance-weighted. B: sequences, A: action tokens, P: prompts, k: responses a prompt.
+off-policy, so nothing is importance-weighted. B: sequences, A: action tokens.
 """
 
 import math
@@ -10,74 +10,22 @@ import math
 import torch
 from torch import Tensor, nn
 
+from kimi_plugins.policy.settings import loss_problems
+
 # exp(20) is 5e8: even 32k such tokens keep the KL estimate finite in float32.
 _K3_MAX_LOG_RATIO = 20.0
 
 
-def _check_tau(tau: float) -> None:
-    if not 0 < tau < math.inf:
-        raise ValueError(f"kimi.policy.tau is {tau}; it must be a finite number > 0")
-
-
-def group_advantages(rewards: Tensor, *, baseline: str, tau: float) -> Tensor:
-    """Rewards less their group's baseline (k1.5 §2.3.2).
-
-    Args:
-        rewards: [P, k], any dtype; computed in float32 or wider.
-        baseline: "mean" for r̄, or "log_z" for τ log((1/k) Σ exp(r/τ)), whose limit for τ → ∞ is r̄. "none" is for
-            comparison: with rewards of 0 and 1 wrong responses then push nothing away, as in ReST (§3.5).
-        tau: τ > 0, in units of reward per nat.
-
-    Returns:
-        [P, k]; exactly 0 in a group whose rewards are all equal, unless the baseline is "none".
-
-    Raises:
-        ValueError: rewards not [P, k], unknown baseline, or τ out of range.
-    """
-    _check_tau(tau)
-    if rewards.dim() != 2:
-        raise ValueError(f"rewards have the shape {tuple(rewards.shape)}; expected [prompts, responses per prompt]")
-    rewards = rewards.to(torch.promote_types(rewards.dtype, torch.float32))
-    if baseline == "none":
-        return rewards
-    # Neither baseline minds a shift; r ≤ 0 and expm1/log1p keep log Z exact for tiny and for huge τ.
-    rewards = rewards - rewards.amax(dim=-1, keepdim=True)  # [P, k]
-    if baseline == "mean":
-        return rewards - rewards.mean(dim=-1, keepdim=True)
-    if baseline == "log_z":
-        return rewards - tau * (rewards / tau).expm1().mean(dim=-1, keepdim=True).log1p()
-    raise ValueError(f"kimi.policy.baseline is {baseline!r}; choose mean, log_z or none")
-
-
-def family_advantages(rewards: Tensor, families: list[list[int]], *, baseline: str, tau: float) -> Tensor:
-    """group_advantages with one baseline for all m · k responses to the m prompts of a family (ours, for §2.3.5).
-
-    Args:
-        rewards: [P, k].
-        families: numbers of prompts, each of the P in exactly one list.
-
-    Returns:
-        [P, k], as group_advantages.
-    """
-    advantages = torch.empty_like(rewards, dtype=torch.promote_types(rewards.dtype, torch.float32))
-    for prompts in families:
-        joined = group_advantages(rewards[prompts].reshape(1, -1), baseline=baseline, tau=tau)  # [1, m · k]
-        advantages[prompts] = joined.reshape(len(prompts), -1)
-    return advantages
-
-
-def zero_advantage_share(rewards: Tensor, families: list[list[int]]) -> float:
-    """Share of the families of prompts whose rewards, of [P, k], are all equal: no signal beyond the pull to π_i."""
-    equal = [(rewards[prompts] == rewards[prompts[0], 0]).all().item() for prompts in families]
-    return sum(equal) / len(equal)
-
-
 class MirrorDescentLoss(nn.Module):
-    """The surrogate of k1.5 §2.3.2 with the call and the results of OpenRLHF's PolicyLoss.
+    """The losses of the k1.5 and K2.5 reports with the call and the results of OpenRLHF's PolicyLoss.
 
-    log_ratio "sequence": L = Σ_i (A_i − τ Δ_i)² / N over the N non-empty sequences of the optimizer step (all
-    micro-batches and data-parallel ranks), as in the report. "token": (A − τ δ_t)² for every token by itself,
-    averaged over all tokens (token_level_loss) or first over the tokens of each sequence.
+    form "k1.5" (§2.3.2, also K2's), log_ratio "sequence": L = Σ_i (A_i − τ Δ_i)² / N over the N non-empty sequences of
+    the optimizer step (all micro-batches and data-parallel ranks), as in the report. "token": (A − τ δ_t)² for every
+    token by itself, averaged over all tokens (token_level_loss) or first over the tokens of each sequence.
+    length_normalization: (A − τ Δ)² / (2 τ L) = ½ τ (A/τ − Δ)² / L, L the tokens of the sequence (OpenKimi, arXiv
+    2602.05933); at π_i its gradient is that of the mean policy gradient a token, whatever τ.
+
+    form "k2.5" (K2.5 report, eq. 1), log_ratio "token": clipped_policy_gradient of every token, averaged over all.
 
     The square is kept while Δ is at most max_log_ratio nats away from the segment between 0 (the reference) and A/τ
     (the optimum); beyond, it goes on as its tangent (like Huber's): the pull back stays, bounded by 2τ(|A| + τ max).
@@ -86,24 +34,45 @@ class MirrorDescentLoss(nn.Module):
     truncated importance sampling, for responses of which earlier policies wrote a part.
 
     forward fills `metrics`: detached [B] tensors, 0 for a sequence without action tokens.
+
+    Raises:
+        ValueError: an option out of range, or options that do not go together.
     """
 
     def __init__(
-        self, *, tau: float, max_log_ratio: float, log_ratio: str, token_level_loss: bool, importance_cap: float = 0.0
+        self,
+        *,
+        tau: float,
+        max_log_ratio: float,
+        log_ratio: str,
+        token_level_loss: bool,
+        importance_cap: float = 0.0,
+        form: str = "k1.5",
+        length_normalization: bool = False,
+        log_ratio_low: float = -2.0,
+        log_ratio_high: float = 2.0,
     ) -> None:
         super().__init__()
-        _check_tau(tau)
-        if not max_log_ratio > 0:
-            raise ValueError(f"kimi.policy.max_log_ratio is {max_log_ratio}; it must be > 0 (nats)")
-        if log_ratio not in ("sequence", "token"):
-            raise ValueError(f"kimi.policy.log_ratio is {log_ratio!r}; choose sequence or token")
-        if not (importance_cap == 0 or importance_cap >= 1):
-            raise ValueError(f"kimi.policy.importance_cap is {importance_cap}; it must be 0 (off) or at least 1")
+        options = {
+            "tau": tau,
+            "max_log_ratio": max_log_ratio,
+            "importance_cap": importance_cap,
+            "log_ratio": log_ratio,
+            "form": form,
+            "length_normalization": length_normalization,
+            "log_ratio_low": log_ratio_low,
+            "log_ratio_high": log_ratio_high,
+        }
+        for problem in loss_problems(**options, token_level_loss=token_level_loss):
+            raise ValueError(problem)
         self.tau = tau
         self.max_log_ratio = max_log_ratio
         self.importance_cap = importance_cap
         self.log_ratio = log_ratio
         self.token_level_loss = token_level_loss
+        self.form = form
+        self.length_normalization = length_normalization
+        self.log_ratio_low, self.log_ratio_high = log_ratio_low, log_ratio_high
         self.metrics: dict[str, Tensor] = {}
 
     def forward(
@@ -144,26 +113,24 @@ class MirrorDescentLoss(nn.Module):
         if rollout_log_probs is not None:
             gap = torch.where(mask, rollout_log_probs.to(dtype) - old_log_probs.to(dtype), 0.0).detach()
 
+        # What is summed up: sequences, whose first action token holds the return of all, or tokens.
         if self.log_ratio == "sequence":
-            # The first action token holds the return of the whole sequence.
-            first = mask.long().argmax(dim=-1, keepdim=True)  # [B, 1]
             valid = tokens > 0  # [B]
+            first = mask.long().argmax(dim=-1, keepdim=True)  # [B, 1]
             advantage = torch.where(valid, advantages.to(dtype).gather(-1, first).squeeze(-1), 0.0)  # [B]
-            penalty, clipped = self._penalty(advantage, total)  # [B], [B]
-            weight = self._importance(None if gap is None else gap.sum(dim=-1))  # [B] or 1
-            penalty = weight * penalty
-            loss = _mean(penalty, valid, global_batch_size, dp_size)
-            clip_share = clipped.to(dtype)  # [B]
+            terms, clipped = self._terms(advantage, total)  # [B], [B]
+            if self.length_normalization:
+                terms = terms / tokens.clamp(min=1) / (2 * self.tau)
         else:
             valid = mask  # [B, A]
-            penalty, clipped = self._penalty(torch.where(mask, advantages.to(dtype), 0.0), delta)  # [B, A], [B, A]
-            weight = self._importance(gap)  # [B, A] or 1
-            penalty = weight * penalty
-            if self.token_level_loss:
-                loss = _mean(penalty, mask, batch_num_tokens, dp_size)
-            else:
-                loss = _mean(_row_mean(penalty, mask), tokens > 0, global_batch_size, dp_size)
-            clip_share = _row_mean(clipped, mask)  # [B]
+            terms, clipped = self._terms(torch.where(mask, advantages.to(dtype), 0.0), delta)  # [B, A], [B, A]
+        weight = self._importance(gap)  # as the terms
+        if weight is not None:
+            terms = weight * terms
+        if self.log_ratio == "token" and self.token_level_loss:
+            loss = _mean(terms, mask, batch_num_tokens, dp_size)
+        else:
+            loss = _mean(_by_row(terms, mask), tokens > 0, global_batch_size, dp_size)
 
         detached = delta.detach()
         k3 = detached.clamp(max=_K3_MAX_LOG_RATIO).expm1() - detached  # [B, A], 0 at masked positions
@@ -171,41 +138,76 @@ class MirrorDescentLoss(nn.Module):
             "kimi/log_ratio_mean": total.detach(),
             "kimi/log_ratio_sq_mean": total.detach() ** 2,
             "kimi/kl_mean": k3.sum(dim=-1),
-            "kimi/log_ratio_clip_share": clip_share,
+            "kimi/log_ratio_clip_share": _by_row(clipped.to(dtype), mask),
         }
         vllm_kl = is_filter_ratio = None
-        if self.importance_cap:
-            self.metrics["kimi/importance_weight_mean"] = weight if weight.dim() == 1 else _row_mean(weight, mask)
+        if weight is not None:
+            self.metrics["kimi/importance_weight_mean"] = _by_row(weight, mask)
         if gap is not None:
-            self.metrics["kimi/logprob_gap_abs"] = _row_mean(gap.abs(), mask)
+            self.metrics["kimi/logprob_gap_abs"] = _by_row(gap.abs(), mask)
             vllm_kl = _mean(gap, mask)
             is_filter_ratio = torch.zeros_like(vllm_kl)
         return loss, _mean(clipped, valid), _mean(-detached, mask), vllm_kl, is_filter_ratio
 
-    def _importance(self, gap: Tensor | None) -> Tensor | float:
-        """min(cap, π_i / μ) from log μ − log π_i; 1 if it is off."""
+    def _terms(self, advantage: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of each unit, and where it is clipped; all of the same shape."""
+        if self.form == "k2.5":
+            return clipped_policy_gradient(
+                advantage,
+                log_ratio,
+                tau=self.tau,
+                low=self.log_ratio_low,
+                high=self.log_ratio_high,
+                max_log_ratio=self.max_log_ratio,
+            )
+        return squared_residual(advantage, log_ratio, tau=self.tau, max_log_ratio=self.max_log_ratio)
+
+    def _importance(self, gap: Tensor | None) -> Tensor | None:
+        """min(cap, π_i / μ) of each unit from log μ − log π_i [B, A]; None if it is off."""
         if not self.importance_cap:
-            return 1.0
+            return None
         if gap is None:
             raise ValueError(
                 "kimi.policy.importance_cap needs the log-probs of the policy that wrote the tokens: set "
                 "algo.advantage.is_correction_level to token"
             )
-        return (-gap).clamp(max=math.log(self.importance_cap)).exp()
-
-    def _penalty(self, advantage: Tensor, log_ratio: Tensor) -> tuple[Tensor, Tensor]:
-        """(A − τ Δ)², continued by its tangent beyond the limits, and where that happened."""
-        optimum = advantage / self.tau
-        lower = optimum.clamp(max=0) - self.max_log_ratio
-        upper = optimum.clamp(min=0) + self.max_log_ratio
-        inside = torch.clamp(log_ratio, lower, upper)
-        residual = advantage - self.tau * inside
-        excess = log_ratio - inside
-        return residual**2 - 2 * self.tau * residual * excess, excess != 0
+        of_units = gap.sum(dim=-1) if self.log_ratio == "sequence" else gap
+        return (-of_units).clamp(max=math.log(self.importance_cap)).exp()
 
 
-def _row_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over each row's unmasked entries, [B, A] → [B]; 0 where there are none."""
+def squared_residual(
+    advantage: Tensor, log_ratio: Tensor, *, tau: float, max_log_ratio: float = math.inf
+) -> tuple[Tensor, Tensor]:
+    """(A − τ Δ)² (k1.5 §2.3.2), continued by its tangent where Δ is more than max_log_ratio beyond both 0 and A/τ.
+
+    All of one shape, such as [B] of whole sequences. Returns the loss of each, and whether it is beyond.
+    """
+    optimum = advantage / tau
+    inside = torch.clamp(log_ratio, optimum.clamp(max=0) - max_log_ratio, optimum.clamp(min=0) + max_log_ratio)
+    residual = advantage - tau * inside
+    excess = log_ratio - inside
+    return residual**2 - 2 * tau * residual * excess, excess != 0
+
+
+def clipped_policy_gradient(
+    advantage: Tensor, log_ratio: Tensor, *, tau: float, low: float, high: float, max_log_ratio: float = math.inf
+) -> tuple[Tensor, Tensor]:
+    """−A · ratio + τ (log ratio)² of each token (K2.5 report, eq. 1).
+
+    Where the log ratio leaves [low, high] the ratio is clipped, whatever the sign of A: the token has no policy
+    gradient. The square pulls every token back, and goes on as its tangent beyond ±max_log_ratio nats.
+
+    All of one shape, such as [B, A]. Returns the loss of each, and whether its ratio is clipped.
+    """
+    inside = torch.clamp(log_ratio, low, high)
+    pull, _ = squared_residual(torch.zeros_like(advantage), log_ratio, tau=tau, max_log_ratio=max_log_ratio)
+    return -advantage * inside.exp() + pull / tau, log_ratio != inside
+
+
+def _by_row(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean over each row's unmasked entries of [B, A], 0 where there are none; [B] as it is."""
+    if values.dim() == 1:
+        return values
     return torch.where(mask, values, 0.0).sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)
 
 

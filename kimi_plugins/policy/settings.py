@@ -24,6 +24,54 @@ def problems(args) -> list[str]:
     return list(_problems(args))
 
 
+def tau_problem(tau: float) -> str | None:
+    return None if 0 < tau < math.inf else f"kimi.policy.tau is {tau}: τ must be a finite number > 0, e.g. 0.1"
+
+
+def loss_problems(
+    *,
+    tau: float,
+    max_log_ratio: float,
+    importance_cap: float,
+    log_ratio: str,
+    form: str,
+    length_normalization: bool,
+    log_ratio_low: float,
+    log_ratio_high: float,
+    token_level_loss: bool,
+) -> Iterator[str]:
+    """What is wrong with the options of MirrorDescentLoss, of the same names."""
+    if problem := tau_problem(tau):
+        yield problem
+    if not max_log_ratio > 0:
+        yield f"kimi.policy.max_log_ratio is {max_log_ratio}: it must be > 0 (nats), e.g. 100"
+    if not (importance_cap == 0 or importance_cap >= 1):
+        yield f"kimi.policy.importance_cap is {importance_cap}: it must be 0 (off) or at least 1, e.g. 2"
+    if log_ratio not in ("sequence", "token"):
+        yield f"kimi.policy.log_ratio is {log_ratio!r}: choose sequence or token"
+    if form not in ("k1.5", "k2.5"):
+        yield f"kimi.policy.form is {form!r}: choose k1.5 or k2.5"
+    if not log_ratio_low < 0:
+        yield f"kimi.policy.log_ratio_low is {log_ratio_low}: it must be < 0 (nats), e.g. -2"
+    if not log_ratio_high > 0:
+        yield f"kimi.policy.log_ratio_high is {log_ratio_high}: it must be > 0 (nats), e.g. 2"
+    if form == "k2.5" and log_ratio != "token":
+        yield (
+            f"kimi.policy.form is k2.5 with kimi.policy.log_ratio {log_ratio}: it clips the ratio of each token; set "
+            "kimi.policy.log_ratio to token, or kimi.policy.form to k1.5"
+        )
+    elif form == "k2.5" and not token_level_loss:
+        yield (
+            "kimi.policy.form is k2.5 without actor.loss_agg_mode token-mean: it is a mean over all tokens of the "
+            "batch; set actor.loss_agg_mode to token-mean, or kimi.policy.form to k1.5"
+        )
+    if length_normalization and log_ratio != "sequence":
+        yield (
+            f"kimi.policy.length_normalization is true with kimi.policy.log_ratio {log_ratio}: it divides the square "
+            "of a whole response by its length; set one to false, or the other to sequence"
+        )
+
+
 def _without_effect(args) -> Iterator[str]:
     for key, default in NO_EFFECT.items():
         value = attrgetter(key)(args)
@@ -36,19 +84,45 @@ def _without_effect(args) -> Iterator[str]:
             )
 
 
+def _baseline_problems(policy, samples_per_prompt: int) -> Iterator[str]:
+    if policy.baseline.endswith("leave_one_out") and samples_per_prompt < 2 and not policy.linked_baseline:
+        yield (
+            f"kimi.policy.baseline is {policy.baseline} with rollout.n_samples_per_prompt {samples_per_prompt}: a "
+            "response has no others to compare it with; set rollout.n_samples_per_prompt to at least 2, e.g. 8"
+        )
+    if not 0 <= policy.baseline_scale <= 1:
+        yield f"kimi.policy.baseline_scale is {policy.baseline_scale}: it must be in [0, 1], e.g. 0.5"
+    scaled = [
+        f"kimi.policy.{name} is {getattr(policy, name)}"
+        for name, default in (("baseline_scale", 1.0), ("baseline_rises", "none"))
+        if getattr(policy, name) != default
+    ]
+    if scaled and policy.baseline not in ("mean", "leave_one_out"):
+        yield (
+            f"{scaled[0]} with kimi.policy.baseline {policy.baseline}: only a mean can be scaled; set "
+            "kimi.policy.baseline to mean or leave_one_out, or leave the other out"
+        )
+
+
 def _problems(args) -> Iterator[str]:
     policy, algo = args.kimi.policy, args.algo
-    if not 0 < policy.tau < math.inf:
-        yield f"kimi.policy.tau is {policy.tau}: τ must be a finite number > 0, e.g. 0.1"
-    if not policy.max_log_ratio > 0:
-        yield f"kimi.policy.max_log_ratio is {policy.max_log_ratio}: it must be > 0 (nats), e.g. 100"
-    if not (policy.importance_cap == 0 or policy.importance_cap >= 1):
-        yield f"kimi.policy.importance_cap is {policy.importance_cap}: it must be 0 (off) or at least 1, e.g. 2"
-    elif policy.importance_cap and algo.advantage.is_correction_level == "off":
+    yield from loss_problems(
+        tau=policy.tau,
+        max_log_ratio=policy.max_log_ratio,
+        importance_cap=policy.importance_cap,
+        log_ratio=policy.log_ratio,
+        form=policy.form,
+        length_normalization=policy.length_normalization,
+        log_ratio_low=policy.log_ratio_low,
+        log_ratio_high=policy.log_ratio_high,
+        token_level_loss=args.actor.loss_agg_mode == "token-mean",
+    )
+    if policy.importance_cap and algo.advantage.is_correction_level == "off":
         yield (
             "kimi.policy.importance_cap needs the log-probs of the policies that wrote the tokens: set "
             "algo.advantage.is_correction_level to token"
         )
+    yield from _baseline_problems(policy, args.rollout.n_samples_per_prompt)
     if policy.importance_cap and args.rollout.top_p < 1:
         yield (
             f"rollout.top_p is {args.rollout.top_p} with kimi.policy.importance_cap: the weights compare the policy "

@@ -173,7 +173,7 @@ def main(directory):
     assert (
         relative_error(
             expected_gradient(make_rollouts(empty=())),
-            naive_gradient(make_rollouts(empty=()), token_mean=False),
+            naive_gradient(make_rollouts(empty=()), token_level_loss=False),
         )
         < 1e-6
     )

@@ -12,7 +12,7 @@ from openrlhf.trainer.ppo_utils.experience import Experience, make_experience_ba
 
 from kimi_plugins import groups, options
 from kimi_plugins.plugin import Length, Policy, Rewards
-from kimi_plugins.policy.mirror_descent import family_advantages, group_advantages, zero_advantage_share
+from kimi_plugins.policy.advantages import family_advantages, group_advantages, zero_advantage_share
 
 K = 4
 # Two pairs, one of them not in a row; two without; one whose twin is elsewhere; three of a kind.
@@ -101,9 +101,9 @@ def test_equal_rewards_of_a_family_have_advantages_of_exactly_zero_and_are_count
     right, wrong = [1.0] * K, [0.0] * K
     rewards = torch.tensor([right, wrong, right, right, wrong])
     families = [[0, 1], [2, 3], [4]]
-    assert family_advantages(rewards, families, baseline="mean", tau=0.1)[2:].abs().max() == 0
-    assert family_advantages(rewards, families, baseline="mean", tau=0.1)[:2].abs().min() == 0.5
-    assert zero_advantage_share(rewards, families) == pytest.approx(2 / 3)
+    advantages = family_advantages(rewards, families, baseline="mean", tau=0.1)
+    assert advantages[2:].abs().max() == 0 and advantages[:2].abs().min() == 0.5
+    assert zero_advantage_share(advantages, families) == pytest.approx(2 / 3)
     experiences = batch(rewards, pairs=["a", "a", "b", "b", None])
     assert Policy.openrlhf_metrics(experiences, settings()) == {"kimi/zero_advantage_share": pytest.approx(2 / 3)}
     assert Policy.openrlhf_metrics(experiences, settings(key=None)) == {"kimi/zero_advantage_share": 1.0}
@@ -119,10 +119,20 @@ def test_a_failed_grade_has_no_advantage_and_does_not_count_in_the_familys_basel
     Rewards.openrlhf_shape_rewards(experiences, chosen)
     shaped = groups.by_prompt(experiences, K, lambda experience: experience.rewards)
     advantages = Policy.openrlhf_group_advantages(shaped, experiences, chosen)
-    assert advantages[failed].abs().max() < 1e-6
+    assert advantages[failed].eq(0).all()
     graded = rewards[[0, 2]][~failed[[0, 2]]]
     expected = [reward - BASELINES[baseline](graded.tolist(), tau) for reward in graded.tolist()]
     assert advantages[[0, 2]][~failed[[0, 2]]].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(("over", "rate"), [("group", 3 / 8), ("batch", 3 / 12)])
+def test_the_baseline_rises_with_the_success_rate_of_the_family_or_of_the_batch(over, rate):
+    rewards = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0] * K, [1.0, 0.0, 0.0, 0.0]])
+    experiences = batch(rewards, pairs=["a", None, "a"])
+    chosen = settings(baseline_rises=over, baseline_scale=0.5)
+    advantages = Policy.openrlhf_group_advantages(rewards, experiences, chosen)
+    torch.testing.assert_close(advantages[[0, 2]], rewards[[0, 2]] - 0.5 * rate * 3 / 8)
+    assert advantages[1].eq(0).all()
 
 
 def test_lengths_are_compared_within_one_prompt():

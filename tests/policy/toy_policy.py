@@ -5,9 +5,17 @@ import math
 import torch
 from torch import nn
 
-from kimi_plugins.policy.mirror_descent import group_advantages
+from kimi_plugins.policy.advantages import group_advantages
 
 VOCAB = 11
+# The options of every form, as MirrorDescentLoss and naive_surrogate know them.
+LOSSES = {
+    "k1.5": {"log_ratio": "sequence"},
+    "k1.5, tokens": {"log_ratio": "token"},
+    "k1.5, tokens, then responses": {"log_ratio": "token", "token_level_loss": False},
+    "OpenKimi": {"log_ratio": "sequence", "length_normalization": True},
+    "k2.5": {"log_ratio": "token", "form": "k2.5", "log_ratio_low": -0.7, "log_ratio_high": 0.4},
+}
 
 
 class Bigram(nn.Module):
@@ -49,24 +57,52 @@ def make_rollouts(prompts=4, k=4, actions=24, *, baseline="mean", tau=0.3, empty
     }
 
 
-def naive_surrogate(log_probs, rollouts, *, log_ratio="sequence", token_mean=True, baseline="mean", tau=0.3):
-    """The surrogate on the whole batch, sequence by sequence, straight from the report."""
+def naive_surrogate(
+    log_probs,
+    rollouts,
+    *,
+    log_ratio="sequence",
+    token_level_loss=True,
+    form="k1.5",
+    length_normalization=False,
+    baseline="mean",
+    tau=0.3,
+    log_ratio_low=-2.0,
+    log_ratio_high=2.0,
+    weights=None,
+):
+    """The loss on the whole batch, response by response, straight from the reports.
+
+    weights(i, places): how often the tokens at `places` of response i count, as one unit; None: once.
+    """
     old, mask, rewards = rollouts["old_log_probs"], rollouts["action_mask"], rollouts["rewards"].tolist()
     k = len(rewards[0])
     per_sequence = []  # the terms of each sequence that has actions
     for i in range(len(mask)):
         group = rewards[i // k]
-        if baseline == "mean":
-            value = sum(group) / k
+        others = group[: i % k] + group[i % k + 1 :] if baseline.endswith("leave_one_out") else group
+        if baseline.startswith("log_z"):
+            value = tau * math.log(sum(math.exp(r / tau) for r in others) / len(others))
         else:
-            value = tau * math.log(sum(math.exp(r / tau) for r in group) / k)
+            value = sum(others) / len(others)
         advantage = group[i % k] - value
-        ratios = [log_probs[i, t] - old[i, t] for t in range(mask.shape[1]) if mask[i, t]]
-        if ratios and log_ratio == "sequence":
-            ratios = [torch.stack(ratios).sum()]
-        if ratios:
-            per_sequence.append([(advantage - tau * ratio) ** 2 for ratio in ratios])
-    if log_ratio == "token" and not token_mean:
+        places = [t for t in range(mask.shape[1]) if mask[i, t]]
+        if not places:
+            continue
+        terms = []
+        for unit in [places] if log_ratio == "sequence" else [[t] for t in places]:
+            ratio = torch.stack([log_probs[i, t] - old[i, t] for t in unit]).sum()
+            if form == "k2.5":
+                clipped = math.exp(min(max(ratio.item(), log_ratio_low), log_ratio_high))  # no gradient
+                inside = log_ratio_low <= ratio.item() <= log_ratio_high
+                term = -advantage * (ratio.exp() if inside else clipped) + tau * ratio**2
+            elif length_normalization:
+                term = 0.5 * tau * (advantage / tau - ratio) ** 2 / len(unit)
+            else:
+                term = (advantage - tau * ratio) ** 2
+            terms.append(term if weights is None else weights(i, unit) * term)
+        per_sequence.append(terms)
+    if log_ratio == "token" and not token_level_loss:
         return sum(sum(terms) / len(terms) for terms in per_sequence) / len(per_sequence)
     return sum(sum(terms) for terms in per_sequence) / sum(len(terms) for terms in per_sequence)
 

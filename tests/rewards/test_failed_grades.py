@@ -17,8 +17,8 @@ from openrlhf.utils.agent import SingleTurnAgentExecutor
 
 from kimi_plugins import groups, options
 from kimi_plugins.grading.failures import TooManyFailures
-from kimi_plugins.plugin import Length, Rewards, Sampling
-from kimi_plugins.policy.mirror_descent import group_advantages
+from kimi_plugins.plugin import Length, Policy, Rewards, Sampling
+from kimi_plugins.policy.advantages import BASELINES, group_advantages
 from kimi_plugins.rewards import math_reward
 from kimi_plugins.rewards.math_reward import MathReward
 from kimi_plugins.rewards.mixed_reward import response_of
@@ -57,16 +57,17 @@ REWARDS = [1.0, 0.0, 0.0, 0.2, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 FAILED = [0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1]
 
 
-@pytest.mark.parametrize("baseline", ["mean", "log_z", "none"])
+@pytest.mark.parametrize("baseline", BASELINES)
 def test_a_failed_grade_has_no_advantage_and_changes_no_other(baseline):
     batch = experiences(REWARDS, FAILED, order=[7, 2, 0, 5, 3, 8, 1, 6, 4, 11, 10, 9])
-    Rewards.openrlhf_shape_rewards(batch, settings(baseline=baseline, tau=0.3))
+    args = settings(baseline=baseline, tau=0.3)
+    Rewards.openrlhf_shape_rewards(batch, args)
     rewards = groups.by_prompt(batch, K, lambda experience: experience.rewards)
-    advantages = group_advantages(rewards, baseline=baseline, tau=0.3)
+    advantages = Policy.openrlhf_group_advantages(rewards, batch, args)
     # By hand: as if the group had the other three alone.
     alone = group_advantages(torch.tensor([[1.0, 0.0, 0.2]]), baseline=baseline, tau=0.3)[0]
     assert torch.allclose(advantages[0, [0, 1, 3]], alone, atol=1e-6)
-    assert advantages[0, 2].abs() < 1e-6
+    assert advantages[0, 2] == 0
     assert torch.equal(rewards[1], torch.tensor(REWARDS[4:8]))
     assert not advantages[2].any()
 
@@ -85,7 +86,7 @@ def test_a_failed_grade_changes_no_length_reward_of_its_group():
 
 
 def test_without_kimi_policy_the_mean_of_the_others_is_neutral():
-    batch = experiences(REWARDS, FAILED)
+    batch = experiences([1.0, 0.0, float("nan"), *REWARDS[3:]], FAILED)
     Rewards.openrlhf_shape_rewards(batch, settings())
     rewards = groups.by_prompt(batch, K, lambda experience: experience.rewards)
     assert rewards[0].tolist() == pytest.approx([1.0, 0.0, 0.4, 0.2])

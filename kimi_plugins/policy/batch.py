@@ -1,0 +1,24 @@
+"""The advantages of a rollout batch: what the hooks of kimi-policy delegate to (k1.5 §2.3.2)."""
+
+from torch import Tensor
+
+from kimi_plugins import groups
+from kimi_plugins.policy.advantages import family_advantages, success_scale, zero_advantage_share
+
+
+def advantages(rewards: Tensor, experiences: list, args) -> Tensor:
+    """[P, k] of rewards [P, k]; 0 for a response whose grade failed, which counts in no other's baseline."""
+    policy, k = args.kimi.policy, args.rollout.n_samples_per_prompt
+    families = groups.sharing_baseline(experiences, args)
+    graded = ~groups.failed_by_prompt(experiences, k)  # [P, k]
+    scale = rewards.new_full((len(rewards), 1), policy.baseline_scale)  # [P, 1]
+    if policy.baseline_rises != "none":
+        verdicts = groups.correctness_by_prompt(experiences, k)
+        scale = scale * success_scale(verdicts, graded, families, over=policy.baseline_rises)
+    return family_advantages(rewards, families, baseline=policy.baseline, tau=policy.tau, graded=graded, scale=scale)
+
+
+def metrics(experiences: list, args) -> dict[str, float]:
+    rewards = groups.by_prompt(experiences, args.rollout.n_samples_per_prompt, lambda experience: experience.rewards)
+    found = advantages(rewards, experiences, args)
+    return {"kimi/zero_advantage_share": zero_advantage_share(found, groups.sharing_baseline(experiences, args))}
