@@ -17,7 +17,7 @@ from kimi_plugins import options
 from kimi_plugins.sampling.sampler import PromptSampler
 
 BATCH_SIZES = (128, 1024)
-SUCCESS = {"never tried": math.nan, "half solved": 0.5, "all solved": 1.0}  # mean weight 1, 0.55, the floor 0.1
+SUCCESS = {"never tried": math.nan, "half solved": 0.5, "all solved": 1.0}  # mean weight 1, 0.55, the minimum 0.1
 
 
 def main() -> int:

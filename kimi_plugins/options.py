@@ -4,13 +4,28 @@ The report (arXiv 2501.12599) discloses no value of τ, k, learning rate or batc
 """
 
 import argparse
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, field, fields
+from operator import attrgetter
 from types import UnionType
-from typing import get_args, get_origin
+from typing import Any, get_args, get_origin
 
 
-def option(default, text: str, choices: tuple | None = None):
-    return field(default=default, metadata={"help": text, "choices": choices})
+def option(
+    default: Any,
+    text: str,
+    choices: tuple | None = None,
+    *,
+    valid: Callable[[Any], bool] | None = None,
+    rule: str = "",
+) -> Any:
+    """A field of a section. valid: whether a value that is set can be used; rule: "it must be …" of those it can."""
+    return field(default=default, metadata={"help": text, "choices": choices, "valid": valid, "rule": rule})
+
+
+def _positive(value: float) -> bool:
+    return 0 < value < math.inf
 
 
 @dataclass(frozen=True)
@@ -72,10 +87,23 @@ class Length:
     """k1.5 §2.3.3, the length reward."""
 
     weight: float = option(
-        0.2, "of the length reward, which lies in [−0.5, 0.5], beside a reward of 0 or 1 (value ours)"
+        0.2,
+        "of the length reward, which lies in [−0.5, 0.5], beside a reward of 0 or 1 (value ours)",
+        valid=lambda value: 0 <= value < 2,
+        rule="in [0, 2), e.g. 0.2; 0 is off, from 2 on the longest correct response earns no more than a wrong one",
     )
-    warm_up_steps: int = option(30, "steps without it at the start (§2.3.3 has such a phase; its length is ours)")
-    ramp_steps: int = option(0, "steps over which the weight then rises linearly; 0 for the whole at once, as §2.3.3")
+    warm_up_steps: int = option(
+        30,
+        "steps without it at the start (§2.3.3 has such a phase; its length is ours)",
+        valid=lambda value: value >= 0,
+        rule="a number of steps ≥ 0",
+    )
+    ramp_steps: int = option(
+        0,
+        "steps over which the weight then rises linearly; 0 for the whole at once, as §2.3.3",
+        valid=lambda value: value >= 0,
+        rule="a number of steps ≥ 0",
+    )
     wrong: str = option(
         "penalise",
         "a wrong response gets min(0, λ) as in §2.3.3, or nothing (spare), so that failing fast does not pay",
@@ -84,6 +112,8 @@ class Length:
     correct_from: float | None = option(
         None,
         "least score of a correct response, for rewards with partial credit; not set: scores are 0 or 1",
+        valid=_positive,
+        rule="a score above 0, e.g. 0.99",
     )
 
 
@@ -97,10 +127,23 @@ class Sampling:
         "passes over those never solved (gradient), or uniformly",
         ("uniform", "failure", "gradient"),
     )
-    floor: float = option(0.1, "least weight of a prompt, the greatest being 1, so that none starves (ours)")
-    memory: float = option(0.5, "share of the old success rate that a new group of responses leaves standing (ours)")
+    min_weight: float = option(
+        0.1,
+        "minimum weight of a prompt, the maximum being 1, so that none starves (ours)",
+        valid=lambda value: 0 < value <= 1,
+        rule="in (0, 1], e.g. 0.1",
+    )
+    ema_decay: float = option(
+        0.5,
+        "EMA decay of a prompt's success rate: the share of the old rate that a new group of responses keeps (ours)",
+        valid=lambda value: 0 <= value < 1,
+        rule="in [0, 1), e.g. 0.5",
+    )
     half_life: float = option(
-        float("inf"), "steps after which half of what is known of a prompt is forgotten; inf: never (ours)"
+        float("inf"),
+        "steps after which half of what is known of a prompt is forgotten; inf: never (ours)",
+        valid=lambda value: value > 0,
+        rule="> 0 steps; inf is off",
     )
     curriculum: str = option(
         "none",
@@ -113,10 +156,27 @@ class Sampling:
     harder: str = option(
         "higher", "which difficulty is harder: higher for grade labels, lower for pass rates", ("higher", "lower")
     )
-    curriculum_steps: int = option(100, "step from which all prompts are in, for stages and continuous (ours)")
-    stages: int = option(4, "number of stages; continuous starts with the easiest 1/stages (ours)")
-    hard_from: int = option(24, "first step of only hard prompts, for hard_after (§3.5)")
-    hard_share: float = option(0.5, "share of the prompts that are hard, for hard_after (ours)")
+    curriculum_steps: int = option(
+        100,
+        "step from which all prompts are in, for stages and continuous (ours)",
+        valid=lambda value: value >= 1,
+        rule="≥ 1",
+    )
+    stages: int = option(
+        4,
+        "number of stages; continuous starts with the easiest 1/stages (ours)",
+        valid=lambda value: value >= 2,
+        rule="≥ 2",
+    )
+    hard_from: int = option(
+        24, "first step of only hard prompts, for hard_after (§3.5)", valid=lambda value: value >= 1, rule="a step ≥ 1"
+    )
+    hard_share: float = option(
+        0.5,
+        "share of the prompts that are hard, for hard_after (ours)",
+        valid=lambda value: 0 < value < 1,
+        rule="in (0, 1)",
+    )
     linked_key: str | None = option(
         None, "column whose equal values are drawn into one batch, such as pair for a text and its image (ours)"
     )
@@ -127,25 +187,42 @@ class Rollout:
     """k1.5 §2.6.2, partial rollouts. The report gives the rules, the numbers are ours."""
 
     segment_tokens: int | None = option(
-        None, "tokens a response may grow by in one iteration; what is unfinished goes on in the next. Not set: whole"
+        None,
+        "tokens a response may grow by in one iteration; what is unfinished goes on in the next. Not set: whole",
+        valid=lambda value: value >= 1,
+        rule="at least 1; leave it out for whole rollouts",
     )
     in_flight: float = option(
         2.0,
         "prompts drawn in the first iteration, in rollout batches; later about a batch is, so that one budget just "
         "finishes a batch (ours)",
+        valid=lambda value: value >= 1,
+        rule="at least 1 rollout batch",
     )
     held_limit: float = option(8.0, "prompts held at most, in rollout batches: bounds the buffer (ours)")
-    max_age: int = option(8, "iterations after which an unfinished response is ended as cut by length (ours)")
+    max_age: int = option(
+        8,
+        "iterations after which an unfinished response is ended as cut by length (ours)",
+        valid=lambda value: value >= 1,
+        rule="at least 1 iteration",
+    )
     train_on: str = option(
         "all",
         "tokens of a response that are trained on: all, whichever policy wrote them, or its newest segment (§2.6.2)",
         ("all", "newest"),
     )
     repetition_tokens: int = option(
-        128, "tokens that must repeat at the end of a response for it to be ended as a loop; 0: never (ours)"
+        128,
+        "tokens that must repeat at the end of a response for it to be ended as a loop; 0: never (ours)",
+        valid=lambda value: value >= 0,
+        rule="a number of tokens, 0 for off",
     )
-    repetition_count: int = option(8, "how often the pattern must come in a row (ours)")
-    repetition_period: int = option(64, "longest pattern looked for, tokens (ours)")
+    repetition_count: int = option(
+        8, "how often the pattern must come in a row (ours)", valid=lambda value: value >= 2, rule="at least 2"
+    )
+    repetition_period: int = option(
+        64, "longest pattern looked for, tokens (ours)", valid=lambda value: value >= 1, rule="at least 1 token"
+    )
     repetition_penalty: float = option(0.0, "taken from the reward of a response that ended as a loop (ours)")
 
 
@@ -168,10 +245,17 @@ class Rewards:
         "regular expression that the whole response matches, in which . is any character, for format_reward and the "
         "metric kimi/format_share (ours)",
     )
-    format_reward: float = option(0.0, "added to the reward of a response that has the format; scores stay (ours)")
+    format_reward: float = option(
+        0.0,
+        "added to the reward of a response that has the format; scores stay (ours)",
+        valid=math.isfinite,
+        rule="a finite number, e.g. 0.1",
+    )
     failure_limit: float = option(
         0.05,
         "share of a batch's grades that may fail (time-out, memory, crash), of at least 100; above it the run ends",
+        valid=lambda value: 0 <= value <= 1,
+        rule="a share, from 0 (no failure) to 1 (any number), e.g. 0.05",
     )
 
 
@@ -179,7 +263,9 @@ class Rewards:
 class CodeGrader:
     """The code grader (§2.3.5, §2.6.4), all ours."""
 
-    workers: int | None = option(None, "programs at a time in each engine; not set: one a core")
+    workers: int | None = option(
+        None, "programs at a time in each engine; not set: one a core", valid=_positive, rule="above 0, and finite"
+    )
 
 
 @dataclass(frozen=True)
@@ -197,9 +283,19 @@ class TextGrader:
 class Functions:
     """A user's reward functions, run in processes that can be killed, as exact, regex and format are. All ours."""
 
-    workers: int = option(4, "processes of each function in each engine, one call at a time each")
-    timeout: float = option(60.0, "seconds for one response; then its process is killed and replaced")
-    start_timeout: float = option(600.0, "seconds to import the function")
+    workers: int = option(
+        4,
+        "processes of each function in each engine, one call at a time each",
+        valid=_positive,
+        rule="above 0, and finite",
+    )
+    timeout: float = option(
+        60.0,
+        "seconds for one response; then its process is killed and replaced",
+        valid=_positive,
+        rule="above 0, and finite",
+    )
+    start_timeout: float = option(600.0, "seconds to import the function", valid=_positive, rule="above 0, and finite")
 
 
 @dataclass(frozen=True)
@@ -233,9 +329,16 @@ class MathGrader:
         "regular expression of the final answer, its first group or the rest of the line after it, e.g. '####'; "
         "default: the last \\boxed{…}",
     )
-    timeout: float = option(5.0, "seconds for one response; then its process is killed and replaced")
-    memory_mib: int = option(512, "address space of a grader process, MiB")
-    workers: int = option(2, "grader processes")
+    timeout: float = option(
+        5.0,
+        "seconds for one response; then its process is killed and replaced",
+        valid=_positive,
+        rule="above 0, and finite",
+    )
+    memory_mib: int = option(
+        512, "address space of a grader process, MiB", valid=_positive, rule="above 0, and finite"
+    )
+    workers: int = option(2, "grader processes", valid=_positive, rule="above 0, and finite")
 
 
 @dataclass(frozen=True)
@@ -300,6 +403,15 @@ def add_arguments(parser: argparse.ArgumentParser, section: str) -> None:
     """Add the flags `--kimi.<section>.<name>` of one section of SECTIONS."""
     for entry in fields(SECTIONS[section]):
         parser.add_argument(f"--kimi.{section}.{entry.name}", **_argparse_kwargs(entry))
+
+
+def invalid(args: argparse.Namespace, section: str) -> Iterator[str]:
+    """A line for each option of a section whose value breaks its own rule, whatever the other options are."""
+    chosen = attrgetter(section)(args.kimi)
+    for entry in fields(SECTIONS[section]):
+        value, valid = getattr(chosen, entry.name), entry.metadata["valid"]
+        if value is not None and valid is not None and not valid(value):
+            yield f"kimi.{section}.{entry.name} is {value}: it must be {entry.metadata['rule']}"
 
 
 def _argparse_kwargs(entry: Field) -> dict:

@@ -1,6 +1,5 @@
 """What kimi.rewards says of a run: which kind each row is, the reward function, and what is wrong with either."""
 
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -106,24 +105,19 @@ def _reward_file(args) -> str | None:
 def problems(args) -> list[str]:
     """What is wrong with kimi.rewards, on whatever machine the run is."""
     chosen = args.kimi.rewards
-    found = list(_value_problems(chosen))
+    found = [*options.invalid(args, "rewards"), *_value_problems(chosen)]
     if is_mixed(args):
-        found += [*_kind_problems(args), *_grader_problems(chosen), *_conflicts(args)]
+        found += [*_kind_problems(args), *_grader_problems(args), *_conflicts(args)]
     return found
 
 
 def _value_problems(chosen) -> Iterator[str]:
-    limit = chosen.failure_limit
-    if not 0 <= limit <= 1:
-        yield f"kimi.rewards.failure_limit is {limit}: it is a share, from 0 (no failure) to 1 (any number), e.g. 0.05"
     if chosen.format is not None:
         try:
             re.compile(chosen.format)
         except re.error as error:
             yield f"kimi.rewards.format: {chosen.format!r} is not a regular expression ({error}); correct it"
-    if not math.isfinite(chosen.format_reward):
-        yield f"kimi.rewards.format_reward is {chosen.format_reward}: it must be a finite number, e.g. 0.1"
-    elif chosen.format_reward and chosen.format is None:
+    if chosen.format is None and (chosen.format_reward < 0 or chosen.format_reward > 0):
         yield f"kimi.rewards.format_reward is {chosen.format_reward} without a format; set kimi.rewards.format"
 
 
@@ -149,9 +143,10 @@ def _possible(chosen) -> set[str]:
     return {kind for kind in (chosen.kind, *_table(chosen.sources).values()) if kind is not None}
 
 
-def _grader_problems(chosen) -> Iterator[str]:
+def _grader_problems(args) -> Iterator[str]:
     from kimi_plugins.grading.judge.judge import setting_problems
 
+    chosen = args.kimi.rewards
     for section in ("math", "text"):
         pattern = getattr(chosen, section).answer_pattern
         if pattern is not None:
@@ -160,9 +155,7 @@ def _grader_problems(chosen) -> Iterator[str]:
             except ValueError as error:
                 yield f"kimi.rewards.{section}.answer_pattern: {error}"
     for section in ("math", "functions", "code"):
-        for name, value in vars(getattr(chosen, section)).items():
-            if isinstance(value, int | float) and not 0 < value < math.inf:
-                yield f"kimi.rewards.{section}.{name} is {value}: it must be above 0, and finite"
+        yield from options.invalid(args, f"rewards.{section}")
     judge = options.values(options.Judge, chosen.judge)
     yield from (f"kimi.rewards.judge.{problem}" for problem in setting_problems(judge))
 

@@ -21,8 +21,9 @@ def problems(args) -> list[str]:
 def _problems(args) -> Iterator[str]:
     chosen, rollout = args.kimi.rollout, args.rollout
     segment = chosen.segment_tokens
+    yield from options.invalid(args, "rollout")
     if segment < 1:
-        yield f"kimi.rollout.segment_tokens is {segment}: it must be at least 1; leave it out for whole rollouts"
+        pass
     elif segment > args.data.max_len:
         yield (
             f"kimi.rollout.segment_tokens is {segment}, more than the context (data.max_len {args.data.max_len}): "
@@ -44,18 +45,8 @@ def _problems(args) -> Iterator[str]:
             f"rollout.max_new_tokens {rollout.max_new_tokens} allowed (kimi.rollout.segment_tokens {segment} an "
             f"iteration); raise it to {-(-rollout.max_new_tokens // segment)}, or lower rollout.max_new_tokens"
         )
-    if chosen.in_flight < 1:
-        yield f"kimi.rollout.in_flight is {chosen.in_flight}: it must be at least 1 rollout batch"
     if chosen.held_limit < max(1, chosen.in_flight):
         yield f"kimi.rollout.held_limit is {chosen.held_limit}: it must be at least kimi.rollout.in_flight"
-    if chosen.max_age < 1:
-        yield f"kimi.rollout.max_age is {chosen.max_age}: it must be at least 1 iteration"
-    if chosen.repetition_tokens < 0:
-        yield f"kimi.rollout.repetition_tokens is {chosen.repetition_tokens}: it must be a number of tokens, 0 for off"
-    if chosen.repetition_count < 2:
-        yield f"kimi.rollout.repetition_count is {chosen.repetition_count}: it must be at least 2"
-    if chosen.repetition_period < 1:
-        yield f"kimi.rollout.repetition_period is {chosen.repetition_period}: it must be at least 1 token"
     if args.train.agent_func_path:
         yield (
             "train.agent_func_path: partial rollouts go on with one response; a multi-turn agent's turns cannot be "

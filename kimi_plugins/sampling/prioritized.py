@@ -1,7 +1,7 @@
 """Drawing prompts in proportion to a weight that follows their success rate (k1.5 §2.3.4).
 
-No sum tree: a candidate is drawn uniformly and accepted with the probability of its weight, which lies in [floor, 1].
-That is exact, costs at most 1 / floor candidates a draw, and an update only stores the success rate.
+No sum tree: a candidate is drawn uniformly and accepted with the probability of its weight, which lies in
+[min_weight, 1]. That is exact, costs at most 1 / min_weight candidates a draw, and an update only stores the rate.
 """
 
 from collections.abc import Iterable
@@ -15,11 +15,11 @@ PRIORITIES = ("uniform", "failure", "gradient")
 class SuccessRates:
     """The success rate s_i of each of n prompts over the run: 8 bytes a prompt.
 
-    memory: share in [0, 1) of the old estimate that a new group leaves standing.
+    ema_decay: in [0, 1), the share of the old estimate that a new group keeps.
     """
 
-    def __init__(self, n: int, memory: float) -> None:
-        self.memory = memory
+    def __init__(self, n: int, ema_decay: float) -> None:
+        self.ema_decay = ema_decay
         self.success = np.full(n, np.nan, dtype=np.float32)  # NaN: never tried
         self.seen = np.zeros(n, dtype=np.int32)  # the step of the last try
 
@@ -32,11 +32,11 @@ class SuccessRates:
         if not 0 <= success <= 1:
             raise ValueError(f"prompt {row} has the success rate {success}: return scores from 0 to 1")
         known = self.success[row]
-        self.success[row] = success if np.isnan(known) else self.memory * known + (1 - self.memory) * success
+        self.success[row] = success if np.isnan(known) else self.ema_decay * known + (1 - self.ema_decay) * success
         self.seen[row] = step
 
-    def weights(self, rows: np.ndarray, step: int, *, rule: str, floor: float, half_life: float) -> np.ndarray:
-        """floor + (1 − floor) · priority of some prompts, in [floor, 1].
+    def weights(self, rows: np.ndarray, step: int, *, rule: str, min_weight: float, half_life: float) -> np.ndarray:
+        """min_weight + (1 − min_weight) · priority of some prompts, in [min_weight, 1].
 
         The priority is 1 ("uniform"), 1 − s ("failure", the report's rule), or 4 s (1 − s) ("gradient": the variance
         of the group's rewards, so that prompts never solved are left alone like those always solved). It is 1 for a
@@ -57,16 +57,16 @@ class SuccessRates:
             raise ValueError(f"kimi.sampling.priority is {rule!r}; choose one of {', '.join(PRIORITIES)}")
         age = step - self.seen[rows]
         priority = 1 - (1 - priority) * np.exp2(-age / half_life)
-        return floor + (1 - floor) * np.where(np.isnan(success), 1.0, priority)
+        return min_weight + (1 - min_weight) * np.where(np.isnan(success), 1.0, priority)
 
 
 def draw(rng: np.random.Generator, low: int, high: int, count: int, weights) -> list[int]:
-    """`count` places in [low, high), one after the other in proportion to their weights, none twice.
+    """`count` positions in [low, high), one after the other in proportion to their weights, none twice.
 
-    If there are fewer places than that, all of them come once in a random order, and then again.
+    If there are fewer positions than that, all of them come once in a random order, and then again.
 
     Args:
-        weights: function from an int array of places to their weights in (0, 1].
+        weights: function from an int array of positions to their weights in (0, 1].
     """
     drawn: list[int] = []
     while count - len(drawn) >= high - low:
@@ -83,7 +83,9 @@ def draw(rng: np.random.Generator, low: int, high: int, count: int, weights) -> 
 def next_linked(values: Iterable) -> np.ndarray:
     """int32 [n]: of each row the next one with the same value, the first after the last; itself if no other row has
     it, or if it is None."""
-    found, first, last = [], {}, {}
+    found: list[int] = []
+    first: dict[object, int] = {}
+    last: dict[object, int] = {}
     for row, value in enumerate(values):
         found.append(row)
         if value is not None:

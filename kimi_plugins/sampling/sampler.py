@@ -44,7 +44,7 @@ class PromptSampler(Sampler[int]):
             raise ValueError("the data set has no prompts")
         self.n, self.batch_size, self.options, self.order = n, batch_size, options, order
         self.linked, self.data_source = linked, data_source
-        self.rates = SuccessRates(n, options.memory)
+        self.rates = SuccessRates(n, options.ema_decay)
         self.rng = np.random.default_rng(seed)
         self.step = 0  # batches drawn, over all episodes
         self.drawn = 0  # prompts of this episode
@@ -103,7 +103,7 @@ class PromptSampler(Sampler[int]):
         def weights(places: np.ndarray) -> np.ndarray:
             rows = self._rows(places)
             return self.rates.weights(
-                rows, self.step, rule=chosen.priority, floor=chosen.floor, half_life=chosen.half_life
+                rows, self.step, rule=chosen.priority, min_weight=chosen.min_weight, half_life=chosen.half_life
             )
 
         # Of more rows than the batch has, so that some fit into the places that a larger set of linked rows leaves.

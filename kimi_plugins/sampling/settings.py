@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 from openrlhf.utils.logging_utils import init_logger
 
+from kimi_plugins import options
 from kimi_plugins.data import containers
 from kimi_plugins.sampling import curriculum
 from kimi_plugins.sampling.prioritized import next_linked
@@ -20,19 +21,8 @@ def problems(args) -> list[str]:
 
 
 def _problems(args) -> Iterator[str]:
-    sampling = args.kimi.sampling
-    for name, valid, rule in (
-        ("floor", 0 < sampling.floor <= 1, "in (0, 1], e.g. 0.1"),
-        ("memory", 0 <= sampling.memory < 1, "in [0, 1), e.g. 0.5"),
-        ("half_life", sampling.half_life > 0, "> 0 steps; inf is off"),
-        ("curriculum_steps", sampling.curriculum_steps >= 1, "≥ 1"),
-        ("stages", sampling.stages >= 2, "≥ 2"),
-        ("hard_from", sampling.hard_from >= 1, "a step ≥ 1"),
-        ("hard_share", 0 < sampling.hard_share < 1, "in (0, 1)"),
-    ):
-        if not valid:
-            yield f"kimi.sampling.{name} is {getattr(sampling, name)}: it must be {rule}"
-    if sampling.priority != "uniform" and args.data.dataloader_num_workers > 0:
+    yield from options.invalid(args, "sampling")
+    if args.kimi.sampling.priority != "uniform" and args.data.dataloader_num_workers > 0:
         yield (
             f"data.dataloader_num_workers is {args.data.dataloader_num_workers}: workers draw ahead, before success "
             "rates are known; set it to 0, or kimi.sampling.priority to uniform"

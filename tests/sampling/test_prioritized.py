@@ -17,7 +17,7 @@ def assert_drawn_from(counts, expected):
 
 
 def rates(success):
-    known = SuccessRates(len(success), memory=0.0)
+    known = SuccessRates(len(success), ema_decay=0.0)
     for row, value in enumerate(success):
         if value is not None:
             known.observe(row, value, step=1)
@@ -31,11 +31,11 @@ def rates(success):
 )
 def test_the_distribution_is_exact(rule, formula):
     success = [0.0, 0.125, 0.5, 0.875, 1.0, None, 0.3, 0.9]
-    known, floor = rates(success), 0.05
-    weights = np.array([floor + (1 - floor) * (1.0 if s is None else formula(s)) for s in success])
+    known, min_weight = rates(success), 0.05
+    weights = np.array([min_weight + (1 - min_weight) * (1.0 if s is None else formula(s)) for s in success])
 
     def weigh(rows):
-        return known.weights(rows, 1, rule=rule, floor=floor, half_life=math.inf)
+        return known.weights(rows, 1, rule=rule, min_weight=min_weight, half_life=math.inf)
 
     np.testing.assert_allclose(weigh(np.arange(8)), weights, rtol=1e-6)
     for low, high in ((0, 8), (2, 7)):
@@ -65,7 +65,7 @@ def test_more_than_there_are():
 
 
 def test_success_rates_are_moving_averages_and_the_first_one_sets_them():
-    known = SuccessRates(2, memory=0.75)
+    known = SuccessRates(2, ema_decay=0.75)
     known.observe(1, 0.5, step=3)
     assert known.success[1] == 0.5 and np.isnan(known.success[0])
     known.observe(1, 1.0, step=9)
@@ -76,9 +76,9 @@ def test_success_rates_are_moving_averages_and_the_first_one_sets_them():
 def test_what_is_known_is_forgotten_with_age():
     known = rates([1.0, 0.0])
     rows = np.array([0, 1])
-    weights = [known.weights(rows, step, rule="failure", floor=0.1, half_life=10)[0] for step in (1, 11, 21)]
+    weights = [known.weights(rows, step, rule="failure", min_weight=0.1, half_life=10)[0] for step in (1, 11, 21)]
     np.testing.assert_allclose(weights, [0.1, 0.1 + 0.9 * 0.5, 0.1 + 0.9 * 0.75])
-    assert known.weights(rows, 21, rule="failure", floor=0.1, half_life=10)[1] == 1.0
+    assert known.weights(rows, 21, rule="failure", min_weight=0.1, half_life=10)[1] == 1.0
 
 
 @pytest.mark.parametrize("success", [0.0, 1.0])
@@ -94,7 +94,7 @@ def test_none_starves_when_all_are_solved_or_none(success):
                 0,
                 50,
                 10,
-                lambda rows, rule=rule: known.weights(rows, 1, rule=rule, floor=0.1, half_life=math.inf),
+                lambda rows, rule=rule: known.weights(rows, 1, rule=rule, min_weight=0.1, half_life=math.inf),
             )
         ]
         assert np.bincount(drawn, minlength=50).min() > 5
@@ -103,16 +103,16 @@ def test_none_starves_when_all_are_solved_or_none(success):
 @pytest.mark.parametrize("success", [-0.1, 1.1, math.nan])
 def test_a_success_rate_that_is_none(success):
     with pytest.raises(ValueError, match="prompt 1 has the success rate"):
-        SuccessRates(2, memory=0.5).observe(1, success, step=1)
+        SuccessRates(2, ema_decay=0.5).observe(1, success, step=1)
 
 
 def test_an_unknown_rule():
     with pytest.raises(ValueError, match="choose one of uniform, failure, gradient"):
-        rates([0.5]).weights(np.array([0]), 1, rule="hardest", floor=0.1, half_life=1)
+        rates([0.5]).weights(np.array([0]), 1, rule="hardest", min_weight=0.1, half_life=1)
 
 
 def test_bytes_a_prompt():
-    known = SuccessRates(100_000, memory=0.5)
+    known = SuccessRates(100_000, ema_decay=0.5)
     assert known.success.nbytes + known.seen.nbytes == 8 * 100_000
 
 

@@ -88,7 +88,7 @@ def test_a_state_of_other_data():
 
 
 def test_what_is_observed_counts_for_the_next_batch():
-    sampler = make(n=20, batch=10, floor=1e-6)
+    sampler = make(n=20, batch=10, min_weight=1e-6)
     for row in itertools.islice(iter(sampler), 10):
         sampler.observe(row, 1.0)
     solved = set(np.flatnonzero(~np.isnan(sampler.rates.success)))
@@ -97,7 +97,9 @@ def test_what_is_observed_counts_for_the_next_batch():
 
 def test_curriculum_and_priorities_together():
     order = np.arange(100, dtype=np.int32)[::-1].copy()  # row 99 is the easiest
-    sampler = make(n=100, batch=10, order=order, curriculum="hard_after", hard_from=11, hard_share=0.3, floor=1e-6)
+    sampler = make(
+        n=100, batch=10, order=order, curriculum="hard_after", hard_from=11, hard_share=0.3, min_weight=1e-6
+    )
     for row in sampler:
         sampler.observe(row, float(row % 2))
     hard = list(itertools.islice(sampler, 10))
@@ -156,9 +158,9 @@ def test_difficulties_are_looked_at_before_the_run_starts(tmp_path, difficulties
 @pytest.mark.parametrize(
     "name, value",
     [
-        ("floor", 0.0),
-        ("floor", 1.1),
-        ("memory", 1.0),
+        ("min_weight", 0.0),
+        ("min_weight", 1.1),
+        ("ema_decay", 1.0),
         ("half_life", 0.0),
         ("half_life", math.nan),
         ("curriculum_steps", 0),
