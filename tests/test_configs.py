@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow  # each dry run is a process of its own
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.relative_to(ROOT) for path in [*ROOT.glob("configs/*.yaml"), *ROOT.glob("examples/*/*.yaml")])
 TEXT, VISION, LONG2SHORT = (Path(f"configs/{name}.yaml") for name in ("k15_7b_8gpu", "k15_vl_8gpu", "long2short_rl"))
+LONG = Path("configs/k15_7b_128k_8gpu.yaml")
 ANNOTATED = [TEXT, VISION]
 
 
@@ -101,6 +102,28 @@ def test_the_second_phase_of_long2short_is_the_first_with_shorter_rollouts():
         "ckpt.output_dir",
         "ckpt.save_steps",
     }
+
+
+def test_the_recipe_of_long_contexts_is_the_first_with_room():
+    first, long = settings(TEXT), settings(LONG)
+    assert {key for key in long if long[key] != first.get(key)} == {
+        "actor.model_name_or_path",
+        "ckpt.output_dir",
+        "ckpt.path",
+        "data.apply_chat_template",
+        "data.max_len",
+        "ds.logits_chunk_size",
+        "ds.ring_attn_size",
+        "kimi.rollout.max_age",
+        "kimi.rollout.segment_tokens",
+        "rollout.batch_size",
+        "rollout.max_new_tokens",
+        "rollout.max_tokens_per_gpu",
+        "train.batch_size",
+        "train.max_tokens_per_gpu",
+        "vllm.gpu_memory_utilization",
+    }
+    assert set(first) <= set(long)
 
 
 @pytest.mark.parametrize("recipe", ANNOTATED, ids=str)

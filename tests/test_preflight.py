@@ -774,10 +774,12 @@ class TestMachine:
         assert found(command, ds__packing_samples=True) == []
         ring = SimpleNamespace(ds=SimpleNamespace(attn_implementation="flash_attention_2", ring_attn_size=2))
         [line] = machine.check_attention(ring)
-        assert line.startswith("ds.ring_attn_size: 2 needs flash-attn")
-        (place / "lib/flash_attn").mkdir(parents=True)
-        (place / "lib/flash_attn/__init__.py").touch()
-        importlib.invalidate_caches()
+        assert line.startswith("ds.ring_attn_size: 2 needs flash-attn and ring-flash-attn, not installed")
+        for name in ("flash_attn", "ring_flash_attn"):
+            assert name.replace("_", "-") in " ".join(machine.check_attention(ring))
+            (place / "lib" / name).mkdir(parents=True)
+            (place / "lib" / name / "__init__.py").touch()
+            importlib.invalidate_caches()
         assert not any("flash-attn" in line for line in machine.check_attention(ring))
 
     def test_placement_of_colocated_models(self):

@@ -175,10 +175,11 @@ def check_memory(args) -> Iterator[str]:
 
 def _check_attention(args, devices: int | None) -> Iterator[str]:
     kernel, flash = args.ds.attn_implementation, find_spec("flash_attn") is not None
-    if args.ds.ring_attn_size > 1 and not flash:
+    missing = [name for name in ("flash-attn", "ring-flash-attn") if find_spec(name.replace("-", "_")) is None]
+    if args.ds.ring_attn_size > 1 and missing:
         yield (
-            f"ds.ring_attn_size: {args.ds.ring_attn_size} needs flash-attn, which is not installed; "
-            "pip install flash-attn, or set it to 1"
+            f"ds.ring_attn_size: {args.ds.ring_attn_size} needs {' and '.join(missing)}, not installed; pip install "
+            f"{' '.join(missing)}, or set it to 1"
         )
     elif kernel == "flash_attention_2" and find_spec("kernels") is None and (devices == 0 or not flash):
         lacks = "CUDA devices, and there are none" if devices == 0 else "flash-attn, which is not installed"
