@@ -26,8 +26,9 @@ def trainer_of(recipe):
     return "train" if any(key.startswith("rollout.") for key in settings(recipe)) else "sft"
 
 
-def dry_run(recipe, *flags):
-    run = [sys.executable, "-m", "openrlhf.cli.main", trainer_of(recipe), "--config", str(recipe), *flags, "--dry-run"]
+def dry_run(recipe, *flags, config=None):
+    command = [sys.executable, "-m", "openrlhf.cli.main", trainer_of(recipe)]
+    run = [*command, "--config", str(config or recipe), *flags, "--dry-run"]
     # Plugins of the file's own go before those of the environment.
     environment = os.environ | {"OPENRLHF_PLUGINS": "kimi"}
     return subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
@@ -49,6 +50,23 @@ def marked(recipe):
 def test_has_no_configuration_problem(recipe):
     result = dry_run(recipe)
     assert result.returncode == 0, result.stderr
+
+
+def values(report):
+    """{dotted key: value} of a dry run's report, without the two that name the file and the time."""
+    found = dict(re.findall(r"^(\S+) += (.*?)(?:  +\S.*)?$", report, re.MULTILINE))
+    return {key: value for key, value in found.items() if key not in ("config", "logger.wandb.run_name")}
+
+
+@pytest.mark.parametrize("recipe", [marked(recipe) for recipe in RECIPES])
+def test_a_dry_run_as_yaml_reads_back_as_the_same_configuration(recipe, tmp_path):
+    flags = ["--logger.wandb.project", "null", "--data.input_template", "Frage: {}\nAntwort № ", "--ckpt.path=1e-6"]
+    written = dry_run(recipe, *flags, "--yaml")
+    assert (written.returncode, written.stderr) == (0, "")
+    (tmp_path / "again.yaml").write_text(written.stdout)
+    expected = values(dry_run(recipe, *flags).stdout)
+    assert len(expected) > 50 and expected["logger.wandb.project"] == '"null"'
+    assert values(dry_run(recipe, config=tmp_path / "again.yaml").stdout) == expected
 
 
 @pytest.mark.parametrize("recipe", ANNOTATED, ids=str)

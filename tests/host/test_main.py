@@ -11,6 +11,7 @@ import time
 import pytest
 from openrlhf import plugins
 from openrlhf.cli import main
+from openrlhf.cli.config import flatten
 from openrlhf.utils.config import hierarchize
 
 TAU = """
@@ -128,6 +129,88 @@ def test_a_dry_run_shows_every_value_and_its_source_and_starts_nothing(openrlhf,
     dests = vars(trainer.get_parser().parse_args([]))
     assert set(rows(out)) == set(dests) | {"config", "plugins", "made.tau"}
     assert len({line.index(" = ") for line in out.splitlines() if " = " in line}) == 1  # aligned
+
+
+ODD = [
+    "",
+    " ",
+    "null",
+    "~",
+    "true",
+    "off",
+    "1e-6",
+    "007",
+    "1_000",
+    "2026-01-01",
+    ".inf",
+    "-x",
+    "--- {}",
+    "a: b",
+    "a #b",
+]
+ODD += [
+    "#",
+    "[a, b]",
+    "{x}",
+    "'",
+    '"',
+    "\\n",
+    "User: {}\nAssistant: ",
+    "\t",
+    "Übung 数学 ∑",
+    "\x85\u2028\ufeff",
+    "&a",
+    "*a",
+    "!x",
+    "%",
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_dry_run_as_yaml_reads_back_as_the_same_values(openrlhf, tau, trainer, tmp_path, odd):
+    flags = ["--plugins=tau", f"--actor.model={odd}", "--actor.adam.betas", " -1e-05", ".5", "--no-train.cache"]
+    tags = ["--data.tags", "x", odd] if not odd.startswith("-") else [f"--data.tags={odd}"]
+    flags += [
+        *tags,
+        "--actor.muon.no_nesterov",
+        "--max_norm",
+        "inf",
+        "--train.batch_size",
+        "1",
+        "--train.batch_size=4",
+    ]
+    code, out, err = openrlhf("train", *flags, "--dry-run", "--yaml")
+    assert (code, err, trainer.runs) == (0, "", [])
+    (tmp_path / "again.yaml").write_text(out, encoding="utf-8")
+
+    assert openrlhf("train", *flags)[0] == openrlhf("train", "--config", "again.yaml")[0] == 0
+    expected, read_back = map(flatten, trainer.runs)
+    assert read_back.pop("config") == "again.yaml" and expected.pop("config") is None
+    assert repr(read_back) == repr(expected)  # types, too: a tuple is no list
+    assert (expected["actor.model"], expected["data.tags"][-1]) == (odd, odd)
+    assert openrlhf("train", "--config", "again.yaml", "--dry-run", "--yaml")[1].count("again.yaml:") == 7
+
+
+def test_a_dry_run_as_yaml_overrides_the_file_and_the_environment(openrlhf, tau, trainer, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENRLHF_PLUGINS", "tau")
+    (tmp_path / "r.yaml").write_text("train: {batch_size: 16, cache: false}\ndata.tags: []\n")
+    flags = ["--config", "r.yaml", "--plugins=", "--train.batch_size", "32", "--train.cache", "--dry-run", "--yaml"]
+    code, out, err = openrlhf("train", *flags)
+    assert (code, err) == (0, "")
+    given, defaults = out.split("\n\n# defaults\n")
+    assert given.splitlines() == [
+        "plugins: []",
+        "data.tags: []  # r.yaml:2",
+        "train.batch_size: 32  # command line",
+        "train.cache: true  # command line",
+    ]
+    assert all(line.startswith("# ") for line in defaults.splitlines())
+
+
+def test_yaml_without_a_dry_run_starts_nothing(openrlhf, trainer):
+    code, _, err = openrlhf("train", "--yaml")
+    assert (code, trainer.runs) == (2, [])
+    assert problems(err) == ["--yaml says how --dry-run prints the configuration: give both"]
 
 
 def test_a_dry_run_with_problems_shows_both(openrlhf, tau, trainer):
