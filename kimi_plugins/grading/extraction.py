@@ -6,11 +6,11 @@ from collections.abc import Iterator
 # Tags around the thinking, of the common models; a closing one of any spelling closes.
 _NAMES = r"think(?:ing)?|thoughts?|reasoning|scratchpad|seed:think"
 _OPENING = re.compile(
-    rf"<\s*(?:{_NAMES})\s*>|◁think▷|\[think(?:ing)?\]|<\|begin_of_thought\|>|<\|channel\|>\s*analysis\s*<\|message\|>",
+    rf"<\s*(?:{_NAMES})\s*>|◁think▷|\[think(?:ing)?\]|<\|(?:begin_of_thought|start_thinking|think)\|>|<\|channel\|>\s*analysis\s*<\|message\|>",
     re.IGNORECASE,
 )
 _CLOSING = re.compile(
-    rf"<\s*/\s*(?:{_NAMES})\s*>|◁/think▷|\[/think(?:ing)?\]|<\|end_of_thought\|>|<\|channel\|>\s*final\s*<\|message\|>",
+    rf"<\s*/\s*(?:{_NAMES})\s*>|◁/think▷|\[/think(?:ing)?\]|<\|(?:end_of_thought|end_thinking|/think)\|>|<\|channel\|>\s*final\s*<\|message\|>",
     re.IGNORECASE,
 )
 BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")

@@ -168,7 +168,7 @@ class Grader:
         from kimi_plugins.sandbox.pool import Sandbox, SandboxUnavailable
 
         try:
-            sandbox = Sandbox(workers=self.settings.code.workers)
+            sandbox = Sandbox(workers=self.settings.code.workers, python=self.settings.code.python)
         except SandboxUnavailable as error:
             raise OSError(str(error)) from error
 

@@ -31,7 +31,7 @@ class Language:
 
 
 LANGUAGES = {
-    "python": Language("main.py", "", r"(python|py|pypy)[\d.]*", ("/usr", "python3")),
+    "python": Language("main.py", "", r"(i?python|py|pypy|cpython)[\d._-]*", ("/usr", "python3")),
     "c": Language(
         "main.c",
         "exec ./main",
@@ -44,7 +44,9 @@ LANGUAGES = {
         "exec ./main",
         r"(cpp|c\+\+|cc|cxx|gnu\+\+|g\+\+)\d*[a-z]?",
         ("/usr/bin/g++", "g++"),
-        f"/usr/bin/g++ -O2 -std=gnu++20 -I {SHARED} -o main main.cpp",
+        # Most programs are of the first standard; the others are for names that only one of them has, or takes.
+        "for standard in 20 23 14; do"
+        f" /usr/bin/g++ -O2 -std=gnu++$standard -I {SHARED} -o main main.cpp && break; done",
         header=("bits/stdc++.h", "/usr/bin/g++ -O2 -std=gnu++20 -x c++-header -o header header.h"),
     ),
     # The class with main gives the file its name.
@@ -56,9 +58,10 @@ LANGUAGES = {
         ("/usr/bin/javac", "default-jdk-headless"),
         "name=$(awk 'match($0, /class[ \\t]+[A-Za-z_$][A-Za-z_$0-9]*/) { name = substr($0, RSTART + 6, RLENGTH - 6) }"
         " /static[ \\t]+void[ \\t]+main/ { print name; exit }' Main.java | tr -d ' \\t'); name=${name:-Main};"
+        " package=$(sed -n 's/^[ \\t]*package[ \\t]*\\([A-Za-z0-9_.]*\\)[ \\t]*;.*/\\1./p' Main.java | head -n 1);"
         ' mkdir src classes; cp Main.java "src/$name.java";'
         ' /usr/bin/javac -J-XX:+UseSerialGC -J-XX:-UsePerfData -d classes "src/$name.java"'
-        ' && /usr/bin/jar -J-XX:+UseSerialGC -J-XX:-UsePerfData -c -f main.jar -e "$name" -C classes .',
+        ' && /usr/bin/jar -J-XX:+UseSerialGC -J-XX:-UsePerfData -c -f main.jar -e "$package$name" -C classes .',
         "main.jar",
     ),
     "javascript": Language(

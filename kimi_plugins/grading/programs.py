@@ -3,12 +3,13 @@
 A problem is a JSON object with these keys:
 
     cases        [{"input": text, "output": text}, …], or with `function` [{"args": […], "kwargs": {…}, "output": …},
-                 …]; `outputs` in place of `output` lists several accepted ones
+                 …]; `outputs` in place of `output` lists several accepted ones; `tolerance` goes before the problem's
     function     name of the function that is called, or Class.method; absent: the program reads and writes text
     language     a key of languages.LANGUAGES, python by default; functions are Python's
     compare      of text: tokens between white space (default), lines without trailing white space, or exact;
                  of results: ordered (default), unordered (the outermost list), or unordered_nested (every list)
-    tolerance    absolute or relative, of floating-point numbers in the output; see comparison.close for the default
+    tolerance    of floating-point numbers in the output: a number, absolute or relative, or {"absolute": number,
+                 "relative": number}; see comparison.close for the default
     ignore_case  of text; default false
     in_place     number of the argument that is compared in place of what the function returns
     preamble     Python text whose names the program finds beside the builtins; by default PREAMBLE for functions and
@@ -54,7 +55,7 @@ class Problem:
     function: str | None = None
     language: str = "python"
     compare: str = ""
-    tolerance: float | None = None
+    tolerance: comparison.Tolerance = None
     ignore_case: bool = False
     in_place: int | None = None
     preamble: str | None = None
@@ -109,9 +110,7 @@ def _check_settings(known: dict) -> None:
         raise ValueError(f"language is {language!r}; functions are called in python only")
     if (package := LANGUAGES[language].missing()) is not None:
         raise ValueError(f"language is {language!r}, whose toolchain is not installed: apt-get install {package}")
-    tolerance = known.get("tolerance", 0.0)
-    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
-        raise ValueError(f"tolerance is {tolerance!r}; it must be a number ≥ 0")
+    _check_tolerance(known.get("tolerance", 0.0))
     if not isinstance(known.get("ignore_case", False), bool):
         raise ValueError(f"ignore_case is {known['ignore_case']!r}; it must be true or false")
     in_place = known.get("in_place", 0)
@@ -133,6 +132,17 @@ def _check_settings(known: dict) -> None:
         raise ValueError(f"files is {names!r}; it must be two file names, of the input and of the output")
 
 
+def _check_tolerance(tolerance) -> None:
+    numbers = tolerance.values() if isinstance(tolerance, dict) else [tolerance]
+    if (isinstance(tolerance, dict) and (not tolerance or tolerance.keys() - {"absolute", "relative"})) or not all(
+        isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < math.inf
+        for number in numbers
+    ):
+        raise ValueError(
+            f"tolerance is {tolerance!r}; it must be a number ≥ 0, or an object of absolute and relative, each ≥ 0"
+        )
+
+
 def _check_case(case, known: dict) -> None:
     function = known.get("function")
     keys = {"input"} if function is None else {"args", "kwargs"}
@@ -142,8 +152,10 @@ def _check_case(case, known: dict) -> None:
         raise ValueError("it has input; a function is called with args (a list) and kwargs (an object)")
     if function is None and {"args", "kwargs"} & case.keys():
         raise ValueError("it has args or kwargs, which functions have; name the function, or give input")
-    if unknown := case.keys() - keys - {"output", "outputs"}:
+    if unknown := case.keys() - keys - {"output", "outputs", "tolerance"}:
         raise ValueError(f"unknown key {min(unknown)!r}")
+    if case.get("tolerance") is not None:
+        _check_tolerance(case["tolerance"])
     if "outputs" in case and (not isinstance(case["outputs"], list) or not case["outputs"]):
         raise ValueError("outputs must be a list of at least one accepted output")
     if function is None:
@@ -369,18 +381,26 @@ def fault_of(result: Result, case: dict, problem: Problem, sandbox: Sandbox) -> 
         return f"{result.stopped} limit"
     if result.exit_code:
         last = result.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        return f"exit code {result.exit_code}" + "".join(f" ({line[:200]})" for line in last)
+        python = f" on Python {sandbox.python.version}" if _of_version(last, problem) else ""
+        return f"exit code {result.exit_code}{python}" + "".join(f" ({line[:200]})" for line in last)
     found = result.stdout
     if problem.function is not None:
         [found, *_] = found.splitlines() or [b""]
         if not found:
             return "no result"
+    if case.get("tolerance") is not None:
+        problem = replace(problem, tolerance=case["tolerance"])
     if same_output(found, problem.accepted(case), problem, sandbox):
         return None
     if problem.function is None:
         return "wrong output"
     raised = re.fullmatch(r'\{"\$error": "(.*)"\}', found.decode(errors="replace"))
     return f"exception ({raised[1]})" if raised else "wrong result"
+
+
+def _of_version(last: list[str], problem: Problem) -> bool:
+    """Whether an error may be due to a program that is written for a newer Python."""
+    return problem.language == "python" and any(line.startswith(("SyntaxError:", "ImportError:")) for line in last)
 
 
 def same_output(found: bytes, accepted: list, problem: Problem, sandbox: Sandbox) -> bool:

@@ -260,7 +260,7 @@ def _unavailable(kind: str, args) -> Iterator[str]:
         from kimi_plugins.sandbox.pool import Sandbox, SandboxUnavailable
 
         try:
-            Sandbox(workers=1).close()
+            Sandbox(workers=1, python=chosen.code.python).close()
         except SandboxUnavailable as error:
             yield f"kimi.rewards: programs cannot be isolated here: {error}"
     elif kind == "judge":

@@ -5,9 +5,11 @@ what counts is what it writes, compared outside with outputs that are not here.
 """
 
 import builtins
+import inspect
 import json
 import math
 import os
+import re
 import sys
 import types
 from functools import lru_cache
@@ -16,11 +18,29 @@ RECURSION_LIMIT = 50_000  # as judges of functions set it; the stack is as large
 PACKAGES = "/packages"
 
 
+class ListNode:
+    """LeetCode's linked list."""
+
+    def __init__(self, val=0, next=None):
+        self.val, self.next = val, next
+
+
+class TreeNode:
+    """LeetCode's binary tree."""
+
+    def __init__(self, val=0, left=None, right=None):
+        self.val, self.left, self.right = val, left, right
+
+
+NODES = {"ListNode": ListNode, "TreeNode": TreeNode}
+
+
 def encode(value):
     """A value as JSON, what JSON has no form for under a key with $; TypeError for other types.
 
     Subclasses become the plain type, so that nothing of their own behaviour is left. Generators, ranges and other
-    iterables become lists; Decimal, Fraction and NumPy numbers become plain numbers.
+    iterables become lists; Decimal, Fraction and NumPy numbers become plain numbers. Whatever has the attributes of a
+    ListNode or TreeNode is written as LeetCode does: the values, of trees level by level, null for none.
     """
     if value is None or isinstance(value, bool | str):
         return value if value is None or isinstance(value, bool) else str.__str__(value)
@@ -44,6 +64,10 @@ def encode(value):
         return {"$complex": [encode(value.real), encode(value.imag)]}
     if isinstance(value, bytes | bytearray):
         return {"$bytes": bytes(value).hex()}
+    if hasattr(value, "val") and hasattr(value, "next"):
+        return {"$list": [encode(node.val) for node in _linked(value)]}
+    if hasattr(value, "val") and hasattr(value, "left") and hasattr(value, "right"):
+        return {"$tree": [None if node is None else encode(node.val) for node in _levels(value)]}
     if hasattr(value, "tolist"):  # NumPy's arrays and numbers
         return encode(value.tolist())
     if hasattr(value, "as_integer_ratio") and hasattr(value, "__float__"):  # Decimal and Fraction
@@ -54,14 +78,74 @@ def encode(value):
     raise TypeError(f"a {type(value).__name__} cannot be compared; return numbers, text, or collections of them")
 
 
-def decode(value):
-    """The inverse of encode(). ValueError or TypeError for anything encode() does not write."""
+def _linked(node) -> list:
+    """The nodes of a linked list. ValueError if it has a cycle."""
+    nodes, seen = [], set()
+    while node is not None:
+        if id(node) in seen:
+            raise ValueError("a linked list with a cycle cannot be compared")
+        nodes.append(node)
+        seen.add(id(node))
+        node = node.next
+    return nodes
+
+
+def _levels(root) -> list:
+    """The nodes of a tree level by level, None for a missing child, without those at the end.
+
+    Raises:
+        ValueError: a node is there twice.
+    """
+    nodes, seen = [root], set()
+    for node in nodes:
+        if node is None:
+            continue
+        if id(node) in seen:
+            raise ValueError("a tree in which a node is there twice cannot be compared")
+        seen.add(id(node))
+        nodes += [node.left, node.right]
+    while nodes[-1] is None:
+        nodes.pop()
+    return nodes
+
+
+def _linked_list(values: list, node):
+    head = None
+    for value in reversed(values):
+        made = node(value)
+        made.next, head = head, made
+    return head
+
+
+def _tree(values: list, node):
+    """Raises ValueError if a value has no parent."""
+    if not values or values[0] is None:
+        if values:
+            raise ValueError("a tree begins with its root, which is not null; an empty one is []")
+        return None
+    nodes = [None if value is None else node(value) for value in values]
+    parents = (made for made in nodes if made is not None)
+    for at in range(1, len(nodes), 2):
+        parent = next(parents, None)
+        if parent is None or parent is nodes[at]:
+            raise ValueError(f"a tree of {len(nodes)} values: the one at position {at} has no parent")
+        parent.left = nodes[at]
+        if at + 1 < len(nodes):
+            parent.right = nodes[at + 1]
+    return nodes[0]
+
+
+def decode(value, nodes=NODES):
+    """The inverse of encode(). ValueError or TypeError for anything encode() does not write.
+
+    nodes: the classes that stand for ListNode and TreeNode, by these names.
+    """
     if isinstance(value, list):
-        return [decode(item) for item in value]
+        return [decode(item, nodes) for item in value]
     if not isinstance(value, dict):
         return value
     if not any(key.startswith("$") for key in value):
-        return {key: decode(item) for key, item in value.items()}
+        return {key: decode(item, nodes) for key, item in value.items()}
     if len(value) != 1:
         raise ValueError(f"a key with $ must be the only key of its object: {sorted(value)}")
     [(tag, content)] = value.items()
@@ -71,11 +155,15 @@ def decode(value):
         case "$float":
             return float(content)
         case "$tuple":
-            return tuple(decode(item) for item in content)
+            return tuple(decode(item, nodes) for item in content)
         case "$set":
             return {_hashable(decode(item)) for item in content}
         case "$dict":
-            return {_hashable(decode(key)): decode(item) for key, item in content}
+            return {_hashable(decode(key)): decode(item, nodes) for key, item in content}
+        case "$list" if isinstance(content, list):
+            return _linked_list([decode(item) for item in content], nodes["ListNode"])
+        case "$tree" if isinstance(content, list):
+            return _tree([decode(item) for item in content], nodes["TreeNode"])
         case "$complex":
             real, imaginary = content
             return complex(decode(real), decode(imaginary))
@@ -109,7 +197,7 @@ def run(program: str, request: dict) -> None:
         source = file.read()
     main = types.ModuleType("__main__")
     main.__file__ = program
-    vars(main)["__builtins__"] = _builtins(request.get("preamble"))
+    vars(main)["__builtins__"] = _builtins(request.get("preamble") or "", NODES if function is not None else {})
     sys.modules["__main__"] = main
     if function is not None:
         main.__name__ = "solution"
@@ -118,26 +206,67 @@ def run(program: str, request: dict) -> None:
     if function is None:
         return
     try:
-        args, kwargs = decode(request["call"])
-        value = _find(main, function)(*args, **kwargs)
-        if request.get("in_place") is not None:
-            value = [*args, *kwargs.values()][request["in_place"]]
-        line = json.dumps(encode(value))
+        line = json.dumps(_call(main, _find(main, function), request["call"], request.get("in_place")))
     except Exception as error:  # whatever a program raises is the outcome of this call
         line = json.dumps({"$error": f"{type(error).__name__}: {error}"[:200]})
     with open(results, "w") as file:
         file.write(line + "\n")
 
 
-def _builtins(preamble: str | None):
-    """The builtins of the program, and after them what the preamble defines.
+def _call(main, function, call: list, in_place: int | None):
+    """The encoded result of a call.
+
+    An argument of JSON lists becomes what the function's annotation says, if that is ListNode, TreeNode or a list of
+    them; a result of such an annotation that is None is an empty one.
+    """
+    found = vars(main)["__builtins__"]
+    nodes = {name: getattr(main, name, None) or found[name] for name in NODES}
+    args, kwargs = decode(call, nodes)
+    annotations, returned = _annotations(function)
+    names = [*list(annotations)[: len(args)], *[""] * (len(args) - len(annotations)), *kwargs]
+    given = [
+        _made(value, annotations.get(name, ""), nodes)
+        for name, value in zip(names, [*args, *kwargs.values()], strict=True)
+    ]
+    value = function(*given[: len(args)], **dict(zip(kwargs, given[len(args) :], strict=True)))
+    if in_place is not None:
+        value, returned = given[in_place], annotations.get(names[in_place], "")
+    if value is None and any(name in returned for name in NODES):
+        return {"$list": []}
+    return encode(value)
+
+
+def _annotations(function) -> tuple[dict[str, str], str]:
+    """The annotations of the parameters by name, and that of the result, as text."""
+    try:
+        found = inspect.signature(function)
+    except (TypeError, ValueError):
+        return {}, ""
+    parameters = {name: str(parameter.annotation) for name, parameter in found.parameters.items()}
+    return parameters, str(found.return_annotation)
+
+
+def _made(value, annotation: str, nodes: dict):
+    """A JSON list as the linked list or tree, or the list of them, that an annotation names."""
+    if not isinstance(value, list):
+        return value
+    for name, make in (("ListNode", _linked_list), ("TreeNode", _tree)):
+        if name in annotation:
+            if re.search(r"\b[Ll]ist\[", annotation):
+                return [_made(item, name, nodes) for item in value]
+            return make(value, nodes[name])
+    return value
+
+
+def _builtins(preamble: str, more: dict):
+    """The builtins of the program, and after them what the preamble defines, and `more`.
 
     So the program finds those names, but they are none that it has defined itself: a function that is to be called
     must be its own.
     """
-    if not preamble:
+    if not preamble and not more:
         return builtins
-    return names_of(preamble) | vars(builtins)
+    return more | (names_of(preamble) if preamble else {}) | vars(builtins)
 
 
 @lru_cache

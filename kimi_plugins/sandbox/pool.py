@@ -27,7 +27,10 @@ START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 SPARE_SECONDS = 60.0  # beside the limits, until a worker counts as hanging
 SHARED = "/shared"
-PACKAGES = ("sortedcontainers", "cyaron", "xeger", "colorful")  # those of them that are installed; the last for CYaRon
+PYTHON_VARIABLE = "KIMI_SANDBOX_PYTHON"
+# Those that are installed beside this one are there for programs; xeger and colorful for CYaRon.
+PACKAGES = ("sortedcontainers", "cyaron", "xeger", "colorful")
+COMPILED_PACKAGES = ("numpy", "numpy.libs")  # directories, for a Python of the same version
 
 
 class SandboxUnavailable(Exception):
@@ -91,18 +94,31 @@ class Result:
         return self.stopped is None and self.exit_code == 0
 
 
+@dataclass(frozen=True)
+class Python:
+    """An interpreter: its path, version such as "3.13", and the directory it is installed in."""
+
+    path: str
+    version: str
+    prefix: str
+
+
 class Sandbox:
     """A pool of workers, each of which runs one program at a time; safe to use from many threads.
 
     Args:
         workers: programs at a time, which bounds what all callers together may start; default one a core.
         mounts: (directory of the machine, where to mount it) that programs see, read-only. Readable by everybody.
+        python: path of the interpreter of Python programs; default KIMI_SANDBOX_PYTHON, else the newest under /usr.
 
     Raises:
         SandboxUnavailable: isolation cannot be had, or does not hold in a first run.
     """
 
-    def __init__(self, workers: int | None = None, mounts: Iterable[tuple[Path | str, str]] = ()):
+    def __init__(
+        self, workers: int | None = None, mounts: Iterable[tuple[Path | str, str]] = (), python: str | None = None
+    ):
+        self.python = find_python(python or os.environ.get(PYTHON_VARIABLE))
         self.workers = workers or len(os.sched_getaffinity(0))
         self._staged = tempfile.TemporaryDirectory(prefix="kimi-sandbox-")
         Path(self._staged.name).chmod(0o755)
@@ -111,10 +127,12 @@ class Sandbox:
         self._live: set[_Worker] = set()
         self.shared = Path(self._staged.name, "shared")  # what is put there, all programs see in SHARED
         self.shared.mkdir()
-        mounts = [*mounts, (self._stage_packages(), interpreter.PACKAGES), (self.shared, SHARED)]
+        mounts = [*mounts, *self._stage_packages(), (self.shared, SHARED)]
+        if not self.python.prefix.startswith("/usr"):
+            mounts.append((self.python.prefix, self.python.prefix))
         bound = [part for source, target in mounts for part in ("--ro-bind", str(source), target)]
         bwrap = [str(self._find_bwrap()), *_fixed_options(), *bound]
-        self._settings = {"bwrap": bwrap, "filter": _filter(), "python": python()}
+        self._settings = {"bwrap": bwrap, "filter": _filter(), "python": self.python.path}
         self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(self.workers):
             self._slots.put(None)
@@ -245,15 +263,28 @@ class Sandbox:
                 shutil.copytree(directory, root / directory.name)
         return root / path.relative_to(path.parents[2])
 
-    def _stage_packages(self) -> Path:
-        """A directory with the packages programs may import, readable by everybody as those below /root are not."""
+    def _stage_packages(self) -> list[tuple[Path, str]]:
+        """Mounts of the packages programs may import: copies, readable by everybody as those below /root are not."""
         root = Path(self._staged.name, "packages")
         root.mkdir()
         for name in PACKAGES:
             found = PathFinder.find_spec(name)  # not this module's own neighbours
             if found is not None and found.origin is not None:
                 shutil.copytree(Path(found.origin).parent, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-        return root
+        mounts = [(root, interpreter.PACKAGES)]
+        numpy = PathFinder.find_spec(COMPILED_PACKAGES[0])
+        if numpy is None or numpy.origin is None or self.python.version != "{}.{}".format(*sys.version_info):
+            return mounts
+        for name in COMPILED_PACKAGES:
+            source = Path(numpy.origin).parents[1] / name
+            if not source.exists():
+                continue
+            if os.geteuid() != 0 or _open_to_all(source / "x"):
+                (root / name).mkdir()
+                mounts.append((source, f"{interpreter.PACKAGES}/{name}"))
+            else:
+                shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__", "tests"))
+        return mounts
 
     def _check(self) -> None:
         """Run one program that tells how isolated it is.
@@ -371,7 +402,12 @@ print(json.dumps({
     "environment": sorted(os.environ),
 }))
 """
-_ENVIRONMENT = {"HOME": "/tmp", "LANG": "C.UTF-8", "PATH": "/usr/local/bin:/usr/bin:/bin"}
+_ENVIRONMENT = {
+    "HOME": "/tmp",
+    "LANG": "C.UTF-8",
+    "OPENBLAS_NUM_THREADS": "1",  # NumPy's, which would start a thread a core
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+}
 # Compilers and libraries are found through them; Java's files of settings are there.
 _ETC = ("alternatives", "ld.so.cache", *sorted(path.name for path in Path("/etc").glob("java-*-openjdk")))
 _ISOLATED = {
@@ -388,21 +424,32 @@ _ISOLATED = {
 
 
 @lru_cache
-def python() -> str:
-    """The newest Python under /usr, by which programs are run.
+def find_python(path: str | None = None) -> Python:
+    """The interpreter at a path; without one the newest under /usr.
 
     Raises:
-        SandboxUnavailable: there is none.
+        SandboxUnavailable: there is none, or it does not run.
     """
     found = [
-        (int(match[1]), str(path))
+        (int(match[1]), str(file))
         for directory in ("/usr/bin", "/usr/local/bin")
-        for path in Path(directory).glob("python3.*")
-        if (match := re.fullmatch(r"python3\.(\d+)", path.name))
+        for file in Path(directory).glob("python3.*")
+        if (match := re.fullmatch(r"python3\.(\d+)", file.name))
     ]
-    if found:
-        return max(found)[1]
-    raise SandboxUnavailable("no Python under /usr for the programs: apt-get install python3")
+    if path is None and not found:
+        raise SandboxUnavailable("no Python under /usr for the programs: apt-get install python3")
+    chosen = os.path.realpath(path or max(found)[1])
+    asked = "import sys; print(*sys.version_info[:2], sep='.'); print(sys.base_prefix)"
+    try:
+        told = subprocess.run(
+            [chosen, "-I", "-S", "-c", asked], capture_output=True, text=True, check=True, timeout=60
+        )
+        version, prefix = told.stdout.splitlines()
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise SandboxUnavailable(f"{path} is not a Python that runs programs ({error}): name another") from error
+    if not prefix.startswith("/usr") and os.geteuid() == 0 and not _open_to_all(Path(chosen)):
+        raise SandboxUnavailable(f"{chosen} lies in a directory that not everybody may enter: install it elsewhere")
+    return Python(chosen, version, os.path.realpath(prefix))
 
 
 def _fixed_options() -> list[str]:

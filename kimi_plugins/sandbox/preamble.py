@@ -1,6 +1,8 @@
 # ruff: noqa
 # mypy: ignore-errors
-"""What solutions in LeetCode's format take for granted: the imports of its data sets and its two classes.
+"""What solutions in LeetCode's format take for granted: the imports of its data sets.
+
+ListNode and TreeNode are in interpreter.py.
 
 Builtins go before these names, such as math.pow, see interpreter.run().
 """
@@ -20,13 +22,3 @@ from string import *
 from typing import *
 
 inf = float("inf")
-
-
-class ListNode:
-    def __init__(self, val=0, next=None):
-        self.val, self.next = val, next
-
-
-class TreeNode:
-    def __init__(self, val=0, left=None, right=None):
-        self.val, self.left, self.right = val, left, right

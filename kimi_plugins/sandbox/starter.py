@@ -207,11 +207,18 @@ def _run_python(request: dict) -> None:
     try:
         vars(threading)["_shutdown"]()
         atexit._run_exitfuncs()
+        _flush(sys.stdout)
+        sys.stdout = sys.__stdout__  # one of the program's own may need what is cleared next
         sys.modules["__main__"].__dict__.clear()  # what the program left open is written and closed
-        sys.stdout.flush()
+        _flush(sys.stdout)
     except BaseException:
         code = code or 120  # as the interpreter does when the output cannot be written
     os._exit(code)
+
+
+def _flush(stream) -> None:
+    if stream is not None and not getattr(stream, "closed", False):
+        stream.flush()
 
 
 def _stream(kind, fd: int, mode: str, errors: str, **more):

@@ -144,7 +144,8 @@ class TestComparison:
             (b"007", b"7", "tokens", False),
             (b"120000", b"12e4", "tokens", False),
             (b"1_0", b"10", "tokens", False),
-            (b"infinity", b"inf", "tokens", False),
+            (b"Infinity +inf -INF", b"inf inf -Infinity", "tokens", True),
+            (b"-inf", b"inf", "tokens", False),
             (b"NaN", b"nan", "tokens", True),
             (b"1.5", b"nan", "tokens", False),
             (b"nan", b"1.5", "tokens", False),
@@ -163,7 +164,7 @@ class TestComparison:
         assert not same_text(b"x 0.3333", b"x 0.33333", "tokens", 1e-6)
         assert not same_text(b"nan", b"1", "tokens", 1e9)
         assert not same_text(b"y", b"x", "tokens", 1e9)
-        for found, expected in ((b"1000001 0.5", b"1000000 0.5"), (b"007 0.5", b"7 0.5"), (b"infinity", b"inf")):
+        for found, expected in ((b"1000001 0.5", b"1000000 0.5"), (b"007 0.5", b"7 0.5"), (b"1e300", b"inf")):
             assert not same_text(found, expected, "tokens", 1e-3)
         assert same_text(b"1e5", b"100000.0", "tokens", 0.0) and not same_text(b"0.51", b"0.5", "tokens", 0.0)
 
@@ -268,7 +269,7 @@ class TestVerdicts:
             ("a, b = map(int, input().split()); print(a + abs(b))", "case 2: wrong output"),
             ("print(3)\nimport sys; sys.exit(1)", "case 1: exit code 1"),
             ("print(3)\nraise ValueError('no')", "case 1: exit code 1 (ValueError: no)"),
-            ("print(3", "case 1: exit code 1 (SyntaxError: '(' was never closed)"),
+            ("print(3", "case 1: exit code 1 on Python VERSION (SyntaxError: '(' was never closed)"),
             ("print(3); exit(2)", "case 1: exit code 2"),
             ("while True: pass", "case 1: cpu limit"),
             ("import os; os.abort()", "case 1: exit code 134"),
@@ -277,7 +278,8 @@ class TestVerdicts:
     def test_wrong_text(self, sandbox, program, reason):
         problem = Problem.parse(vars(ADD) | {"limits": {"cpu_seconds": 1}})
         verdict = judge_program(program, problem, sandbox)
-        assert (verdict.reward, verdict.reason, verdict.failed) == (0.0, reason, False)
+        assert (verdict.reward, verdict.failed) == (0.0, False)
+        assert verdict.reason == reason.replace("VERSION", sandbox.python.version)
 
     def test_a_response_without_a_program(self, sandbox):
         verdict = judge("3", ADD, sandbox)
@@ -352,7 +354,7 @@ class TestVerdicts:
         assert judge_program(program, problem, sandbox).reason == "passed"
         assert (sandbox.shared / "bits" / "stdc++.h.gch").stat().st_size > 1 << 20
         used = sandbox.run(
-            ["/bin/sh", "-c", LANGUAGES["cpp"].compile + " -H"],
+            ["/bin/sh", "-c", LANGUAGES["cpp"].compile.replace("-O2", "-O2 -H")],
             files={"main.cpp": program.encode()},
             limits=COMPILE_LIMITS,
         )

@@ -134,8 +134,22 @@ class TestAsserts:
             ("assert set(f((1, 2))) == set((3, 4))", {"outputs": [[3, 4]]}, {"compare": "unordered"}),
             ("assert tuple(f()) == tuple([3, 4])", {"outputs": [[3, 4]]}, {}),
             ("assert sorted(f()) == [3, 4]", {"outputs": [[3, 4]]}, {"compare": "unordered"}),
-            ("assert abs(f() - 2.5) < 1e-6", {"outputs": [2.5]}, {"tolerance": 4e-7}),
-            ("assert math.isclose(f(), 2.5, rel_tol=0.01)", {"outputs": [2.5]}, {"tolerance": 0.01}),
+            ("assert abs(f() - 2.5) < 1e-6", {"outputs": [2.5], "tolerance": {"absolute": 1e-6}}, {}),
+            (
+                "assert math.isclose(f(), 2.5, rel_tol=0.01)",
+                {"outputs": [2.5], "tolerance": {"relative": 0.01, "absolute": 0.0}},
+                {},
+            ),
+            (
+                "assert is_same_list(f(h = list_node([1])), list_node([]))",
+                {"kwargs": {"h": {"$list": [1]}}, "outputs": [{"$list": []}]},
+                {},
+            ),
+            (
+                "assert f([tree_node([1, None, 2])]) == [list_node([3])]",
+                {"args": [[{"$tree": [1, None, 2]}]], "outputs": [[{"$list": [3]}]]},
+                {},
+            ),
         ],
     )
     def test_forms(self, text, case, settings):
@@ -204,9 +218,53 @@ def package(tmp_path):
     return directory
 
 
+def test_kattis_flags_of_a_group(package):
+    secret = package / "data" / "secret"
+    (secret / "near").mkdir()
+    (secret / "near" / "a.in").write_text("1")
+    (secret / "near" / "a.ans").write_text("0.5")
+    flags = "output_validator_flags: float_absolute_tolerance 1e-3 float_relative_tolerance 1e-2\n"
+    (secret / "near" / "testdata.yaml").write_text(flags)
+    (secret / "testdata.yaml").write_text("on_reject: continue\n")
+    tolerances = [case["tolerance"] for case in code_problems.kattis(package)["cases"]]
+    assert tolerances == [1e-4, 1e-4, {"absolute": 1e-3, "relative": 1e-2}]
+    (secret / "testdata.yaml").write_text("output_validator_flags: case_sensitive\n")
+    with pytest.raises(Refused, match="compared in several ways"):
+        code_problems.kattis(package)
+
+
+@pytest.mark.parametrize(
+    "text, tolerance",
+    [
+        ("if its absolute or relative error does not exceed $$$10^{-6}$$$", 1e-6),
+        ("with an absolute or relative error of at most 10 - 9.", 1e-9),
+        ("relative error 1e-4; for the second an absolute error below 0.00001", 1e-5),
+        ("the absolute value of x is at most 10^-6", None),
+        ("within 10^9 of an absolute error", None),
+    ],
+)
+def test_a_tolerance_in_the_statement(text, tolerance):
+    assert code_problems.apps(STDIN | {"question": text}).get("tolerance") == tolerance
+
+
+def test_linked_lists_and_trees_by_the_starter_code():
+    starter = (
+        "class Solution:\n    def f(self, heads: List[Optional[ListNode]], n: int) -> Optional[TreeNode]:\n        "
+    )
+    tests = {"fn_name": "f", "inputs": [[[[1, 2], []], 3]], "outputs": [[[4, None, 5]]]}
+    [case] = code_problems.apps({"input_output": tests, "starter_code": starter})["cases"]
+    assert case == {
+        "args": [[{"$list": [1, 2]}, {"$list": []}], 3],
+        "outputs": [{"$tree": [[4, None, 5]]}, {"$tree": [4, None, 5]}],
+    }
+    test = {"testtype": "functional", "input": "[[1]]\n2", "output": "[]"}
+    row = {"public_test_cases": json.dumps([test]), "metadata": '{"func_name": "f"}', "starter_code": starter}
+    assert code_problems.livecodebench(row)["cases"] == [{"args": [[{"$list": [1]}], 2], "output": {"$tree": []}}]
+
+
 def test_kattis(sandbox, package):
     problem = Problem.parse(code_problems.kattis(package))
-    assert (problem.tolerance, problem.limits.cpu_seconds, problem.ignore_case) == (1e-4, 12, True)
+    assert (problem.cases[0]["tolerance"], problem.limits.cpu_seconds, problem.ignore_case) == (1e-4, 12, True)
     assert judge_program("print(float(input()) / 2 + 1e-5)", problem, sandbox).reason == "passed"
     assert judge_program("print(float(input()) / 2 + 1e-2)", problem, sandbox).reward == 0
     (package / "problem.yaml").write_text("validation: custom interactive\n")
@@ -245,7 +303,7 @@ def test_the_command(tmp_path, capsys, write_rows):
 def test_the_command_on_a_directory(package, tmp_path, capsys):
     out = tmp_path / "cases.jsonl"
     assert command(package.parent, "--out", out) == 0
-    assert read_label(f"{out}#half").tolerance == 1e-4
+    assert read_label(f"{out}#half").cases[1]["tolerance"] == 1e-4
     assert command(package, "--format", "kattis", "--out", out) == 0
     assert "1 problems in the format kattis" in capsys.readouterr().out
 

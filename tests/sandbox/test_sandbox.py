@@ -2,10 +2,12 @@
 
 import io
 import os
+import shutil
 import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -233,10 +235,11 @@ def test_a_killed_worker_takes_its_program_along_and_is_replaced(sandbox):
 
 ASKER = """
 import sys
+import tempfile
 from kimi_plugins.sandbox.pool import *
 sandbox = Sandbox(workers=1)
 print(sandbox._slots.queue[0].process.pid, flush=True)
-sandbox.run([python(), "-I", "-S", "-c", "import time; time.sleep(60)"], limits=Limits(wall_seconds=60))
+sandbox.run([find_python().path, "-I", "-S", "-c", "import time; time.sleep(60)"], limits=Limits(wall_seconds=60))
 """
 
 
@@ -378,3 +381,32 @@ class TestControlGroups:
         living.mkdir()
         cgroups._sweep(tmp_path)
         assert not dead.exists() and living.exists()
+
+
+class TestPython:
+    def test_one_outside_of_usr(self):
+        """A copy: an interpreter finds its library beside itself."""
+        usual = pool.find_python()
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+            for path in (Path(directory), Path(directory, "bin"), Path(directory, "lib")):
+                path.mkdir(exist_ok=True)
+                path.chmod(0o755)
+            copy, library = Path(directory, "bin", Path(usual.path).name), f"lib/python{usual.version}"
+            shutil.copy(usual.path, copy)
+            Path(directory, library).symlink_to(Path(usual.prefix, library))
+            with Sandbox(workers=1, python=str(copy)) as own:
+                assert own.python == pool.Python(str(copy), usual.version, directory)
+                assert run(own, "import sys, json; print(sys.prefix)").stdout.decode() == f"{directory}\n"
+
+    def test_the_variable(self, monkeypatch):
+        monkeypatch.setenv(pool.PYTHON_VARIABLE, "/nowhere/python3.99")
+        with pytest.raises(SandboxUnavailable, match="/nowhere/python3.99 is not a Python that runs programs"):
+            Sandbox(workers=1)
+
+    def test_one_that_nobody_may_enter(self, tmp_path, monkeypatch):
+        told = subprocess.CompletedProcess([], 0, f"3.99\n{tmp_path}\n")
+        monkeypatch.setattr(pool.subprocess, "run", lambda *_, **__: told)
+        monkeypatch.setattr(pool, "_open_to_all", lambda _: False)
+        monkeypatch.setattr(pool.os, "geteuid", lambda: 0)
+        with pytest.raises(SandboxUnavailable, match="not everybody may enter: install it elsewhere"):
+            pool.find_python(str(tmp_path / "python3.99"))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from kimi_plugins.sandbox.pool import Limits, python
+from kimi_plugins.sandbox.pool import Limits, find_python
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def attack(sandbox, request):
         if request.param == "forked":
             result = sandbox.run_python(program.encode(), stdin=stdin, limits=limits)
         else:
-            argv = [python(), "-I", "-S", "main.py"]
+            argv = [find_python().path, "-I", "-S", "main.py"]
             result = sandbox.run(argv, files={"main.py": program.encode()}, stdin=stdin, limits=limits)
         assert tasks(sandbox) == [STARTER_TASKS]
         after = sandbox.run_python(b"print(sum(range(10)))", limits=SMALL)
