@@ -138,7 +138,7 @@ def _sum(results: list[dict], key: str) -> int:
     return sum(result[key] for result in results)
 
 
-def _measure(row: dict, count: int, packages: Path, sandbox: Sandbox) -> dict:
+def _measure(row: dict, count: int, sandbox: Sandbox) -> dict:
     solution, name = row["prompt"] + row["canonical_solution"], row["entry_point"]
     calls = _recorded(row, solution, sandbox)
     changed = mutants(solution, count + 1, seed=int(row["task_id"].split("/")[1]))
@@ -150,13 +150,13 @@ def _measure(row: dict, count: int, packages: Path, sandbox: Sandbox) -> dict:
     if outcome.row is None:
         return result
     problem = Problem.parse(outcome.row)
-    result["solution_passes"] = judge_program(solution, problem, sandbox).reward == 1
+    result["solution_passes"] = judge_program(solution, problem, sandbox).correct
     result["missed"] = []
     for program in changed[1:]:
         if _own_tests_pass(row, program, sandbox):
             continue
         result["wrong"] += 1
-        if judge_program(program, problem, sandbox).reward == 0:
+        if judge_program(program, problem, sandbox).correct is False:
             result["caught"] += 1
         else:
             result["missed"].append(program[-300:])

@@ -79,9 +79,10 @@ def _grade(rows: list, out: Path, workers: int | None) -> int:
         responses, problems = zip(*rows, strict=True)
         verdicts = judge_all(responses, problems, sandbox)
         for number, verdict in enumerate(tqdm(verdicts, total=len(rows), unit="response"), 1):
-            file.write(json.dumps({"row": number} | vars(verdict), ensure_ascii=False) + "\n")
-            right += verdict.reward == 1
-            failed += verdict.failed
+            row = {"row": number, "correct": verdict.correct, "kind": verdict.kind, "reason": verdict.reason}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            right += verdict.correct is True
+            failed += verdict.correct is None
             reasons[_kind(verdict.reason)] += 1
     seconds = time.monotonic() - began
     print(f"{len(rows)} responses in {seconds:.1f} s ({len(rows) / seconds:.1f}/s): {right} right, ", end="")

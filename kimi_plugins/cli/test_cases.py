@@ -2,9 +2,9 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
+from kimi_plugins.cli.command import INVALID, exit_code
 from kimi_plugins.data.files import replacing
 
 
@@ -36,34 +36,32 @@ def add_parser(commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when all problems were decided, 1 when the sandbox failed, 2 for bad input, 130 for Ctrl-C."""
+    from kimi_plugins.sandbox.pool import SandboxError, SandboxUnavailable
+
+    again = "start again to go on"
+    return exit_code(
+        "test-cases", lambda: _make(args), invalid=(*INVALID, SandboxUnavailable), failed=SandboxError, hint=again
+    )
+
+
+def _make(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from kimi_plugins.grading import test_cases
-    from kimi_plugins.sandbox.pool import Sandbox, SandboxError, SandboxUnavailable
+    from kimi_plugins.sandbox.pool import Sandbox
 
     names = ("cases", "submissions", "agree", "passing", "valid", "disputed")
     chosen = {name: value for name in names if (value := getattr(args, name)) is not None}
-    try:
-        thresholds = test_cases.Thresholds(**chosen)
-        if not args.generators.is_dir():
-            raise ValueError(f"--generators: {args.generators} is no directory")
-        problems = test_cases.read_problems(args.file)
-        journal = test_cases.Journal(args.out.with_name(args.out.name + ".journal"))
-        with Sandbox(args.workers) as sandbox, tqdm(total=len(problems), unit="problem") as bar:
-            outcomes = test_cases.make_all(problems, args.generators, thresholds, journal, sandbox, bar.update)
-        with replacing(args.out) as partial, partial.open("w", encoding="utf-8") as file:
-            for outcome in outcomes:
-                if outcome.row is not None:
-                    file.write(json.dumps(outcome.row, ensure_ascii=False) + "\n")
-    except (ValueError, OSError, SandboxUnavailable) as error:
-        print(f"openrlhf kimi test-cases: error: {error}", file=sys.stderr)
-        return 2
-    except SandboxError as error:
-        print(f"openrlhf kimi test-cases: the sandbox failed: {error}; start again to go on", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("openrlhf kimi test-cases: interrupted; start again to go on", file=sys.stderr)
-        return 130
+    thresholds = test_cases.Thresholds(**chosen)
+    if not args.generators.is_dir():
+        raise ValueError(f"--generators: {args.generators} is no directory")
+    problems = test_cases.read_problems(args.file)
+    finished = test_cases.Journal(args.out.with_name(args.out.name + ".journal"))
+    with Sandbox(args.workers) as sandbox, tqdm(total=len(problems), unit="problem") as bar:
+        outcomes = test_cases.make_all(problems, args.generators, thresholds, finished, sandbox, bar.update)
+    with replacing(args.out) as partial, partial.open("w", encoding="utf-8") as file:
+        for outcome in outcomes:
+            if outcome.row is not None:
+                file.write(json.dumps(outcome.row, ensure_ascii=False) + "\n")
     print(test_cases.funnel(outcomes))
     print(args.out)
-    return 0

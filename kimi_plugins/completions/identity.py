@@ -1,10 +1,9 @@
 """Fingerprints of models and prompts, by which kept completions are recognised as theirs."""
 
-import hashlib
-import json
 from pathlib import Path
 
 from kimi_plugins.completions.types import Request
+from kimi_plugins.data.journal import digest
 
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 # Of a model's directory, what completions depend on beside the weights: configuration, tokenizer, chat template, code.
@@ -28,7 +27,7 @@ def model_files(model: str) -> dict[str, list[int] | str]:
             status = file.stat()
             found[file.name] = [status.st_size, status.st_mtime_ns]
         elif file.suffix in READ and file.is_file():
-            found[file.name] = _digest(file.read_bytes())
+            found[file.name] = digest(file.read_bytes())
     if not any(name.endswith(WEIGHTS) for name in found):
         raise ValueError(f"{model}: the directory has no weights ({', '.join(WEIGHTS)}); name a model's directory")
     return found
@@ -49,9 +48,5 @@ def _commit(model: str) -> str:
 
 def request_digest(request: Request) -> str:
     """A hash of the prompt and of its images' contents."""
-    images = [_digest(Path(image).read_bytes()) if Path(image).is_file() else image for image in request.images]
-    return _digest(json.dumps([request.prompt, images], sort_keys=True).encode("ascii"))
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=12).hexdigest()
+    images = [digest(Path(image).read_bytes()) if Path(image).is_file() else image for image in request.images]
+    return digest([request.prompt, images])

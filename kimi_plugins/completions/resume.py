@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from kimi_plugins.completions.identity import request_digest
 from kimi_plugins.completions.types import Completion, Request
+from kimi_plugins.data.journal import append, records
 
 Answered = Iterator[tuple[Request, list[Completion]]]
 Complete = Callable[[Iterable[Request]], Iterator[list[Completion]]]
@@ -68,7 +69,7 @@ def resumed(
                     reused += 1
                     yield entry.request, _completions(file, entry.place)
                 record = {"prompt": entry.digest, "key": entry.request.key, "completions": completions}
-                _write(file, record)
+                append(file, record)
                 yield entry.request, completions
             for entry in waiting:
                 if entry.place is None:
@@ -100,7 +101,7 @@ def _entry(request: Request, kept: dict[str, deque[int]]) -> _Entry:
 def _places(file: BinaryIO) -> dict[str, deque[int]]:
     """Where the completions of each prompt stand, by the prompt's hash; several where the data repeats it."""
     places: dict[str, deque[int]] = {}
-    for place, record in _records(file):
+    for place, record in records(file):
         places.setdefault(record["prompt"], deque()).append(place)
     return places
 
@@ -114,11 +115,11 @@ def _check_settings(path: Path, file: BinaryIO, settings: dict) -> None:
     settings = json.loads(json.dumps(settings))
     file.seek(0)
     try:
-        _, first = next(_records(file), (0, None))
+        _, first = next(records(file), (0, None))
     except ValueError as error:
         raise ValueError(f"{path}: is not a file of responses ({error}); name another") from error
     if first is None:
-        _write(file, {"settings": settings})
+        append(file, {"settings": settings})
         return
     kept = first.get("settings", {}) if isinstance(first, dict) else {}
     if changed := _differences(kept, settings):
@@ -138,19 +139,3 @@ def _differences(kept: dict, now: dict, within: str = "") -> list[str]:
         elif one != other:
             found.append(f"{within}{name} {one!r} (now {other!r})")
     return found
-
-
-def _records(file: BinaryIO) -> Iterator[tuple[int, dict]]:
-    """(place, record) from where the file stands; a line that a killed process left unfinished is cut off."""
-    while line := file.readline():
-        place = file.tell() - len(line)
-        if not line.endswith(b"\n"):
-            file.truncate(place)
-            return
-        yield place, json.loads(line)
-
-
-def _write(file: BinaryIO, record: dict) -> None:
-    # Model output may hold lone surrogates, which only ASCII escapes survive.
-    file.write(json.dumps(record, ensure_ascii=True).encode("ascii") + b"\n")
-    file.flush()

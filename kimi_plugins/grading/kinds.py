@@ -177,10 +177,7 @@ class Grader:
                 problem = Problem.parse(label) if isinstance(label, dict) else read_label(str(label))
             except (ValueError, OSError) as error:
                 return Grade(None, None, str(error))
-            verdict = judge(response, problem, sandbox)
-            if verdict.failed:
-                return Grade(None, None, verdict.reason)
-            return Grade(verdict.reward, verdict.reward, verdict.reason)
+            return of_verdict(judge(response, problem, sandbox))
 
         return grade, sandbox.close
 

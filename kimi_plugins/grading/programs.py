@@ -36,6 +36,7 @@ from threading import Lock
 from kimi_plugins.grading import comparison
 from kimi_plugins.grading.extraction import after_thinking
 from kimi_plugins.grading.languages import COMPILE_LIMITS, LANGUAGES, fenced_blocks
+from kimi_plugins.grading.verdict import Kind, Verdict
 from kimi_plugins.sandbox import interpreter
 from kimi_plugins.sandbox.pool import Limits, Result, Sandbox, SandboxError, SandboxUnavailable
 
@@ -193,21 +194,6 @@ def _limits(data) -> Limits:
         raise ValueError(f"limits: {error}; the names are {names}") from error
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """reward: 1.0 iff all cases passed. failed: the grader could not tell, and reward means nothing.
-
-    reason: in words. passed: cases passed before the first that was not. answered: the response had a program.
-    """
-
-    reward: float
-    reason: str
-    passed: int = 0
-    cases: int = 0
-    failed: bool = False
-    answered: bool = True
-
-
 def extract_program(response: str, language: str = "python", *, thinking: bool = False) -> tuple[str | None, str]:
     """The program a response ends with, or None and why there is none.
 
@@ -232,25 +218,23 @@ def judge(response: str, problem: Problem, sandbox: Sandbox, *, thinking: bool =
     """The verdict on a response; blocks while all of the sandbox's workers are busy. thinking: as extract_program."""
     program, reason = extract_program(response, problem.language, thinking=thinking)
     if program is None:
-        return Verdict(0.0, reason, cases=len(problem.cases), answered=False)
+        return Verdict(Kind.NO_PROGRAM, reason)
     return judge_program(program, problem, sandbox)
 
 
 def judge_program(program: str, problem: Problem, sandbox: Sandbox) -> Verdict:
-    """The verdict on a program. A failure of the sandbox gives failed and why, never a plain 0."""
-    passed = 0
+    """The verdict on a program: right iff all cases pass. Of a failure of the sandbox nothing follows for it."""
     try:
         for number, (case, result) in enumerate(
             zip(problem.cases, run_cases(program, problem.cases, problem, sandbox), strict=True), 1
         ):
             if (fault := fault_of(result, case, problem, sandbox)) is not None:
-                return Verdict(0.0, f"case {number}: {fault}", passed, len(problem.cases))
-            passed += 1
+                return Verdict(Kind.WRONG, f"case {number}: {fault}")
     except NotCompiled as error:
-        return Verdict(0.0, f"does not compile: {error}", 0, len(problem.cases))
+        return Verdict(Kind.WRONG, f"does not compile: {error}")
     except (SandboxError, SandboxUnavailable) as error:
-        return Verdict(0.0, f"the sandbox failed: {error}", passed, len(problem.cases), failed=True)
-    return Verdict(1.0, "passed", passed, len(problem.cases))
+        return Verdict(Kind.FAILED, f"the sandbox failed: {error}")
+    return Verdict(Kind.RIGHT, "passed")
 
 
 def judge_all(responses: Iterable[str], problems: Iterable[Problem], sandbox: Sandbox) -> Iterator[Verdict]:

@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from kimi_plugins.grading.programs import Problem, Verdict, judge, read_label
+from kimi_plugins.grading.programs import Problem, judge, read_label
+from kimi_plugins.grading.verdict import Kind, Verdict
 from kimi_plugins.sandbox.pool import Sandbox
 
 LARGEST_BODY = 256 << 20  # bytes
@@ -35,11 +36,11 @@ def application(sandbox: Sandbox, respond: Callable, token: str | None, queue: i
     def grade(query: str, prompt: str, label: object) -> Verdict:
         response = respond(query, prompt)
         if response is None:
-            return Verdict(0.0, "the response cannot be told from the prompt", failed=True)
+            return Verdict(Kind.FAILED, "the response cannot be told from the prompt")
         try:
             return judge(response, _problem(label, cases), sandbox)
         except (ValueError, OSError) as error:
-            return Verdict(0.0, str(error), failed=True)
+            return Verdict(Kind.FAILED, str(error))
 
     async def rewards(request: Request) -> Response:
         nonlocal waiting
@@ -85,8 +86,8 @@ def _rows(message) -> list[tuple[str, str, object]]:
 
 def _answer(verdicts: list[Verdict]) -> dict:
     """What OpenRLHF expects of a reward server."""
-    values = [verdict.reward for verdict in verdicts]
-    failed = [float(verdict.failed) for verdict in verdicts]
+    values = [float(verdict.correct or False) for verdict in verdicts]
+    failed = [float(verdict.correct is None) for verdict in verdicts]
     reasons = [verdict.reason for verdict in verdicts]
     return {"rewards": values, "scores": values, "extra_logs": {"grader_failed": failed}, "reasons": reasons}
 

@@ -12,7 +12,6 @@ its argument and the random module seeded by it, and prints the input: text, or 
 arguments.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -22,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from kimi_plugins.data import journal
 from kimi_plugins.grading.mutants import mutants
 from kimi_plugins.grading.programs import NotCompiled, Problem, judge_program, run_cases, same_output
 from kimi_plugins.sandbox import generator_server, interpreter
@@ -163,9 +163,9 @@ def _reject_a_mutant(reference: str, problem: Problem, sandbox: Sandbox) -> bool
         return True
     for program in mutants(reference, MUTANTS):
         verdict = judge_program(program, problem, sandbox)
-        if verdict.failed:
+        if verdict.correct is None:
             raise SandboxError(verdict.reason)
-        if verdict.reward == 0:
+        if not verdict.correct:
             return True
     return False
 
@@ -281,30 +281,24 @@ class Journal:
         self.path = path
         self.done: dict[str, dict] = {}
         if path.exists():
-            for line in path.read_bytes().splitlines():
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    continue  # cut off when the run was killed: that problem is done again
-                self.done[record["key"]] = record
+            with path.open("r+b") as file:
+                self.done = {record["key"]: record for _, record in journal.records(file)}
 
     def add(self, key: str, outcome: Outcome) -> None:
         self.done[key] = {"key": key} | asdict(outcome)
-        with open(self.path, "ab") as file:
-            # A line break first: the last line may be cut off.
-            file.write(b"\n" + json.dumps(self.done[key], ensure_ascii=False).encode() + b"\n")
+        with self.path.open("ab") as file:
+            journal.append(file, self.done[key])
 
 
 def key_of(data: dict, generator: str | None, thresholds: Thresholds) -> str:
     """Changes with whatever the outcome depends on."""
-    text = json.dumps([data, generator, asdict(thresholds)], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return journal.digest([data, generator, asdict(thresholds)])
 
 
 def make_all(
-    problems: list[dict], generators: Path, thresholds: Thresholds, journal: Journal, sandbox: Sandbox, progress
+    problems: list[dict], generators: Path, thresholds: Thresholds, kept: Journal, sandbox: Sandbox, progress
 ) -> list[Outcome]:
-    """The outcome of every problem, in order; those in the journal are not done again.
+    """The outcome of every problem, in order; those in the journal `kept` are not done again.
 
     progress: called after each problem.
 
@@ -318,19 +312,19 @@ def make_all(
         running = {
             threads.submit(make_cases, data, source, thresholds, sandbox): key
             for data, source, key in zip(problems, sources, keys, strict=True)
-            if key not in journal.done
+            if key not in kept.done
         }
         try:
             for _ in range(len(keys) - len(running)):
                 progress()
             for finished in as_completed(running):
-                journal.add(running[finished], finished.result())
+                kept.add(running[finished], finished.result())
                 progress()
         except (KeyboardInterrupt, SandboxError):
             threads.shutdown(wait=False, cancel_futures=True)
             sandbox.close()  # what is running ends now
             raise
-    return [Outcome(**{name: journal.done[key][name] for name in ("stage", "reason", "row")}) for key in keys]
+    return [Outcome(**{name: kept.done[key][name] for name in ("stage", "reason", "row")}) for key in keys]
 
 
 def _generator(generators: Path, data: dict) -> str | None:

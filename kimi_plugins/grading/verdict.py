@@ -9,6 +9,7 @@ class Kind(StrEnum):
 
     RIGHT = "right"
     WRONG = "wrong"
+    NO_PROGRAM = "no_program"  # wrong: the response has none to run
     OTHER_FORM = "other_form"  # not in the form of the reference: the values were not compared
     ANSWER_UNREADABLE = "answer_unreadable"
     TEXT_DIFFERS = "text_differs"  # the reference is not understood: only its own text is right

@@ -23,6 +23,7 @@ from kimi_plugins.grading.programs import (
     read_label,
     run_cases,
 )
+from kimi_plugins.grading.verdict import Kind
 from kimi_plugins.sandbox import interpreter
 from kimi_plugins.sandbox.pool import SandboxError
 
@@ -261,7 +262,7 @@ class TestComparison:
 class TestVerdicts:
     def test_text(self, sandbox):
         verdict = judge(fenced("print(sum(map(int, input().split())))"), ADD, sandbox)
-        assert (verdict.reward, verdict.reason, verdict.passed, verdict.cases) == (1.0, "passed", 3, 3)
+        assert verdict == (Kind.RIGHT, "passed")
 
     @pytest.mark.parametrize(
         "program, reason",
@@ -278,12 +279,11 @@ class TestVerdicts:
     def test_wrong_text(self, sandbox, program, reason):
         problem = Problem.parse(vars(ADD) | {"limits": {"cpu_seconds": 1}})
         verdict = judge_program(program, problem, sandbox)
-        assert (verdict.reward, verdict.failed) == (0.0, False)
-        assert verdict.reason == reason.replace("VERSION", sandbox.python.version)
+        assert verdict == (Kind.WRONG, reason.replace("VERSION", sandbox.python.version))
 
     def test_a_response_without_a_program(self, sandbox):
         verdict = judge("3", ADD, sandbox)
-        assert (verdict.reward, verdict.reason) == (0.0, "no program: no fenced block of python")
+        assert verdict == (Kind.NO_PROGRAM, "no program: no fenced block of python") and verdict.correct is False
 
     @pytest.mark.parametrize("language", ["c", "cpp"])
     def test_compiled(self, sandbox, language):
@@ -291,9 +291,9 @@ class TestVerdicts:
         problem = Problem.parse(vars(ADD) | {"limits": {}, "language": language})
         assert judge_program(program, problem, sandbox).reason == "passed"
         verdict = judge_program("int main() { return x; }", problem, sandbox)
-        assert verdict.reward == 0 and not verdict.failed
+        assert verdict.kind is Kind.WRONG
         assert verdict.reason.startswith("does not compile: ") and "error" in verdict.reason
-        assert judge_program('#include "/etc/passwd"', problem, sandbox).reward == 0
+        assert judge_program('#include "/etc/passwd"', problem, sandbox).correct is False
 
     @pytest.mark.parametrize("language, program", OTHER_LANGUAGES.items())
     def test_other_languages(self, sandbox, language, program):
@@ -328,7 +328,7 @@ class TestVerdicts:
     def test_several_accepted_outputs(self, sandbox):
         for case in ({"input": "", "output": ["a", "b"]}, {"input": "", "outputs": ["a", "b"]}):
             problem = Problem.parse({"cases": [case]})
-            rewards = [judge_program(f"print({text!r})", problem, sandbox).reward for text in "abc"]
+            rewards = [judge_program(f"print({text!r})", problem, sandbox).correct for text in "abc"]
             assert rewards == [1, 1, 0]
 
     def test_a_large_output_is_compared_in_the_sandbox(self, sandbox):
@@ -372,13 +372,13 @@ class TestVerdicts:
         assert judge_program(count, problem, sandbox).reason == "passed"
 
     def test_a_function(self, sandbox):
-        assert judge_program("def double(n): return 2 * n", DOUBLE, sandbox).reward == 1
+        assert judge_program("def double(n): return 2 * n", DOUBLE, sandbox).correct
         verdict = judge_program("def double(n): return n + 1", DOUBLE, sandbox)
-        assert (verdict.reward, verdict.reason, verdict.passed) == (0.0, "case 2: wrong result", 1)
+        assert verdict == (Kind.WRONG, "case 2: wrong result")
 
     def test_an_exception_is_the_outcome_of_one_call(self, sandbox):
         verdict = judge_program("def double(n): return 2 * n if n < 20 else {}[n]", DOUBLE, sandbox)
-        assert (verdict.reason, verdict.passed) == ("case 2: exception (KeyError: 21)", 1)
+        assert verdict.reason == "case 2: exception (KeyError: 21)"
         program = "def double(n): return 2 * n if n < 20 else {}[n]"
         lines = [result.stdout for result in run_cases(program, [{"args": [n]} for n in (1, 21)], DOUBLE, sandbox)]
         assert lines == [b"2\n", b'{"$error": "KeyError: 21"}\n']
@@ -386,8 +386,8 @@ class TestVerdicts:
     def test_a_method(self, sandbox):
         problem = Problem.parse(vars(DOUBLE) | {"limits": {}, "function": "Solution.double"})
         program = "class Solution:\n    def double(self, n): print('debug'); return 2 * n"
-        assert judge_program(program, problem, sandbox).reward == judge_program(program, DOUBLE, sandbox).reward == 1
-        assert judge_program("def double(n): return 2 * n", problem, sandbox).reward == 1
+        assert all(judge_program(program, each, sandbox).correct for each in (problem, DOUBLE))
+        assert judge_program("def double(n): return 2 * n", problem, sandbox).correct
 
     @pytest.mark.parametrize(
         "program",
@@ -408,7 +408,7 @@ class TestVerdicts:
         assert judge_program("def f(*args): return pow(*args)", problem, sandbox).reason == "passed"
         problem = Problem.parse({"function": "gcd", "cases": [{"args": [4, 6], "output": 2}]})
         assert "NameError" in judge_program("", problem, sandbox).reason
-        assert judge_program("class Solution:\n    def gcd(self, a, b): return 3", problem, sandbox).reward == 0
+        assert judge_program("class Solution:\n    def gcd(self, a, b): return 3", problem, sandbox).correct is False
         assert judge_program("from math import gcd", problem, sandbox).reason == "passed"
 
     def test_a_result_in_place_and_in_any_order(self, sandbox):
@@ -418,7 +418,7 @@ class TestVerdicts:
         assert judge_program(rotate, Problem.parse(data), sandbox).reason == "case 1: wrong result"
         data = {"function": "f", "compare": "unordered", "cases": [{"args": [], "output": [1, 2]}]}
         assert judge_program("def f(): return [2, 1]", Problem.parse(data), sandbox).reason == "passed"
-        assert judge_program("def f(): return [2, 2]", Problem.parse(data), sandbox).reward == 0
+        assert judge_program("def f(): return [2, 2]", Problem.parse(data), sandbox).correct is False
 
     @pytest.mark.parametrize(
         "program",
@@ -442,7 +442,7 @@ class TestVerdicts:
     )
     def test_no_forgery(self, sandbox, program):
         verdict = judge_program(program, DOUBLE, sandbox)
-        assert (verdict.reward, verdict.failed) == (0.0, False)
+        assert verdict.correct is False
 
     @pytest.mark.parametrize(
         "line",
@@ -457,7 +457,7 @@ for fd in range(3, 9):
 os._exit(0)
 """
         verdict = judge_program(program, DOUBLE, sandbox)
-        assert (verdict.reward, verdict.reason, verdict.failed) == (0.0, "case 1: wrong result", False)
+        assert verdict == (Kind.WRONG, "case 1: wrong result")
 
     def test_the_program_sees_no_outputs(self, sandbox):
         cases = [{"args": [], "output": "987654321"}, {"args": [], "output": "True False"}]
@@ -483,12 +483,12 @@ def f():
 
         for problem in (ADD, DOUBLE):
             verdict = judge_program("print(1)", problem, Broken())
-            assert verdict.failed and verdict.reason == "the sandbox failed: no more memory on this machine"
+            assert verdict == (Kind.FAILED, "the sandbox failed: no more memory on this machine")
 
     def test_many_keep_their_order(self, sandbox):
         responses = [fenced(f"def double(n): return n * {n % 2 + 1}") for n in range(6)]
         verdicts = list(judge_all(responses, [DOUBLE] * 6, sandbox))
-        assert [verdict.reward for verdict in verdicts] == [0.0, 1.0] * 3
+        assert [verdict.correct for verdict in verdicts] == [False, True] * 3
 
 
 class TestProblems:

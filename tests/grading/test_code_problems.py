@@ -103,7 +103,7 @@ def test_a_right_and_a_wrong_program(sandbox, name):
     assert code_problems.detected(row) == kind
     problem = Problem.parse(code_problems.FORMATS[kind][0](row))
     assert judge_program(program, problem, sandbox).reason == "passed"
-    assert judge_program(program.replace("a + b", "a + b + 1"), problem, sandbox).reward == 0
+    assert judge_program(program.replace("a + b", "a + b + 1"), problem, sandbox).correct is False
 
 
 def test_keys_that_were_integers():
@@ -266,7 +266,7 @@ def test_kattis(sandbox, package):
     problem = Problem.parse(code_problems.kattis(package))
     assert (problem.cases[0]["tolerance"], problem.limits.cpu_seconds, problem.ignore_case) == (1e-4, 12, True)
     assert judge_program("print(float(input()) / 2 + 1e-5)", problem, sandbox).reason == "passed"
-    assert judge_program("print(float(input()) / 2 + 1e-2)", problem, sandbox).reward == 0
+    assert judge_program("print(float(input()) / 2 + 1e-2)", problem, sandbox).correct is False
     (package / "problem.yaml").write_text("validation: custom interactive\n")
     with pytest.raises(Refused, match="interactive"):
         code_problems.kattis(package)

@@ -1,9 +1,10 @@
-"""Programs as they are found outside: in public solution sets, in models' answers, and attempts to be paid for nothing.
+"""Programs as they are found outside: public solution sets, answers of models, attempts to be paid for nothing.
 
 code_cases.jsonl: a response, its problem, whether it is right, and what the reason of a wrong one says.
 """
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,10 +47,10 @@ def test_verdicts(sandbox, case):
     language = case["label"].get("language", "python")
     if (package := LANGUAGES[language].missing()) is not None:
         pytest.skip(f"no toolchain: apt-get install {package}")
-    if "import numpy" in case["response"]:
-        pytest.importorskip("numpy")
+    if "import numpy" in case["response"] and sandbox.python.version != "{}.{}".format(*sys.version_info):
+        pytest.skip("NumPy here is for another version of Python than programs run on")
     verdict = judge(case["response"], Problem.parse(case["label"]), sandbox)
-    assert (verdict.reward, verdict.failed) == (float(case["right"]), False), verdict
+    assert verdict.correct is case["right"], verdict
     assert case.get("reason", "passed") in verdict.reason
 
 

@@ -89,8 +89,8 @@ def test_functions_and_their_none(sandbox):
     assert outputs["[[]]"] is None
     assert all((items or [None])[-1] == output for args, output in outputs.items() for items in json.loads(args))
     label = read_label(json.dumps(outcome.row))
-    assert judge_program(FUNCTION, label, sandbox).reward == 1
-    assert judge_program("def last(items): return items[-1] if items else 0", label, sandbox).reward == 0
+    assert judge_program(FUNCTION, label, sandbox).correct
+    assert judge_program("def last(items): return items[-1] if items else 0", label, sandbox).correct is False
 
 
 @pytest.mark.parametrize("text", ["You may print any order", "A checker is used", "find any valid path"])

@@ -37,10 +37,10 @@ def test_verdicts_in_the_order_of_the_rows(sandbox, tmp_path, capsys):
     file = written(tmp_path / "rows.jsonl", [RIGHT, WRONG, {"response": "3", "label": LABEL}])
     assert grade(file, "--workers", 2) == 0
     verdicts = [json.loads(line) for line in (tmp_path / "rows.verdicts.jsonl").read_text().splitlines()]
-    assert [(v["row"], v["reward"], v["reason"]) for v in verdicts] == [
-        (1, 1.0, "passed"),
-        (2, 0.0, "case 1: wrong output"),
-        (3, 0.0, "no program: no fenced block of python"),
+    assert [(v["row"], v["correct"], v["reason"]) for v in verdicts] == [
+        (1, True, "passed"),
+        (2, False, "case 1: wrong output"),
+        (3, False, "no program: no fenced block of python"),
     ]
     assert "1 right, 2 wrong, 0 not graded" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "rows.verdicts.jsonl"}
