@@ -2,10 +2,9 @@
 
 import argparse
 import ipaddress
-import sys
 from pathlib import Path
 
-from kimi_plugins.cli.command import exit_code
+from kimi_plugins.cli.command import INVALID, exit_code
 
 
 def add_parser(commands) -> None:
@@ -30,11 +29,7 @@ def run(args: argparse.Namespace) -> int:
     """0 after it was stopped, 2 for bad input or without isolation, 130 for Ctrl-C before it served."""
     from kimi_plugins.sandbox.pool import SandboxUnavailable
 
-    try:
-        return exit_code("sandbox-serve", lambda: _serve(args))
-    except SandboxUnavailable as error:
-        print(f"openrlhf kimi sandbox-serve: error: {error}", file=sys.stderr)
-        return 2
+    return exit_code("sandbox-serve", lambda: _serve(args), invalid=(*INVALID, SandboxUnavailable))
 
 
 def _serve(args: argparse.Namespace) -> None:

@@ -1,12 +1,13 @@
 """Control groups of the sandbox: memory, number of processes and CPU time, on cgroup v1 and v2."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PREFIX = "kimi-sandbox-"
 CONTROLLERS = ("memory", "pids", "cpuacct")  # of v1; v2 counts CPU time without a controller
-DELEGATED = "+memory +pids"
+WEIGHT = "cpu"  # the controller that shares cores among groups; the sandbox does without where it cannot be had
+DELEGATED = ("memory", "pids")
 
 
 class CgroupError(Exception):
@@ -15,25 +16,46 @@ class CgroupError(Exception):
 
 @dataclass(frozen=True)
 class Cgroup:
-    """One control group. memory, pids, cpu: its directories, one and the same on v2."""
+    """One control group. memory, pids, cpu (accounting), weight (sharing of cores): its directories, one on v2.
+
+    worker: a group beside it in which the process that watches it competes for cores as one against one, however many
+    threads a program has. weight and worker are None where cores cannot be shared by groups.
+    """
 
     memory: Path
     pids: Path
     cpu: Path
     version: int
+    weight: Path | None = None
+    worker: Path | None = None
 
     @property
     def directories(self) -> set[Path]:
-        return {self.memory, self.pids, self.cpu}
+        found = (self.memory, self.pids, self.cpu, self.weight, self.worker)
+        return {path for path in found if path is not None}
 
     def create(self) -> None:
         for directory in self.directories:
             directory.mkdir()
 
+    def enter_as_worker(self) -> Path | None:
+        """Move the calling process to the worker's group, if there is one and it may.
+
+        Returns the group it was in, for move_to(); None if it still is.
+        """
+        if self.worker is None:
+            return None
+        origin = _own_directories()[WEIGHT if self.version == 1 else ""]
+        try:
+            move_to(self.worker)
+        except OSError:  # on v2 the group above both must be writable, too
+            return None
+        return origin
+
     def enter(self) -> None:
         """Move the calling process, whose children will be born here."""
-        for directory in self.directories:
-            _write(directory / "cgroup.procs", 0)
+        for directory in self.directories - {self.worker}:
+            move_to(directory)
 
     def limit(self, memory_bytes: int, processes: int) -> None:
         """Set limits for all processes together, the temporary file systems they fill included. No swap."""
@@ -88,6 +110,11 @@ class Cgroup:
                 directory.rmdir()
 
 
+def move_to(group: Path) -> None:
+    """Move the calling process to a group."""
+    _write(group / "cgroup.procs", 0)
+
+
 def make(name: str) -> Cgroup:
     """A new control group below this process's own, or beside it where v2 allows none below.
 
@@ -97,10 +124,14 @@ def make(name: str) -> Cgroup:
         CgroupError: none can be made.
     """
     parents, version = _parents()
-    for parent in set(parents):
+    sharing = _sharing(parents[0], version)
+    for parent in {*parents, *filter(None, [sharing])}:
         _sweep(parent)
-    memory, pids, cpu = (parent / f"{PREFIX}{os.getpid()}-{name}" for parent in parents)
+    name = f"{PREFIX}{os.getpid()}-{name}"
+    memory, pids, cpu = (parent / name for parent in parents)
     cgroup = Cgroup(memory, pids, cpu, version)
+    if sharing is not None:
+        cgroup = replace(cgroup, weight=sharing / name, worker=sharing / f"{name}-worker")
     try:
         cgroup.create()
     except OSError as error:
@@ -133,6 +164,14 @@ def _parents() -> tuple[list[Path], int]:
     return [_delegated(own[""])] * len(CONTROLLERS), 2
 
 
+def _sharing(parent: Path, version: int) -> Path | None:
+    """The group whose children share cores by weight: this process's own of v1, `parent` of v2; None if none can."""
+    if version == 1:
+        own = _own_directories().get(WEIGHT)
+        return own if own is not None and os.access(own, os.W_OK) else None
+    return parent if _enable(parent, WEIGHT) else None
+
+
 def _own_directories() -> dict[str, Path]:
     return own_directories(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
 
@@ -150,7 +189,7 @@ def own_directories(membership: str, mounts: str) -> dict[str, Path]:
         if kind == "cgroup2":
             points[""] = root, point
         elif kind == "cgroup":
-            points |= {name: (root, point) for name in options.split(",") if name in CONTROLLERS}
+            points |= {name: (root, point) for name in options.split(",") if name in (*CONTROLLERS, WEIGHT)}
     found = {}
     for line in membership.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -171,9 +210,9 @@ def _delegated(own: Path) -> Path:
     above = [own, *own.parents]
     candidates = [group for group in above if (group / "cgroup.subtree_control").exists()]
     for group in candidates:
-        if _enable(group) and os.access(group, os.W_OK):
+        if _enable(group, *DELEGATED) and os.access(group, os.W_OK):
             return group
-    if candidates[:1] == [own] and os.access(own, os.W_OK) and _vacate(own) and _enable(own):
+    if candidates[:1] == [own] and os.access(own, os.W_OK) and _vacate(own) and _enable(own, *DELEGATED):
         return own
     raise CgroupError(
         f"the memory and pids controllers of cgroup v2 cannot be used in {own} or above it: start the command by "
@@ -181,13 +220,13 @@ def _delegated(own: Path) -> Path:
     )
 
 
-def _enable(group: Path) -> bool:
-    """Whether the group's children have both controllers, which are enabled if they can be."""
+def _enable(group: Path, *controllers: str) -> bool:
+    """Whether the group's children have the controllers, which are enabled if they can be."""
     control = group / "cgroup.subtree_control"
-    if {"memory", "pids"} <= set(control.read_text().split()):
+    if set(controllers) <= set(control.read_text().split()):
         return True
     try:
-        _write(control, DELEGATED)
+        _write(control, " ".join(f"+{name}" for name in controllers))
     except OSError:
         return False
     return True

@@ -449,6 +449,10 @@ def find_python(path: str | None = None) -> Python:
         raise SandboxUnavailable(f"{path} is not a Python that runs programs ({error}): name another") from error
     if not prefix.startswith("/usr") and os.geteuid() == 0 and not _open_to_all(Path(chosen)):
         raise SandboxUnavailable(f"{chosen} lies in a directory that not everybody may enter: install it elsewhere")
+    if Path(prefix).is_relative_to("/tmp"):
+        raise SandboxUnavailable(
+            f"{chosen} lies below /tmp, where programs have a directory of their own: install it elsewhere"
+        )
     return Python(chosen, version, os.path.realpath(prefix))
 
 

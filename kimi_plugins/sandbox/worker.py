@@ -18,6 +18,7 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from kimi_plugins.sandbox import cgroups
 from kimi_plugins.sandbox.cgroups import Cgroup
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -41,6 +42,7 @@ class Worker:
         self.asker = asker  # readable when the process that asks ends or closes the connection
         self.settings = settings
         self.cgroup = Cgroup(**settings["cgroup"])
+        self.origin = self.cgroup.enter_as_worker()
         self.limited: tuple[int, int] | None = None
         self._start()
 
@@ -259,10 +261,13 @@ class Worker:
             continue
 
     def close(self) -> None:
-        """End the outer sandbox."""
+        """End the outer sandbox and remove the control groups."""
         self.control.close()
         self.own, self.own_tasks = set(), 0
         self._end(b"")
+        if self.origin is not None:
+            cgroups.move_to(self.origin)
+        self.cgroup.remove()
 
 
 def _reap() -> bool:
@@ -354,7 +359,6 @@ def main() -> None:
         return
     finally:
         worker.close()
-        worker.cgroup.remove()
 
 
 def _serve(connection: Connection, asker: list[int], worker: Worker) -> None:

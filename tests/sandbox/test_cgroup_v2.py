@@ -20,14 +20,20 @@ import sys
 from kimi_plugins.sandbox.pool import Limits, Sandbox, SandboxUnavailable
 try:
     with Sandbox(workers=1) as sandbox:
-        group, roomy = sandbox._slots.queue[-1].cgroup, Limits(memory_mb=96, cpu_seconds=60, wall_seconds=120)
+        worker = sandbox._slots.queue[-1]
+        group, roomy = worker.cgroup, Limits(memory_mb=96, cpu_seconds=60, wall_seconds=120)
         added = sandbox.run_python(b"print(sum(map(int, input().split())))", stdin=b"1 2")
         grown = sandbox.run_python(b"kept = [bytearray(8 << 20) for _ in range(40)]", limits=roomy)
         spun = sandbox.run_python(b"while True: pass", limits=Limits(cpu_seconds=0.5, wall_seconds=60))
         forks = b"import os\\nfor _ in range(9):\\n    if os.fork() == 0: os.kill(os.getpid(), 19)"
         forked = sandbox.run_python(forks, limits=Limits(processes=4))
+        watched = None  # whether the worker competes for cores as one group against the program's
+        if group.worker is not None:
+            watched = open(group.worker / "cgroup.procs").read().split() == [str(worker.process.pid)]
+            weights = [(directory / "cpu.weight").read_text() for directory in (group.worker, group.weight)]
+            watched = watched and weights[0] == weights[1]
     left = list(group.memory.parent.glob("kimi-sandbox-*"))
-    limits = [grown.stopped, spun.stopped, b"BlockingIOError" in forked.stderr]
+    limits = [grown.stopped, spun.stopped, b"BlockingIOError" in forked.stderr, watched]
     print(sys.argv[1], group.version, added.stdout, *limits, left, flush=True)
 except SandboxUnavailable as error:
     print(sys.argv[1], error, flush=True)
@@ -53,6 +59,7 @@ chown -R 1000 $user/run.scope
   bash -c 'PYTHONPATH=/run {python} /run/programs.py delegated' )
 
 mkdir -p $groups/docker/one; allow $groups/docker
+echo +cpu > $groups/cgroup.subtree_control; echo +cpu > $groups/docker/cgroup.subtree_control
 ( echo 0 > $groups/docker/one/cgroup.procs; export -f run
   unshare --cgroup --mount bash -c "umount $groups; mount -t cgroup2 none $groups; run namespace" )
 echo o > /proc/sysrq-trigger; sleep 9
@@ -95,7 +102,8 @@ def output(tmp_path_factory):
 
 @pytest.mark.parametrize("situation", ["root-group", "root-scope", "delegated", "namespace"])
 def test_programs_run_and_their_limits_hold(output, situation):
-    assert output[situation] == "2 b'3\\n' memory cpu True []".replace("\n", "\\n"), output[situation]
+    watched = situation != "delegated" or None  # there the controller cpu is not delegated
+    assert output[situation] == f"2 b'3\\n' memory cpu True {watched} []", output[situation]
 
 
 def test_a_group_that_is_not_delegated(output):

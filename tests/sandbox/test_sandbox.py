@@ -235,7 +235,6 @@ def test_a_killed_worker_takes_its_program_along_and_is_replaced(sandbox):
 
 ASKER = """
 import sys
-import tempfile
 from kimi_plugins.sandbox.pool import *
 sandbox = Sandbox(workers=1)
 print(sandbox._slots.queue[0].process.pid, flush=True)
@@ -381,6 +380,18 @@ class TestControlGroups:
         living.mkdir()
         cgroups._sweep(tmp_path)
         assert not dead.exists() and living.exists()
+
+
+def test_the_worker_competes_as_one_group_against_the_program(sandbox):
+    run(sandbox, "")
+    worker = sandbox._slots.queue[-1]
+    group = worker.cgroup
+    if group.worker is None:
+        pytest.skip("cores cannot be shared by groups here: no cpu controller")
+    assert (group.worker / "cgroup.procs").read_text().split() == [str(worker.process.pid)]
+    assert {int(pid) for pid in (group.weight / "cgroup.procs").read_text().split()} == group.members()
+    weight = "cpu.shares" if group.version == 1 else "cpu.weight"
+    assert (group.worker / weight).read_text() == (group.weight / weight).read_text()
 
 
 class TestPython:
