@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 
 from kimi_plugins.data.files import replacing
@@ -22,11 +23,13 @@ def first_rows(inputs: list[str], per_source: int, folder: Path, *, allow_urls: 
     from kimi_plugins.vision.rows import Rejects, source_rows
     from kimi_plugins.vision.work import Work
 
-    mixture, rejected, rows = mixture_of(inputs), [], []
-    for source in mixture.sources:
-        rejects = Rejects(1.0, rejected.append)
-        groups = source_rows(source, mixture, rejects, Work(Store(folder), allow_urls=allow_urls))
-        rows += [row for _, group in zip(range(per_source), groups, strict=False) for row in group]
+    mixture = mixture_of(inputs)
+    rejected: list[dict] = []
+    rows: list[dict] = []
+    with Work(Store(folder), allow_urls=allow_urls, workers=1) as work:
+        for source in mixture.sources:
+            groups = source_rows(source, mixture, Rejects(1.0, rejected.append), work)
+            rows += [row for group in islice(groups, per_source) for row in group]
     return rows, rejected
 
 

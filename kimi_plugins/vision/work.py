@@ -6,6 +6,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -35,6 +37,7 @@ class Item(NamedTuple):
 
 Result = list[dict] | str  # rows, or why there are none
 Make = Callable[[Store, bool, Item], list[dict]]
+Batch = Callable[[list[Item]], list[Result]]
 
 
 class Journal:
@@ -88,43 +91,79 @@ def fingerprint(mixture: Any, allow_urls: bool) -> str:
     return hashlib.sha256(repr((mixture, allow_urls, states)).encode()).hexdigest()
 
 
-class Work:
-    """Makes rows with `workers` processes, or in this one if it is 1.
+# Broken bytes can crash a decoder, a fault that no `except` in its process sees.
+ENDED = "ended the process that worked on it: a decoder crashed, or memory ran out"
 
+
+class Work:
+    """Makes rows with `workers` processes, or in this one if it is 0.
+
+    An item that ends its process is rejected, and the others of its worker are made again.
     journal: where results are kept, or None.
     """
 
-    def __init__(self, store: Store, *, allow_urls: bool, workers: int = 1, journal: Journal | None = None) -> None:
+    def __init__(self, store: Store, *, allow_urls: bool, workers: int = 0, journal: Journal | None = None) -> None:
         self._store, self._allow_urls, self._journal, self._workers = store, allow_urls, journal, workers
-        # Not forked from this process, which may have threads.
-        self._pool = ProcessPoolExecutor(workers, get_context("forkserver")) if workers > 1 else None
+        self._pool = _pool(workers) if workers else None
+        self._alone: ProcessPoolExecutor | None = None  # one process, for items one of which ended another
 
     def __enter__(self) -> "Work":
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        for pool in (self._pool, self._alone):
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
 
     def results(self, make: Make, items: Iterator[Item]) -> Iterator[tuple[Item, Result]]:
         """Every item with its result, in order."""
-        begun: deque[tuple[list[Item], list[Result | None], Future[list[Result]] | list[Result]]] = deque()
-        ahead = AHEAD * self._workers if self._pool else 1
+        begun: deque[tuple[list[Item], list[Result | None], Callable[[], list[Result]]]] = deque()
+        ahead = AHEAD * self._workers or 1
         while True:
             while len(begun) < ahead and (chunk := list(islice(items, CHUNK if self._pool else 1))):
                 known = [self._journal.result(item.key) if self._journal else None for item in chunk]
                 missing = [item for item, result in zip(chunk, known, strict=True) if result is None]
-                arguments = (make, self._store, self._allow_urls, missing)
-                begun.append((chunk, known, self._pool.submit(_made, *arguments) if self._pool else _made(*arguments)))
+                begun.append((chunk, known, self._begin(partial(_made, make, self._store, self._allow_urls), missing)))
             if not begun:
                 return
-            chunk, known, pending = begun.popleft()
-            fresh = iter(pending.result() if isinstance(pending, Future) else pending)
+            chunk, known, finish = begun.popleft()
+            fresh = iter(finish())
             for item, found in zip(chunk, known, strict=True):
                 result = next(fresh) if found is None else found
                 if self._journal and found is None:
                     self._journal.add(item.key, result)
                 yield item, result
+
+    def _begin(self, make: Batch, items: list[Item]) -> Callable[[], list[Result]]:
+        """A call that gives the results of the items, on which a process works until then if there is one."""
+        if self._pool is None:
+            return partial(make, items)
+        try:
+            future = self._pool.submit(make, items)
+        except BrokenProcessPool:  # by an item of an earlier chunk, which will say so
+            self._pool = _pool(self._workers)
+            future = self._pool.submit(make, items)
+        return partial(self._finish, future, make, items)
+
+    def _finish(self, future: Future[list[Result]], make: Batch, items: list[Item]) -> list[Result]:
+        try:
+            return future.result()
+        except BrokenProcessPool:  # by one of these items or of those that were worked on at the same time
+            return [result for item in items for result in self._made_alone(make, item)]
+
+    def _made_alone(self, make: Batch, item: Item) -> list[Result]:
+        self._alone = self._alone or _pool(1)
+        try:
+            return self._alone.submit(make, [item]).result()
+        except BrokenProcessPool:
+            self._alone = None
+            return [ENDED]
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(
+        workers, get_context("forkserver")
+    )  # not forked from this process, which may have threads
 
 
 def _made(make: Make, store: Store, allow_urls: bool, items: list[Item]) -> list[Result]:

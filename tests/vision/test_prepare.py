@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import resource
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +15,7 @@ from kimi_plugins.cli.vision_prepare import add_parser
 from kimi_plugins.data.store import Store
 from kimi_plugins.vision.mixture import INSTRUCTION, Mixture, Source, read_mixture
 from kimi_plugins.vision.rows import READ_IT, Rejects, TooManyRejects, mixed, ranks
-from kimi_plugins.vision.work import Journal, Work
+from kimi_plugins.vision.work import ENDED, Item, Journal, Work
 
 
 def command(*words):
@@ -300,6 +302,24 @@ def test_several_workers_make_the_same_rows(files):
     assert (files / "1.jsonl").read_bytes() == (files / "3.jsonl").read_bytes()
 
 
+def crashing(store, allow_urls, item):
+    """What a broken decoder does to its process: item 5 is the bad one, and 30 another."""
+    if item.number in (5, 30):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.abort()
+    return [{"input": item.number, "images": []}]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_item_that_crashes_its_process_is_rejected_and_no_other(tmp_path, workers):
+    items = [Item(str(n), "f", n, None, None, tmp_path) for n in range(40)]
+    with Work(Store(tmp_path), allow_urls=False, workers=workers) as work:
+        results = list(work.results(crashing, iter(items)))
+    assert [item.number for item, _ in results] == list(range(40))
+    assert [item.number for item, result in results if result == ENDED] == [5, 30]
+    assert all(result == [{"input": n, "images": []}] for n, (_, result) in enumerate(results) if n not in (5, 30))
+
+
 def test_bad_rows_of_several_workers_are_in_order(files):
     rows = [dict(row) for row in read_jsonl(files / "photos.jsonl") * 3]
     for row in rows[1::6]:
@@ -310,19 +330,17 @@ def test_bad_rows_of_several_workers_are_in_order(files):
 
 
 def test_an_interrupted_run_goes_on(files, monkeypatch):
-    from kimi_plugins.vision import rows
-
     def count(stop):
-        made, real = [], rows.made
+        made, real = [], Journal.add
 
-        def counted(source, mixture, store, allow_urls, item):
+        def counted(journal, key, result):
             if len(made) == stop:
                 raise KeyboardInterrupt
-            made.append(item.key)
-            return real(source, mixture, store, allow_urls, item)
+            made.append(key)
+            real(journal, key, result)
 
         with monkeypatch.context() as patch:
-            patch.setattr(rows, "made", counted)
+            patch.setattr(Journal, "add", counted)
             code = command(path, "--out", files / "out", "--workers", 1)
         return code, made
 
