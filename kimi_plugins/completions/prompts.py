@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kimi_plugins.completions.types import Request
+from kimi_plugins.data.images import file_named
 from kimi_plugins.data.known import Columns, Say, opened, print_nothing
 from kimi_plugins.data.store import folder_of
 from kimi_plugins.data.values import BadRow
@@ -71,5 +72,5 @@ def _reference(image: Any, folder: Path) -> str:
         image = image["bytes"] if image.get("bytes") is not None else image.get("path")
     if isinstance(image, bytes):
         return f"data:image;base64,{base64.b64encode(image).decode()}"
-    path = folder / str(image).removeprefix("file://")
-    return str(path) if len(str(image)) < 4096 and path.is_file() else str(image)
+    path = file_named(str(image), folder)
+    return str(image) if path is None else str(path)

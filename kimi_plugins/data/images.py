@@ -20,11 +20,18 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import BITSPERSAMPLE as _BITS
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as _PHOTOMETRIC
+from PIL.TiffImagePlugin import PLANAR_CONFIGURATION as _PLANES
+from PIL.TiffImagePlugin import SAMPLEFORMAT as _SAMPLE_FORMAT
+from PIL.TiffImagePlugin import TiffImageFile
 
 # The formats of which Pillow's decoders run no other program: it hands PostScript, for one, to Ghostscript.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
 _PHOTOS = ("JPEG", "MPO", "WEBP", "AVIF", "HEIF")  # lossy: as PNG they would be many times larger
-_BASE64 = re.compile(r"[A-Za-z0-9+/\r\n]+={0,2}\s*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-][A-Za-z0-9+/_\s-]*={0,2}\s*")
+_DATA_URI = re.compile(r"\s*data:(?P<head>[^,]*)(?:,(?P<text>.*))?", re.IGNORECASE | re.DOTALL)
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
 _ENCODED_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "SUkq", "TU0AK")  # PNG, JPEG, GIF, WebP, TIFF in base64
 _TURNS = {  # by EXIF's orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -93,31 +100,74 @@ def read_bytes(reference: object, folder: Path, *, allow_urls: bool) -> bytes | 
         if data is None and path is None:
             raise BadImage("neither 'bytes' nor 'path' in it")
         reference = path if data is None else data
-    if isinstance(reference, bytes | bytearray):
+    if isinstance(reference, bytes | bytearray | memoryview):
         return bytes(reference)
     if not isinstance(reference, str):
         raise BadImage(f"is a {type(reference).__name__}, not a path, bytes or an image")
-    if reference.startswith("data:"):
-        head, _, text = reference.partition(",")
-        data = urllib.parse.unquote_to_bytes(text)
-        return _decoded(data) if head.endswith(";base64") else data
-    if _is_url(reference):
+    if uri := _DATA_URI.fullmatch(reference):
+        data = urllib.parse.unquote_to_bytes(uri["text"] or "")
+        return _decoded(data) if uri["head"].lower().replace(" ", "").endswith(";base64") else data
+    if is_url(reference):
         if not allow_urls:
             raise BadImage("is a URL, and --allow-urls is not set")
         return _downloaded(reference)
     if _is_base64(reference):
         return _decoded(reference.encode())
-    return _file(folder, reference)
+    return _file(local_path(reference, folder))
+
+
+def local_path(reference: str, folder: Path) -> Path:
+    """The file that a path or a file: URI names. A percent sign in a URI stands for itself where such a file exists.
+
+    Raises:
+        BadImage: an address that is neither a file's nor http(s).
+    """
+    rest = reference
+    if reference[:5].lower() == "file:":
+        rest = reference[5:].removeprefix("//")
+        if rest.lower().startswith("localhost/"):
+            rest = rest[len("localhost") :]
+    elif scheme := _SCHEME.match(reference):
+        raise BadImage(f"is an address ({scheme[1]}://) of a kind that is not read; give a file or http(s)")
+    path = folder / rest
+    if rest == reference or "%" not in rest or _is_file(path):
+        return path
+    return folder / urllib.parse.unquote(rest)
+
+
+def file_named(reference: str, folder: Path) -> Path | None:
+    """The file that a text names, or None if there is none."""
+    try:
+        path = local_path(reference, folder)
+    except BadImage:
+        return None
+    return path if _is_file(path) else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a name, or with a NUL
+        return False
+
+
+def is_encoded(reference: str) -> bool:
+    """Whether a text is an image itself: a data: URI or base64."""
+    return bool(_DATA_URI.fullmatch(reference)) or _is_base64(reference)
 
 
 def shown(reference: object) -> str:
-    """How a message names a reference: a path or URL, shortened; "" for what holds the image itself."""
-    if not isinstance(reference, str) or reference.startswith("data:") or _is_base64(reference):
+    """How a message names a reference: a path or URL, shortened; "" for what holds, or may hold, the image itself."""
+    if not isinstance(reference, str) or is_encoded(reference):
         return ""
-    return reference if len(reference) <= 80 else f"{reference[:77]}..."
+    # A file's name has a suffix, while base64 has no dot: what is long and has none might be broken data.
+    if len(reference) > 40 and not is_url(reference) and ("base64" in reference or "." not in reference[-10:]):
+        return ""
+    name = "".join(letter if letter.isprintable() else "\ufffd" for letter in reference)
+    return name if len(name) <= 80 else f"{name[:77]}..."
 
 
-def _is_url(text: str) -> bool:
+def is_url(text: str) -> bool:
     return text[:8].lower().startswith(("http://", "https://"))
 
 
@@ -127,8 +177,10 @@ def _is_base64(text: str) -> bool:
 
 
 def _decoded(text: bytes) -> bytes:
+    """Of base64 with or without padding and line breaks, in the alphabet of either kind."""
+    text = b"".join(text.split()).rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
     try:
-        return base64.b64decode(b"".join(text.split()), validate=True)
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except ValueError as error:
         raise BadImage("is not valid base64") from error
 
@@ -166,9 +218,8 @@ async def _fetched(url: str) -> bytes:
         return bytes(data)
 
 
-def _file(folder: Path, name: str) -> bytes:
+def _file(path: Path) -> bytes:
     try:
-        path = folder / name
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise BadImage("is not a regular file")  # a pipe would never end
@@ -264,6 +315,7 @@ def _rgb(image: Image.Image, source: bytes | Image.Image) -> Image.Image:
     mode, key = image.mode, image.info.get("transparency")
     if mode == "F":
         raise BadImage("has floating-point pixels, whose range is not known")
+    _check_samples(image)
     if mode in ("1", "L") or mode.startswith("I"):
         depth = _bits(image, source)
         values = np.asarray(image)
@@ -276,7 +328,9 @@ def _rgb(image: Image.Image, source: bytes | Image.Image) -> Image.Image:
     if mode == "RGB" and isinstance(key, tuple):
         transparent = _transparent_colour(np.asarray(image), key, _bits(image, source), source)
         return Image.fromarray(np.where(transparent[..., None], np.uint8(255), np.asarray(image)))
-    if mode == "P" and key is not None or mode in ("LA", "PA", "La", "RGBa"):
+    if mode == "La":  # premultiplied, which Pillow converts to nothing else
+        image = image.convert("LA")
+    if mode in ("P", "LA", "PA", "La", "RGBa") and image.has_transparency_data:
         image = image.convert("RGBA")
     if image.mode == "RGBA":
         white = Image.new("RGB", image.size, "white")
@@ -285,12 +339,23 @@ def _rgb(image: Image.Image, source: bytes | Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
+def _check_samples(image: Image.Image) -> None:
+    """Raises BadImage: a TIFF whose samples Pillow takes for others without a word."""
+    if not isinstance(image, TiffImageFile):
+        return
+    tags = image.tag_v2
+    if 2 in tags.get(_SAMPLE_FORMAT, ()) and image.mode not in ("I", "I;16"):
+        raise BadImage("has signed pixels, whose range is not known")
+    if len(image.getbands()) > 1 and tags.get(_PLANES) == 2 and max(tags.get(_BITS, (1,))) > 8:
+        raise BadImage("has more than 8 bits a channel, in planes, which cannot be decoded")
+
+
 def _bits(image: Image.Image, source: bytes | Image.Image) -> int:
     """Bits of a stored sample."""
     if image.format == "PNG" and isinstance(source, bytes):
         return source[24]  # of the header, which comes first
-    if image.format == "TIFF" and hasattr(image, "tag_v2"):
-        return image.tag_v2.get(258, (1,))[0]
+    if isinstance(image, TiffImageFile):
+        return image.tag_v2.get(_BITS, (1,))[0]
     return {"1": 1, "I": 32}.get(image.mode, 16 if image.mode.startswith("I") else 8)
 
 
@@ -307,7 +372,7 @@ def _grey(values: np.ndarray, image: Image.Image, depth: int) -> np.ndarray:
         # A portable grey map is spread over 16 bits by Pillow.
         depth = 8 if high <= 255 and image.format != "PPM" else 16
     grey = (values.astype(np.uint32) >> (depth - 8)).astype(np.uint8)
-    white_is_zero = image.format == "TIFF" and hasattr(image, "tag_v2") and image.tag_v2.get(262) == 0
+    white_is_zero = isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
     return 255 - grey if white_is_zero else grey
 
 

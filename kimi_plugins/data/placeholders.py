@@ -13,9 +13,10 @@ _PLACEHOLDERS = re.compile(
 )
 # Marks of images that no shape here fills, and control tokens of chat templates, which a text would smuggle in.
 _FOREIGN = re.compile(
-    r"<img\s[^>]*>|!\[[^\]\n]*\]\([^)\n]*\)|\\includegraphics\b|<\|?(?:image_pad|video_pad|vision_start|vision_end|"
-    r"im_start|im_end|image_soft_token|media_start|media_end|media_pad|media_content|eot_id|start_header_id|endoftext)"
-    r"\|?>|<(?:IMG_CONTEXT|video|audio|start_of_turn|end_of_turn)>",
+    r"<img\s[^>]*>|!\[[^\]\n]*\]\([^)\n]*\)|\\includegraphics\b|<(?:image_pad|video_pad|vision_start|vision_end|"
+    r"im_start|im_end|image_soft_token|media_start|media_end|media_pad|media_content|eot_id|start_header_id|endoftext|"
+    r"IMG_CONTEXT|video|audio|start_of_turn|end_of_turn|end_of_image|end_of_utterance|fake_token_around_image)>|"
+    r"<\|(?!(?:image|img|picture|pic|figure)(?:[ _-]?\d+)?\|>)[^\W\d]\w{2,60}\|>|<｜[^｜<>\n]{1,60}｜>",
     re.IGNORECASE,
 )
 

@@ -44,8 +44,6 @@ def stored(references: list[Any], folder: Path, store: Store, limits: Limits, *,
     """
     paths = []
     for number, reference in enumerate(references, 1):
-        if isinstance(reference, str):
-            reference = reference.removeprefix("file://")
         try:
             paths.append(store.add(*prepare(read_bytes(reference, folder, allow_urls=allow_urls), limits)))
         except BadImage as error:

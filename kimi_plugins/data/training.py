@@ -13,6 +13,7 @@ from typing import Any
 
 from kimi_plugins.data import containers
 from kimi_plugins.data.containers import Row, has_column, value_at
+from kimi_plugins.data.images import file_named, is_url
 from kimi_plugins.data.known import CHOICES, COLUMNS, LOOKED_AT, UnknownShape, named, object_or_none, shape_of
 from kimi_plugins.data.shapes import Prompt, Shape
 from kimi_plugins.data.store import LIMITS, Store, folder_of, stored
@@ -192,11 +193,10 @@ def _as_path(image: Any, row: Row, store: Store) -> str:
     if isinstance(image, dict) and image.get("bytes") is None:
         image = image.get("path")
     if isinstance(image, str):
-        plain = image.removeprefix("file://")
-        if len(plain) < 4096 and (folder_of(row) / plain).is_file():
-            return str((folder_of(row) / plain).absolute())
-        if "://" in image:
+        if is_url(image):
             raise BadRow("an image is a URL; make the set by openrlhf kimi vision-prepare --allow-urls")
+        if path := file_named(image, folder_of(row)):
+            return str(path.absolute())
     return stored([image], folder_of(row), store, LIMITS, allow_urls=False)[0]
 
 

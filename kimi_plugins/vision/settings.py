@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from kimi_plugins.data import training
-from kimi_plugins.data.images import BadImage, opened, read_bytes
+from kimi_plugins.data.images import BadImage, file_named, is_encoded, is_url, opened, read_bytes
 from kimi_plugins.data.shapes import Prompt
 from kimi_plugins.data.store import folder_of
 from kimi_plugins.data.values import PLACEHOLDER
@@ -79,7 +79,7 @@ def _problems_of(images: list, folder: Path, data) -> Iterator[str]:
         return
     if len(images) > data.max_images_per_prompt:
         yield f"has {len(images)} images; raise data.max_images_per_prompt ({data.max_images_per_prompt}) to that"
-    if any(isinstance(image, str) and len(image) < 4096 and _missing(image, folder) for image in images):
+    if any(isinstance(image, str) and _missing(image, folder) for image in images):
         yield "has an image that does not exist; correct its path, which is relative to the file"
 
 
@@ -116,13 +116,9 @@ def _costs(prompt: Prompt, folder: Path, model: ModelProcessor, args) -> Iterato
 
 def _size(image: object, folder: Path) -> tuple[int, int]:
     """(width, height), by the header alone."""
-    if isinstance(image, str):
-        image = image.removeprefix("file://")
     data = read_bytes(image, folder, allow_urls=False)
     return data.size if isinstance(data, Image.Image) else opened(data).size
 
 
-def _missing(path: str, folder: Path) -> bool:
-    return (
-        not path.startswith(("data:", "http://", "https://")) and not (folder / path.removeprefix("file://")).is_file()
-    )
+def _missing(image: str, folder: Path) -> bool:
+    return not (is_encoded(image) or is_url(image) or file_named(image, folder))

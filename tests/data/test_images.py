@@ -4,9 +4,11 @@ import base64
 import contextlib
 import importlib.util
 import io
+import os
 import random
 import struct
 import subprocess
+import sys
 import threading
 import zlib
 from collections import Counter
@@ -221,6 +223,99 @@ def test_references(tmp_path, form):
     assert np.array_equal(np.asarray(opened(result)), np.asarray(image))
 
 
+LINES = base64.encodebytes(encoded(noise())).decode()
+URL_SAFE = base64.urlsafe_b64encode(encoded(noise())).decode()
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "file://{folder}/a%20b.png",
+        "file://{folder}/a b.png",
+        "file://localhost{folder}/a%20b.png",
+        "file:{folder}/a b.png",
+        "FILE://{folder}/a b.png",
+        "file://a b.png",
+        "file://{folder}/%41.png",  # a file of that very name
+        "sub/../a b.png",
+        "{folder}/sub/../a b.png",
+        "./picture.jpg",  # a PNG with another suffix
+        "link.png",
+        "data:image/png;base64," + LINES,
+        "data:image/png;base64," + "".join(LINES.split()).rstrip("="),
+        "data:image/png;base64," + "".join(LINES.split()).replace("+", "%2B").replace("/", "%2F"),
+        "data:image/png;base64," + URL_SAFE,
+        "data:image/jpeg;charset=utf-8; base64," + URL_SAFE,
+        "DATA:image/png;BASE64," + URL_SAFE,
+        " data:;base64," + URL_SAFE,
+        "data:image/png," + "".join(f"%{byte:02x}" for byte in encoded(noise())),
+        LINES,
+        URL_SAFE.rstrip("="),
+        " ".join(LINES.split()),
+    ],
+)
+def test_spellings_of_files_and_data(tmp_path, reference):
+    (tmp_path / "sub").mkdir()
+    for name in ("a b.png", "%41.png", "picture.jpg"):
+        (tmp_path / name).write_bytes(encoded(noise()))
+    (tmp_path / "link.png").symlink_to("a b.png")
+    reference = reference.replace("{folder}", str(tmp_path))
+    assert read_bytes(reference, tmp_path, allow_urls=False) == encoded(noise())
+    assert images.is_encoded(reference) == (images.file_named(reference, tmp_path) is None)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "data:image/png;base64,AAAA",
+        '"data:image/png;base64,' + URL_SAFE,
+        "b'" + LINES,
+        LINES[:70],
+        URL_SAFE + "!",
+        "x" + LINES,
+        b"x",
+        None,
+    ],
+)
+def test_a_reason_never_holds_data(tmp_path, reference):
+    assert shown(reference) == ""
+
+
+def test_names_are_shown_in_one_line():
+    assert shown("a\nb.png") == "a\ufffdb.png"
+    assert shown("photos/" + "x" * 100 + ".png") == "photos/" + "x" * 70 + "..."
+    assert shown("http://a.example/" + "x" * 50) == "http://a.example/" + "x" * 50
+
+
+@pytest.mark.parametrize(
+    "reference, reason",
+    [
+        ("s3://bucket/a.png", r"address \(s3://\) of a kind that is not read"),
+        ("ftp://127.0.0.1/a.png", r"address \(ftp://\)"),
+        ("loop.png", "cannot be read"),
+        ("pipe.png", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
+        ("", "not a regular file"),
+        ("~/a.png", "no such file"),
+        ("empty.png", "is empty"),
+        ("data:image/png;base64", "is empty"),
+        ("data:image/svg+xml,<svg/>", "accepted format"),
+        ({"bytes": b"", "path": "a.png"}, "is empty"),
+        ({"bytes": [1, 2]}, "is a list"),
+        ({"url": "a.png"}, "neither"),
+        ([1, 2], "is a list"),
+        (None, "is a NoneType"),
+        (float("nan"), "is a float"),
+    ],
+)
+def test_what_is_no_image(tmp_path, reference, reason):
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(BadImage, match=reason):
+        prepare(read_bytes(reference, tmp_path, allow_urls=False), LIMITS)
+
+
 @pytest.mark.parametrize(
     "reference, reason",
     [
@@ -359,15 +454,110 @@ def test_one_colour_is_transparent(depth):
     assert image.getpixel((1, 0)) == (0x12, 0x56, 0x9A + (depth == 8))
 
 
-def tiff(pixels, bits, *, format=1, white_is_zero=False):
-    """An uncompressed little-endian TIFF of one grey sample a pixel. format: 1 unsigned, 2 signed."""
+def tiff(pixels, bits, *, format=1, white_is_zero=False, order="<", **more):
+    """An uncompressed TIFF of one sample a pixel, or of what `more` says. format: 1 unsigned, 2 signed, 3 floating."""
     data = pixels.tobytes()
-    height, width = pixels.shape
-    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, 0 if white_is_zero else 1)]
-    tags += [(273, 8), (277, 1), (278, height), (279, len(data)), (339, format)]
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
-    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
-    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + directory
+    height, width = pixels.shape[:2]
+    count = more.get("samples", 1)
+    tags = {256: [width], 257: [height], 258: [bits] * count, 259: [1], 262: [0 if white_is_zero else 1]}
+    tags |= {273: [8], 277: [count], 278: [height], 279: [len(data)], 339: [format] * count} | more.get("tags", {})
+    entries, values, after = b"", b"", 8 + len(data) + 2 + 12 * len(tags) + 4
+    for tag, numbers in sorted(tags.items()):
+        packed = struct.pack(f"{order}{len(numbers)}I", *numbers)
+        place = packed if len(numbers) == 1 else struct.pack(f"{order}I", after + len(values))
+        entries += struct.pack(f"{order}HHI", tag, 4, len(numbers)) + place
+        values += packed if len(numbers) > 1 else b""
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(data))
+    return start + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + values
+
+
+RGB = np.array([[[200, 100, 50], [1, 2, 3]]])
+LAYERS = {262: [2], 284: [2], 273: [8, 10, 12], 279: [2, 2, 2]}
+
+
+@pytest.mark.parametrize(
+    "data, colours",
+    [
+        (tiff(RGB.astype("u1"), 8, samples=3, tags={262: [2]}), RGB[0]),
+        (tiff(RGB.astype("u1").transpose(2, 0, 1).reshape(1, 6), 8, samples=3, tags=LAYERS | {256: [2]}), RGB[0]),
+        (tiff((RGB * 257).astype("<u2"), 16, samples=3, tags={262: [2]}), RGB[0]),
+        (tiff((RGB * 257).astype(">u2"), 16, samples=3, tags={262: [2]}, order=">"), RGB[0]),
+        (tiff(np.array([[0, 0x6400]], ">u2"), 16, order=">"), [[0] * 3, [100] * 3]),
+        (tiff(np.array([[0x06, 0x40, 0]], "u1"), 12, tags={256: [2]}), [[6] * 3, [0] * 3]),
+        (tiff(np.array([[100, 128], [0, 0]], "u1")[None], 8, samples=2, tags={338: [2]}), [[177] * 3, [255] * 3]),
+        (tiff(np.array([[100, 128], [0, 0]], "u1")[None], 8, samples=2, tags={338: [1]}), [[227] * 3, [255] * 3]),
+        (encoded(picture().crop((19, 0, 21, 1)), "TIFF", compression="tiff_lzw"), [[220, 0, 0], [0, 0, 220]]),
+        (encoded(picture("CMYK").crop((19, 0, 21, 1)), "TIFF"), [[220, 0, 0], [0, 0, 220]]),
+    ],
+    ids="chunky planes 16 big-endian grey16 12-bit alpha premultiplied lzw cmyk".split(),
+)
+def test_colours_of_tiff(data, colours):
+    image = opened(prepare(data, SMALL))
+    assert [image.getpixel((x, 0)) for x in range(2)] == [tuple(colour) for colour in colours]
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (tiff(np.array([[-5, 5]], "i1"), 8, format=2), "signed pixels"),
+        (tiff(np.array([[-5, 5]], "<i2"), 16, format=2), "integer pixels outside of"),
+        (tiff(np.array([[0.5, 1]], "<f4"), 32, format=3), "floating-point"),
+        (tiff(np.array([[0.5, 1]], "<f8"), 64, format=3), "accepted format"),
+        # Pillow shows other pixels without a word.
+        (
+            tiff(
+                np.arange(6, dtype="<u2").reshape(3, 2),
+                16,
+                samples=3,
+                tags={256: [2], 257: [1], 278: [1], 262: [2], 284: [2], 273: [8, 12, 16], 279: [4, 4, 4]},
+            ),
+            "in planes",
+        ),
+    ],
+)
+def test_tiff_that_cannot_be_read_right_is_refused(data, reason):
+    with pytest.raises(BadImage, match=reason):
+        prepare(data, SMALL)
+
+
+@pytest.mark.parametrize("mode", ["La", "RGBa", "PA", "RGBX", "HSV", "LAB", "I;16B", "I;16L", "CMYK", "YCbCr", "F"])
+def test_pictures_of_pillow_in_odd_modes_are_taken_or_refused(mode):
+    image = Image.new(mode, (3, 2))
+    if mode == "F":
+        with pytest.raises(BadImage, match="floating-point"):
+            prepare(image, SMALL)
+    else:
+        assert opened(prepare(image, SMALL)).size == (3, 2)
+
+
+def test_a_palette_with_transparent_colours():
+    image = Image.new("P", (2, 1), 0)
+    image.putpixel((1, 0), 1)
+    image.putpalette([1, 2, 3, 0, 9, 8, 7, 255], "RGBA")
+    for source in (image, encoded(image)):
+        result = opened(prepare(source, SMALL))
+        assert [result.getpixel((x, 0)) for x in range(2)] == [(255, 255, 255), (9, 8, 7)]
+
+
+def test_a_ycck_jpeg():
+    """The colours by the definition; Adobe's files hold inverted values."""
+    stored = (225, 55, 155, 205)  # Y, Cb, Cr, K
+    data = bytearray(encoded(Image.new("CMYK", (16, 16), tuple(255 - value for value in stored)), "JPEG", quality=100))
+    marker = data.index(b"Adobe")
+    assert data[marker + 11] == 0
+    data[marker + 11] = 2  # say that what was written is YCCK
+    y, cb, cr, k = stored
+    inks = [y + 1.402 * (cr - 128), y - 0.3441 * (cb - 128) - 0.7141 * (cr - 128), y + 1.772 * (cb - 128)]
+    expected = [(255 - min(255, ink)) * k / 255 for ink in inks]
+    assert close(opened(prepare(bytes(data), LIMITS)).getpixel((8, 8)), expected, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "AVIF", "TIFF", "BMP", "JPEG2000", "PPM"])
+def test_no_truncated_file_is_taken(kind):
+    data = encoded(noise((48, 32)), kind)
+    for end in range(0, len(data) - 60, len(data) // 40):  # the last bytes may be no pixels
+        with pytest.raises(BadImage):
+            prepare(data[:end], LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -436,9 +626,52 @@ def test_large_jpegs_are_decoded_small():
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pillow_heif") is None, reason="needs pillow-heif")
-def test_heic():
-    assert "HEIF" in images.accepted_formats()
-    assert opened(prepare(encoded(picture(size=(64, 64)), "HEIF"), LIMITS)).size == (64, 64)
+class TestHeic:
+    """Phones' format, by the usual plugin."""
+
+    def test_pixels(self):
+        assert "HEIF" in images.accepted_formats()
+        clear = picture("RGBA")
+        clear.paste((0, 0, 0, 0), (0, 0, 20, 30))
+        for image, left in ((picture(), (220, 0, 0)), (clear, (255, 255, 255))):
+            result = opened(prepare(encoded(image, "HEIF", quality=100), LIMITS))
+            assert all(close(a, b, 4) for a, b in zip(colours(result), [left, (0, 0, 220)], strict=True))
+
+    def test_it_is_turned_as_its_container_says(self):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        picture_lying = picture()
+        picture_lying.info["exif"] = exif.tobytes()  # from which the encoder takes the turn
+        data = encoded(picture_lying, "HEIF", quality=100)
+        assert b"irot" in data
+        image = opened(prepare(data, LIMITS))
+        assert image.size == (30, 40)
+        assert close(image.getpixel((15, 5)), (220, 0, 0)) and close(image.getpixel((15, 35)), (0, 0, 220))
+
+    def test_broken_ones_are_refused(self):
+        whole, rng = encoded(noise((64, 48)), "HEIF"), random.Random(0)
+        with pytest.raises(BadImage, match="has 2 frames"):
+            prepare(encoded(picture(), "HEIF", save_all=True, append_images=[noise((40, 30))]), LIMITS)
+        for end in range(0, len(whole), len(whole) // 30):
+            with pytest.raises(BadImage):
+                prepare(whole[:end], LIMITS)
+        for _ in range(200):
+            data = bytearray(whole)
+            for _ in range(rng.randint(1, 8)):
+                data[rng.randrange(rng.choice((64, 600, len(data))))] = rng.randrange(256)
+            with contextlib.suppress(BadImage):
+                assert opened(prepare(bytes(data), LIMITS)).size
+
+
+def test_heic_without_the_plugin_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    images.accepted_formats.cache_clear()
+    try:
+        with pytest.raises(BadImage, match="accepted format"):
+            prepare(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), LIMITS)
+        assert images.accepted_formats() == images.FORMATS
+    finally:
+        images.accepted_formats.cache_clear()
 
 
 def test_a_large_image_is_not_decoded_before_it_is_refused(monkeypatch):
