@@ -6,6 +6,7 @@ delimiters, scripts, fractions and frames around them.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -61,11 +62,10 @@ def typeset(source: str, setting: Setting) -> tuple[Image.Image, int]:
     box = _row(reader.nodes(()), setting)
     if reader.at < len(source):
         raise Untypeset(f"{reader.rest():.20} has no opening counterpart")
-    rows, columns = box.mask.any(axis=1).nonzero()[0], box.mask.any(axis=0).nonzero()[0]
-    if len(rows) == 0:
+    if not box.mask.any():
         raise Untypeset("has nothing to draw")
-    depth = box.down - (box.mask.shape[0] - 1 - int(rows[-1]))
-    return Image.fromarray(box.mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]), depth
+    lowest = int(np.flatnonzero(box.mask.any(axis=1))[-1])
+    return Image.fromarray(_inked(box.mask)), box.down - (box.mask.shape[0] - 1 - lowest)
 
 
 # Reading -----------------------------------------------------------------------------------------------------------
@@ -118,13 +118,22 @@ class Braced(NamedTuple):
     label: list
 
 
+class Arrow(NamedTuple):
+    """An arrow as wide as what is above and below it, or over a body. heads: of "<" and ">"."""
+
+    heads: str
+    body: list
+    above: list
+    below: list
+
+
 class Words(NamedTuple):
     """Text with characters that mathtext has no glyphs for."""
 
     text: str
 
 
-Node = Words | Line | Grid | Fenced | Fraction | Scripted | Framed | Braced
+Node = Words | Line | Grid | Fenced | Fraction | Scripted | Framed | Braced | Arrow
 
 _SAME = {  # names that mathtext does not know: what it calls them
     "le": r"\leq", "ge": r"\geq", "ne": r"\neq", "tfrac": r"\frac", "cfrac": r"\dfrac", "dbinom": r"\binom",
@@ -139,7 +148,8 @@ _SAME = {  # names that mathtext does not know: what it calls them
     "complement": "∁", "checkmark": "✓", "lozenge": "◊", "longrightarrow": r"\rightarrow", "star": r"\star",
     "thinspace": r"\,", "medspace": r"\:", "thickspace": r"\;", "negthinspace": r"\!", "enspace": r"\ ",
     "nobreakspace": r"\ ", "space": r"\ ", "varGamma": r"\Gamma", "varDelta": r"\Delta", "euro": "€",
-    "pounds": "£", "yen": "¥", "textdollar": r"\$", "textquotesingle": "'", "overarc": r"\overline",
+    "stackrel": r"\overset", "hfill": r"\ ", "pounds": "£", "yen": "¥", "textdollar": r"\$", "textquotesingle": "'",
+    "overarc": r"\overline",
 }  # fmt: skip
 # Say how a formula is set, not what it says.
 _LEFT_OUT = {
@@ -149,13 +159,15 @@ _LEFT_OUT = {
 _SIZES = re.compile("(big|Big|bigg|Bigg)[lrm]?")
 _ARGUMENTS = {  # commands of so many arguments
     **dict.fromkeys(
-        "hat widehat tilde widetilde bar overline underline vec dot ddot dddot check breve acute grave mathring "
-        "overrightarrow overleftarrow mathbf mathrm mathit mathcal mathbb mathfrak mathscr mathsf mathtt "
+        "hat widehat tilde widetilde bar overline underline vec dot ddot dddot breve acute grave mathring "
+        "mathbf mathrm mathit mathcal mathbb mathfrak mathscr mathsf mathtt "
         "boldsymbol operatorname mathnormal mathregular mathdefault".split(),
         1,
     ),
     **dict.fromkeys(("frac", "dfrac", "binom", "overset", "underset"), 2),
 }
+_ARROWS = {"xrightarrow": ">", "xleftarrow": "<", "xleftrightarrow": "<>"}
+_OVER_ARROWS = {"overrightarrow": ">", "overleftarrow": "<", "overleftrightarrow": "<>"}
 _TEXT = {"text": "mathrm", "mbox": "mathrm", "textrm": "mathrm", "textup": "mathrm", "textnormal": "mathrm"} | {
     "hbox": "mathrm", "textmd": "mathrm", "textbf": "mathbf", "textit": "mathit", "emph": "mathit", "textsl": "mathit",
     "texttt": "mathtt", "textsf": "mathsf", "textsc": "mathrm",
@@ -168,6 +180,7 @@ _GROUPED = {
     "mathopen": "",
     "mathclose": "",
     "ensuremath": "",
+    "smash": "",
 }
 _DELIMITED = {
     "matrix": ("", ""), "pmatrix": ("(", ")"), "bmatrix": ("[", "]"), "Bmatrix": (r"\{", r"\}"),
@@ -222,7 +235,7 @@ class _Reader:
                 return found
             if self.ends(ends):
                 return found
-            if self.command() in ("over", "choose"):
+            if self.command() in ("over", "choose", "atop"):
                 return [self.infix(found, ends)]
             if self.source[self.at] in "}&" or self.source.startswith((r"\\", r"\right", r"\end{"), self.at):
                 if not ends and self.source.startswith(r"\\", self.at):
@@ -237,10 +250,10 @@ class _Reader:
         self.at += len(name) + 1
         after = self.nodes(ends)
         lines = [_flat(before), _flat(after)]
-        if None not in lines:
+        if None not in lines and name != "atop":
             return Line(f"\\{'frac' if name == 'over' else 'binom'}{{{lines[0]}}}{{{lines[1]}}}")
         fraction = Fraction(before, after, rule=name == "over")
-        return fraction if name == "over" else Fenced("(", [fraction], ")")
+        return Fenced("(", [fraction], ")") if name == "choose" else fraction
 
     def ends(self, ends: tuple[str, ...]) -> bool:
         for end in ends:
@@ -411,24 +424,25 @@ class _Reader:
         elif name in _TEXT:
             found.extend(_text(self.raw(name), _TEXT[name]))
         elif name in ("pmod", "mod", "pod"):
-            line = self.line(name)
+            modulus = self.line(name)
             words = r"\mathrm{mod}\ " if name != "pod" else ""
-            found.append(Line(rf"\ \ {words}{line}" if name == "mod" else rf"\ \ ({words}{line})"))
+            found.append(Line(rf"\ \ {words}{modulus}" if name == "mod" else rf"\ \ ({words}{modulus})"))
         elif name in ("boxed", "fbox", "framebox"):
             found.append(Framed(self.argument(name)))
         elif name in ("underbrace", "overbrace"):
             found.append(Braced(self.argument(name), name == "overbrace", []))
         elif name == "sqrt":
-            index, body = self.option(), self.line(name)
-            found.append(Line(rf"\sqrt[{index}]{{{body}}}" if index else rf"\sqrt{{{body}}}"))
+            index, root = self.option(), self.line(name)
+            found.append(Line(rf"\sqrt[{index}]{{{root}}}" if index else rf"\sqrt{{{root}}}"))
         elif name == "substack":
             self.take("{")
-            rows = self.rows("}", "c")
+            rows, _ = self.rows("}")
             self.at += 1
-            found.append(Grid(rows[0], "c", script=True))
-        elif name in ("hspace", "vspace", "hskip", "kern", "mkern", "phantom", "hphantom", "vphantom", "label"):
+            found.append(Grid(rows, "c", script=True))
+        elif name in ("vspace", "vphantom", "label"):
             self.raw(name)
-            found.append(Line(r"\ "))
+        elif name in ("hspace", "hskip", "kern", "mkern", "phantom", "hphantom"):
+            found += _space(name, self.raw(name))
         elif name == "tag":
             found.extend([Line(r"\ \ ("), *_text(self.raw(name), "mathrm"), Line(")")])
         elif name in _GROUPED:
@@ -441,7 +455,16 @@ class _Reader:
         elif name in _LEFT_OUT:
             pass
         elif _SIZES.fullmatch(name):
-            found.append(Line("\\" + _SIZES.fullmatch(name)[1] + self.delimiter()))
+            mark = self.delimiter()
+            found += [Line(mark)] if mark != "." else []  # in the size of the letters
+        elif name in _ARROWS:
+            below = self.option()
+            under = _Reader(below).nodes(()) if below else []
+            found.append(Arrow(_ARROWS[name], [], self.argument(name), under))
+        elif name in _OVER_ARROWS:
+            found.append(Arrow(_OVER_ARROWS[name], self.argument(name), [], []))
+        elif name == "check":
+            found.append(Line(_composed(rf"\v{{{self.raw(name)}}}")))
         else:
             known = _SAME.get(name, "\\" + name)
             command = known[1:] if known.startswith("\\") else ""
@@ -459,9 +482,9 @@ class _Reader:
                 return Line(rf"\mathrm{{{lines[0]}}}")
             return Line(f"\\{command}" + "".join(f"{{{line}}}" for line in lines))
         if command in ("frac", "dfrac"):
-            return Fraction(*bodies)
+            return Fraction(bodies[0], bodies[1])
         if command == "binom":
-            return Fenced("(", [Fraction(*bodies, rule=False)], ")")
+            return Fenced("(", [Fraction(bodies[0], bodies[1], rule=False)], ")")
         raise Untypeset(f"\\{command} around a matrix")
 
     def negated(self) -> Line:
@@ -499,13 +522,13 @@ class _Reader:
     def environment(self) -> Node:
         name = self.raw("begin")
         plain = name.rstrip("*")
-        columns, rules, gap = "c", (), 0.9
+        columns, gap = "c", 0.9
+        rules: tuple[int, ...] = ()
         left, right = _DELIMITED.get(plain, ("", ""))
         if plain in ("array", "tabular"):
             self.option()
-            spec = self.raw(name)
-            columns = "".join(letter for letter in re.sub(r"[@!>]\{[^}]*\}", "", spec) if letter in "lcr") or "c"
-            rules = _bars(spec)
+            spec = _spelled_out(self.raw(name))
+            columns, rules = spec.replace("|", ""), _bars(spec)
         elif plain in ("cases", "dcases", "rcases"):
             columns = "l"
             left, right = ("", r"\}") if plain == "rcases" else (r"\{", "")
@@ -520,17 +543,17 @@ class _Reader:
             raise Untypeset(f"the environment {name!r} is not known")
         elif name.endswith("*"):
             columns = self.option() or "c"
-        rows, lines = self.rows(rf"\end{{{name}}}", columns)
+        rows, lines = self.rows(rf"\end{{{name}}}")
         self.at += len(rf"\end{{{name}}}")
         grid = Grid(rows, columns, rules, lines, gap, plain == "smallmatrix")
         return Fenced(left or ".", [grid], right or ".") if left or right else grid
 
-    def rows(self, end: str, columns: str) -> tuple[list[list[list]], tuple[int, ...]]:
+    def rows(self, end: str) -> tuple[list[list[list]], tuple[int, ...]]:
         r"""Cells of every row up to the end, which is not passed over, and before which rows a \hline stands."""
         rows: list[list[list]] = [[]]
         lines = []
         while True:
-            while self.take(r"\hline") or self.take(r"\cline"):
+            while any(map(self.take, (r"\hline", r"\cline", r"\toprule", r"\midrule", r"\bottomrule"))):
                 if self.source.startswith("{", self.at):
                     self.raw("cline")  # from which column to which: drawn over all
                 lines.append(len(rows) - 1)
@@ -549,6 +572,28 @@ class _Reader:
             return rows, tuple(lines)
 
 
+_LENGTH = re.compile(r"\s*(-?[\d.]+)\s*(cm|mm|in|em|mu)\s*")
+_EMS = {"cm": 2.4, "mm": 0.24, "in": 6.0, "em": 1.0, "mu": 1 / 18}
+
+
+def _space(command: str, content: str) -> list[Line]:
+    """The space of a length, or of what is not shown, in quads: a blank to fill in must not look like a dash."""
+    length = _LENGTH.fullmatch(content)
+    if "phantom" in command:
+        quads = len(content) // 2
+    else:
+        quads = round(float(length[1]) * _EMS[length[2]]) if length else 0
+    return [Line(r"\quad")] * min(quads, 12) if quads > 0 else [Line(r"\ ")]
+
+
+def _spelled_out(spec: str) -> str:
+    """Columns of an array as l, c, r and |, the first of them never missing."""
+    spec = re.sub(r"\*\{(\d+)\}\{([^{}]*)\}", lambda match: match[2] * min(int(match[1]), 100), spec)
+    spec = re.sub(r"[@!><]\{[^}]*\}", "", re.sub(r"[pmb]\{[^}]*\}", "l", spec))
+    spec = "".join(letter for letter in spec if letter in "lcr|")
+    return spec if spec.strip("|") else spec + "c"
+
+
 def _bars(spec: str) -> tuple[int, ...]:
     found, column = [], 0
     for letter in spec:
@@ -561,36 +606,79 @@ def _bars(spec: str) -> tuple[int, ...]:
 def _text(raw: str, font: str) -> list[Line | Words]:
     r"""The contents of \text, in which $…$ is mathematics again."""
     found: list[Line | Words] = []
-    for number, part in enumerate(re.split(r"(?<!\\)\$", raw)):
+    for number, part in enumerate(re.split(r"(?<!\\)\$", _composed(raw))):
         if number % 2:
-            reader = _Reader(part)
-            line = _flat(reader.nodes(()))
-            if line is None:
-                raise Untypeset("a matrix within text")
-            found.append(Line(line))
+            found.append(_one_line(part))
             continue
-        words = re.sub(r"\\([%#_{}$])", r"\\\1", part)
-        if re.search(r"\\(?![%#_{}$ ,;:])|[{}^]", re.sub(r"\\[{}]", "", words)):
-            reader = _Reader(words)  # accents, dashes, nested fonts
-            line = _flat(reader.nodes(()))
-            if line is None:
-                raise Untypeset("a matrix within text")
-            found.append(Line(f"\\{font}{{{line}}}"))
-            continue
-        words = words.replace("---", "—").replace("--", "–").replace("``", "“").replace("''", "”").replace("~", " ")
-        for pieces in re.split(r"(\s+)", words):
-            if not all(map(in_formulas, pieces)):
-                found.append(Words(pieces))
-            elif pieces.isspace():
-                found.append(Line(r"\ "))
-            elif pieces:
-                found.append(Line(f"\\{font}{{{_plain(pieces)}}}"))
+        # Nested fonts first: what is between them is words.
+        for at, piece in enumerate(_NESTED.split(part)):
+            if at % 3 == 0:
+                found += _words_of(piece, font)
+            elif at % 3 == 1:
+                nested = _TEXT.get(piece)
+            else:
+                found += _text(piece, nested or font)
     return found
+
+
+def _words_of(text: str, font: str) -> list[Line | Words]:
+    words = re.sub(r"\\([%#_{}$])", r"\\\1", text)
+    if re.search(r"\\(?![%#_{}$ ,;:])|[{}^]", re.sub(r"\\[{}]", "", words)):
+        line = _one_line(re.sub(r"(?<!\\)\s+", r"\\ ", words))  # dots, signs, groups
+        return [Line(f"\\{font}{{{line.latex}}}")]
+    found: list[Line | Words] = []
+    words = words.replace("---", "—").replace("--", "–").replace("``", "“").replace("''", "”").replace("~", " ")
+    for pieces in re.split(r"(\s+)", words):
+        if not all(map(in_formulas, pieces)):
+            found.append(Words(pieces))
+        elif pieces.isspace():
+            found.append(Line(r"\ "))
+        elif pieces:
+            found.append(Line(f"\\{font}{{{_plain(pieces)}}}"))
+    return found
+
+
+def _one_line(source: str) -> Line:
+    line = _flat(_Reader(source).nodes(()))
+    if line is None:
+        raise Untypeset("a matrix within text")
+    return Line(line)
+
+
+_NESTED = re.compile(rf"\\({'|'.join(_TEXT)})\{{((?:[^{{}}\\]|\\.)*)\}}", re.DOTALL)
+# A word's punctuation, which a formula would take for operators and set apart.
+_PUNCTUATION = str.maketrans({"-": "‐", "*": "{*}", "'": "’", '"': "”", "`": "‘"})
 
 
 def _plain(word: str) -> str:
     """A word of text: characters that mean something in a formula are escaped."""
-    return re.sub(r"(?<!\\)[$#%_]", lambda mark: "\\" + mark[0], word)
+    return re.sub(r"(?<!\\)[$#%_]", lambda mark: "\\" + mark[0], word).translate(_PUNCTUATION)
+
+
+_MARKS = {
+    "'": "\u0301", "`": "\u0300", "^": "\u0302", '"': "\u0308", "~": "\u0303", "=": "\u0304", ".": "\u0307",
+    "c": "\u0327", "v": "\u030c", "u": "\u0306", "H": "\u030b", "k": "\u0328", "r": "\u030a",
+}  # fmt: skip
+_LETTERS = {
+    "aa": "å", "AA": "Å", "o": "ø", "O": "Ø", "ss": "ß", "ae": "æ", "AE": "Æ", "oe": "œ", "OE": "Œ", "l": "ł",
+    "L": "Ł", "i": "ı", "j": "ȷ",
+}  # fmt: skip
+_ACCENT = re.compile(
+    r"\\(?:(['`^\"~=.])\s*|([cvuHkr])(?:\s+|(?=\{)))(?:\{\\?([A-Za-z])\}|\\?([A-Za-z])(?![A-Za-z]*\{))"
+)
+_LETTER = re.compile(rf"\\({'|'.join(sorted(_LETTERS, key=len, reverse=True))})(?![A-Za-z])\s*(?:\{{\}})?")
+
+
+def _composed(text: str) -> str:
+    r"""\'e and \ss and their like as the letters they stand for."""
+
+    def accented(match: re.Match) -> str:
+        letter = unicodedata.normalize("NFC", (match[3] or match[4]) + _MARKS[match[1] or match[2]])
+        if len(letter) > 1:
+            raise Untypeset(f"{match[0]} is not one letter")
+        return letter
+
+    return _LETTER.sub(lambda match: _LETTERS[match[1]], _ACCENT.sub(accented, text))
 
 
 # Layout ------------------------------------------------------------------------------------------------------------
@@ -716,7 +804,8 @@ def _stretched(mark: str, height: int, setting: Setting) -> np.ndarray:
 
 
 def _inked(mask: np.ndarray) -> np.ndarray:
-    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    """Cut to its ink."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
@@ -789,6 +878,34 @@ def _braced(node: Braced, setting: Setting) -> Box:
     return Box(mask, body.down + (0 if node.above else extra))
 
 
+def _arrow_mask(width: int, heads: str, setting: Setting) -> np.ndarray:
+    height = max(5, setting.size // 3 | 1)
+    image = Image.new("L", (width, height))
+    draw, middle, rule = ImageDraw.Draw(image), height // 2, _rule(setting)
+    draw.line((0, middle, width - 1, middle), 255, rule)
+    for tip, back, head in ((0, middle, "<"), (width - 1, width - 1 - middle, ">")):
+        if head in heads:
+            draw.line((back, 0, tip, middle), 255, rule)
+            draw.line((back, height - 1, tip, middle), 255, rule)
+    return np.asarray(image)
+
+
+def _arrow(node: Arrow, setting: Setting) -> Box:
+    gap = max(1, setting.size // 8)
+    if node.body:
+        body = _row(node.body, setting)
+        return Box(
+            _stacked([_arrow_mask(max(body.width, setting.size), node.heads, setting), body.mask], gap), body.down
+        )
+    labels = [_row(nodes, setting.smaller()).mask if nodes else None for nodes in (node.above, node.below)]
+    width = setting.size + max([setting.size // 2, *(label.shape[1] for label in labels if label is not None)])
+    arrow = _arrow_mask(width, node.heads, setting)
+    above, below = labels
+    mask = _stacked([mask for mask in (above, arrow, below) if mask is not None], gap)
+    under = arrow.shape[0] // 2 + (below.shape[0] + gap if below is not None else 0)
+    return Box(mask, max(0, under - _axis(setting)))
+
+
 _LAYOUTS: dict[type, Callable] = {
     Words: _words,
     Grid: _grid,
@@ -797,4 +914,5 @@ _LAYOUTS: dict[type, Callable] = {
     Scripted: _scripted,
     Framed: _framed,
     Braced: _braced,
+    Arrow: _arrow,
 }

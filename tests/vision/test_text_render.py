@@ -266,6 +266,18 @@ def test_a_grid_too_wide_to_be_drawn_is_refused_and_a_long_line_of_code_goes_on_
         (r"\bold{v} \dotsm \lvert x\rvert", r"\mathbf{v} \cdots |x|"),
         (r"n\equiv 1\pmod 5", r"n\equiv 1\ \ (\mathrm{mod}\ 5)"),
         (r"5% of x", r"5\% o f x"),
+        (r"\bigl( x \Bigr] \biggl. y", r"( x ] y"),
+        (r"\stackrel{*}{=} \smash{x} a \hfill b", r"\overset{*}{=} {x} a \ b"),
+        (r"\text{na\"ive \c{c}a, \'{\i}\ss{}}", r"\text{naïve ça, íß}"),
+        (r"\text{x-ray, it's}", r"\text{x‐ray, it’s}"),
+        (r"\text{is \textbf{real} and \emph{y} too}", r"\text{is }\textbf{real}\text{ and }\textit{y}\text{ too}"),
+        (r"\check{c}", "č"),
+        (r"\underline{\hspace{1cm}}", r"\underline{\quad\quad}"),
+        (r"\underline{\phantom{abcd}}", r"\underline{\quad\quad}"),
+        (r"x\vspace{2pt} y\label{a}", "x y"),
+        (r"\begin{array}{*{2}{c|}p{2cm}}1&2&3\end{array}", r"\begin{array}{c|c|l}1&2&3\end{array}"),
+        (r"\begin{array}{r@{\,cl}l}1&2\end{array}", r"\begin{array}{rl}1&2\end{array}"),
+        (r"\begin{array}{l}\toprule a\\\midrule b\end{array}", r"\begin{array}{l}\hline a\\\hline b\end{array}"),
     ],
 )
 def test_formulas_are_read_as_latex_reads_them(written, plain):
@@ -291,8 +303,33 @@ def test_cells_are_in_rows_and_columns(source, across, down):
 
 
 @pytest.mark.parametrize(
+    "source, heads",
+    [
+        (r"\overrightarrow{AB}", ">"),
+        (r"\overleftarrow{AB}", "<"),
+        (r"\overleftrightarrow{AB}", "<>"),
+        (r"\xrightarrow{fgh}", ">"),
+        (r"\xleftarrow[f]{}", "<"),
+    ],
+)
+def test_arrows_are_as_wide_as_what_they_belong_to(source, heads):
+    mask = np.asarray(typeset(source, Setting(40, "dejavusans"))[0]) > 128
+    shaft = int(mask.sum(axis=1).argmax())
+    ink = np.flatnonzero(mask[shaft])
+    assert ink[0] <= 2 and ink[-1] >= mask.shape[1] - 3 and len(ink) == ink[-1] - ink[0] + 1
+    above = mask[shaft - 4 : shaft - 2]  # where a head is wider than the shaft
+    assert (above[:, : mask.shape[1] // 4].any(), above[:, -mask.shape[1] // 4 :].any()) == (
+        "<" in heads,
+        ">" in heads,
+    )
+
+
+@pytest.mark.parametrize(
     "source",
     [
+        r"{a \atop b} \xrightarrow[\text{heat}]{\Delta} c",
+        r"\frac{\overrightarrow{AB}}{2} \text{where $x$ is é}",
+        r"\Biggl\{\begin{array}{l}x\\y\end{array}\Biggr.",
         r"\begin{cases}1&x>0\\0\end{cases}",
         r"\left(\begin{pmatrix}1\\2\end{pmatrix}\right)^2_i",
         r"\frac{\begin{vmatrix}1&2\\3&4\end{vmatrix}}{2}",
