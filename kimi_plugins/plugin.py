@@ -233,8 +233,10 @@ class Vision:
     @staticmethod
     @hookimpl
     def openrlhf_group_scored(experiences, index, sampler, args):
+        from kimi_plugins.vision.sharing import share_inputs
         from kimi_plugins.vision.tracking import TRACKER
 
+        share_inputs(experiences)
         TRACKER.observe(experiences, index, sampler, args)
 
     @staticmethod
