@@ -199,8 +199,7 @@ def _object(content: object, keys, where: str) -> dict:
 
 
 def _typed(value: object, kind: type, where: str):
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is float and number:
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, kind) and (kind is not int or not isinstance(value, bool)):
         return value

@@ -40,7 +40,7 @@ def mixture_of(inputs: list[str], format: str = "auto", split: str = "train", mo
 
 
 def prepare(mixture: "Mixture", out: Path, *, allow_urls: bool = False, workers: int = 1) -> str:
-    """Write the prompt set; returns a line on each source. Raises as rows.mixed.
+    """Write the prompt set with `workers` processes; returns a line on each source. Raises as rows.mixed.
 
     What an interrupted run has made stands in OUT/unfinished.jsonl, from which the same command goes on.
     """

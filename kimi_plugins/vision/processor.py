@@ -39,7 +39,7 @@ class ModelProcessor:
         self.least_pixels: int | None = size.get("shortest_edge") if self.grid > 1 else None
         self.most_pixels: int | None = size.get("longest_edge") if self.grid > 1 else None
         tokens = self._processor.tokenizer.added_tokens_decoder.values()
-        own = {getattr(self._processor, name, None) for name in _MEDIA_TOKENS} - {None}
+        own = {str(token) for name in _MEDIA_TOKENS if (token := getattr(self._processor, name, None)) is not None}
         self.special = (own | {token.content for token in tokens if token.special}) - {PLACEHOLDER}
         self.image_tokens = lru_cache(maxsize=4096)(self._image_tokens)
 

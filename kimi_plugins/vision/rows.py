@@ -30,7 +30,7 @@ from kimi_plugins.vision.work import Item, Work
 LEAST_ROWS = 100  # a share of fewer rows is taken for one of so many
 READ_IT = "Answer the question in the picture."
 
-Reject = Callable[[dict], None]
+Reject = Callable[[dict], object]
 
 
 class TooManyRejects(RuntimeError):

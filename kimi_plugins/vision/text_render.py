@@ -34,6 +34,7 @@ _MATH = re.compile(
     r"|(?<![\\$A-Za-z0-9])\$(?P<dollar>(?:\\.|[^\s$\\])(?:(?:\\.|[^$\n\\]|\n(?!\s*\n))*?(?:\\.|[^\s$\\]))?)\$(?![\d$])",
     re.DOTALL,
 )
+_KINDS = ("paren", "bracket", "display", "environment", "dollar")
 _BREAK = re.compile(r"\n(?:[ \t]*\n)+")
 _RUN = re.compile(r"(?<![.?!:;\s])\s{2,}(?=\S)|(?<=\S)\t|(?<=\S)\s{3,}(?=\S)")  # two may follow a sentence
 # Characters between which a line may end, with the punctuation that stays with them.
@@ -189,9 +190,13 @@ class _Table(NamedTuple):
     rows: list[list[list[_Atom]]]
 
 
-def _blocks(text: str) -> tuple[str, list]:
+_Block = _Prose | _Code | _Table
+
+
+def _blocks(text: str) -> tuple[str, list[_Block]]:
     """(what comes before the first atom, prose, code and tables in order); with the atoms' gaps that is all of it."""
-    blocks, at = [], 0
+    blocks: list[_Block | str] = []
+    at = 0
     for match in sorted([*_FENCE.finditer(text), *_TABLE.finditer(text)], key=lambda match: match.start()):
         fence = match.re is _FENCE
         if match.start() < at or not (match["code"].strip() if fence else _cells(match[0])):
@@ -207,23 +212,24 @@ def _blocks(text: str) -> tuple[str, list]:
     return lead, [block for block in blocks if not isinstance(block, str)]
 
 
-def _hang(blocks: list, text: str) -> None:
+def _hang(blocks: list[_Block | str], text: str) -> None:
     """Source that is not drawn goes into the gap of the piece before it; at the start it is a block of its own."""
-    if not blocks or isinstance(blocks[-1], str):
+    last = blocks[-1] if blocks else ""
+    if isinstance(last, str):
         blocks.append(text)
         return
-    atoms = blocks[-1].rows[-1][-1] if isinstance(blocks[-1], _Table) else blocks[-1].atoms
+    atoms = last.rows[-1][-1] if isinstance(last, _Table) else last.atoms
     atoms[-1] = atoms[-1]._replace(gap=atoms[-1].gap + text)
 
 
-def _add_code(blocks: list, opening: str, match: re.Match) -> None:
+def _add_code(blocks: list[_Block | str], opening: str, match: re.Match) -> None:
     first, *atoms = _code_atoms(match["code"], match["language"])
     _hang(blocks, opening + first.gap)
     atoms[-1] = atoms[-1]._replace(gap=atoms[-1].gap + match[0][match.end("code") - match.start() :])
     blocks.append(_Code(first.gap, atoms))
 
 
-def _add_prose(blocks: list, text: str) -> None:
+def _add_prose(blocks: list[_Block | str], text: str) -> None:
     """Paragraphs, those together of which spaces mean something and those of which they do not."""
     formulas = [match.span() for match in _MATH.finditer(text)]
     ends = [match.end() for match in _BREAK.finditer(text) if not any(a < match.start() < b for a, b in formulas)]
@@ -261,7 +267,8 @@ def _spaces_matter(paragraph: str) -> bool:
 
 def _prose_atoms(text: str) -> list[_Atom]:
     """Words and formulas; text does not start with space."""
-    atoms, at = [], 0
+    atoms: list[_Atom] = []
+    at = 0
 
     def add_words(part: str) -> None:
         for word in re.finditer(r"(\S+)(\s*)|(\s+)", part):
@@ -274,7 +281,8 @@ def _prose_atoms(text: str) -> list[_Atom]:
 
     for match in _MATH.finditer(text):
         add_words(text[at : match.start()])
-        atoms.append(_Atom(match[0], "", formula=match[match.lastgroup]))
+        formula = next(found for kind in _KINDS if (found := match[kind]) is not None)
+        atoms.append(_Atom(match[0], "", formula=formula))
         at = match.end()
     add_words(text[at:])
     return atoms
@@ -302,9 +310,9 @@ def _code_atoms(code: str, language: str) -> list[_Atom]:
     return atoms
 
 
-def _cells(text: str) -> list[list[re.Match]]:
-    """Rows of the table's cells that hold something, one match a cell, without rules; [] if it is no table."""
-    rows = []
+def _cells(text: str) -> list[list[tuple[int, int]]]:
+    """Rows of the table's cells, from where to where each stands, without rules; [] if it is no table."""
+    rows: list[list[tuple[int, int]]] = []
     at = 0
     for line in text.splitlines(keepends=True):
         if not _TABLE_RULE.fullmatch(line.rstrip("\n")):
@@ -320,10 +328,11 @@ def _cells(text: str) -> list[list[re.Match]]:
     return rows
 
 
-def _add_table(blocks: list, text: str) -> None:
-    rows, at = [], 0
+def _add_table(blocks: list[_Block | str], text: str) -> None:
+    rows: list[list[list[_Atom]]] = []
+    at = 0
     for row in _cells(text):
-        atoms = []
+        atoms: list[list[_Atom]] = []
         for start, end in row:
             content = text[start:end]
             first = start + len(content) - len(content.lstrip())
@@ -382,7 +391,8 @@ class _Layout:
 
         A formula that is too long widens the canvas, or is refused where the width is rigid.
         """
-        line, x = [], 0.0
+        line: list[tuple[_Atom, float, Image.Image | None, float]] = []
+        x = 0.0
         for atom in atoms:
             for part, mask, depth, length in self._parts(atom, width):
                 if rigid and length > width:
@@ -578,7 +588,8 @@ def _finish(rendered: Rendered, style: Style, seed: int) -> Rendered:
     if style.noise:
         rng = np.random.default_rng(seed)
         values = np.asarray(image, dtype=np.float32)
-        light = np.linspace(*rng.uniform(-8, 0, 2), image.width, dtype=np.float32)[None, :, None]
+        left, right = rng.uniform(-8, 0, 2)
+        light = np.linspace(left, right, image.width, dtype=np.float32)[None, :, None]
         grain = rng.normal(0, style.noise, (image.height, image.width, 1)).astype(np.float32)
         image = Image.fromarray(np.clip(values + light + grain, 0, 255).astype(np.uint8))
     return Rendered(image, rendered.lead, pieces)

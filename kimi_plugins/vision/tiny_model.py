@@ -82,5 +82,5 @@ def build_model(directory: Path, symbols: list[str], seed: int) -> None:
         torch.manual_seed(seed)
         model = Qwen3VLForConditionalGeneration(config)
     model.generation_config = GenerationConfig(**ids)
-    model.to(torch.bfloat16).save_pretrained(directory)
+    model.bfloat16().save_pretrained(directory)
     processor.save_pretrained(directory)

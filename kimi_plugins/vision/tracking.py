@@ -56,8 +56,9 @@ class Tracker:
             found["kimi/consistency_pairs"] = len(both)
             found["kimi/text_image_gap"] = _mean([text.success - image.success for text, image in both])
             alone = [self_agreement(half.answers) for pair in both for half in pair]
-            if None not in alone:
-                found["kimi/self_consistency_mean"] = _mean(alone)
+            known = [value for value in alone if value is not None]
+            if len(known) == len(alone):
+                found["kimi/self_consistency_mean"] = _mean(known)
         self.rates, self.step = {}, self.step + 1
         self.halves = {key: half for key, half in self.halves.items() if self.step - half.step <= MOST_WAIT}
         return found
@@ -66,7 +67,7 @@ class Tracker:
 def _described(sampler, index: int, image_key: str) -> tuple[str | None, str | None, bool]:
     """(source, pair, whether it has images) of a row; no source where the data set does not name any."""
     data = getattr(sampler, "data_source", None)
-    if hasattr(data, "datasources"):  # OpenRLHF's PromptDataset under torch's own sampler
+    if data is not None and hasattr(data, "datasources"):  # OpenRLHF's PromptDataset under torch's own sampler
         source = data.datasources[index]
         return (None if source == "default" else source), None, False
     if data is None:

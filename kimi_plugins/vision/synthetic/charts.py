@@ -62,7 +62,7 @@ def _compared(rng: Random, difficulty: float, names: list[str], values: list[int
         return f"What is the value of {names[a]}?", str(values[a]), (f"The value of {names[a]} is {values[a]}.",)
     if asked == "difference":
         a, b = (a, b) if values[a] >= values[b] else (b, a)
-        facts = (
+        facts: tuple[str, ...] = (
             f"The value of {names[a]} is {values[a]}, that of {names[b]} is {values[b]}.",
             f"The difference is {values[a]} - {values[b]} = {values[a] - values[b]}.",
         )
@@ -107,7 +107,7 @@ def line(rng: Random, difficulty: float, size: int) -> Plan:
             slope, values = -slope, values[::-1]
         answer = values[-1] + slope * ahead
         question = f"If the line goes on as it is, what is the value in {years[-1] + ahead}?"
-        facts = (
+        facts: tuple[str, ...] = (
             f"The value is {values[0]} in {years[0]} and {values[-1]} in {years[-1]}.",
             f"It changes by {slope} every year.",
             f"{values[-1]} {'+' if slope > 0 else '-'} {ahead} × {abs(slope)} = {answer}.",
@@ -211,7 +211,7 @@ def table(rng: Random, difficulty: float, size: int) -> Plan:
     head = heads[column]
     if asked == "read":
         question, answer = f"What is the entry of {names[row]} under '{head}'?", str(values[row][column])
-        facts = (f"The row {names[row]} has {answer} in the column '{head}'.",)
+        facts: tuple[str, ...] = (f"The row {names[row]} has {answer} in the column '{head}'.",)
     elif asked == "sum":
         question, answer = f"What do the entries under '{head}' add up to?", str(sum(along))
         facts = (

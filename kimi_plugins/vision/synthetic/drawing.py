@@ -57,7 +57,10 @@ def font(size: int, typeface: str = "") -> ImageFont.FreeTypeFont:
         file: Path | BytesIO = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / typeface
         size = round(0.82 * size)  # as wide as Pillow's
     else:
-        file = BytesIO(ImageFont.load_default(size).font_bytes)
+        carried = ImageFont.load_default(size)
+        if not isinstance(carried, ImageFont.FreeTypeFont):
+            raise RuntimeError("this Pillow is built without FreeType; install a usual build")
+        file = BytesIO(carried.font_bytes)
     return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
 
 

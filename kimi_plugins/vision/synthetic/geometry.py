@@ -1,5 +1,6 @@
 """Figures with labelled sides and angles, drawn to scale."""
 
+from collections.abc import Sequence
 from math import cos, dist, hypot, radians, sin, tan
 from random import Random
 
@@ -29,7 +30,7 @@ def angles(rng: Random, difficulty: float, size: int) -> Plan:
         for a, b in ((0, 2), (1, 2)):
             _tick(canvas, corners[a], corners[b], size / 40)
         question = "The two marked sides are equally long. How many degrees has the angle marked with a question mark?"
-        facts = (
+        facts: tuple[str, ...] = (
             f"The angle between the equal sides is {degrees[2]} degrees; the other two are equal.",
             f"Together they have 180 - {degrees[2]} = {180 - degrees[2]} degrees.",
             f"Each has {180 - degrees[2]} / 2 = {degrees[0]} degrees.",
@@ -79,7 +80,10 @@ def areas(rng: Random, difficulty: float, size: int) -> Plan:
         corners = [(0, 0), (width, 0), (width, height), (0, height)]
         sides = {(0, 1): width, (1, 2): height}
         answer = width * height
-        facts = (f"The sides are {width} and {height}.", f"The area is {width} × {height} = {answer}.")
+        facts: tuple[str, ...] = (
+            f"The sides are {width} and {height}.",
+            f"The area is {width} × {height} = {answer}.",
+        )
     elif asked == "triangle":
         corners = [(0, 0), (width, height), (0, height)]
         sides = {(1, 2): width, (2, 0): height}
@@ -153,14 +157,14 @@ def _triangle(degrees: list[int]) -> list[Point]:
     return [(0, 0), (1, 0), (x, -a * x)]
 
 
-def _fitted(points: list[Point], size: int, margin: float, turn: float) -> list[Point]:
+def _fitted(points: Sequence[Point], size: int, margin: float, turn: float) -> list[Point]:
     """Turned by so many degrees, and scaled to the canvas less a margin, a share of it."""
     c, s = cos(radians(turn)), sin(radians(turn))
-    points = [(c * x - s * y, s * x + c * y) for x, y in points]
-    xs, ys = [x for x, _ in points], [y for _, y in points]
+    turned = [(c * x - s * y, s * x + c * y) for x, y in points]
+    xs, ys = [x for x, _ in turned], [y for _, y in turned]
     scale = size * (1 - 2 * margin) / max(max(xs) - min(xs), max(ys) - min(ys))
     mid_x, mid_y = (max(xs) + min(xs)) / 2, (max(ys) + min(ys)) / 2
-    return [(size / 2 + scale * (x - mid_x), size / 2 + scale * (y - mid_y)) for x, y in points]
+    return [(size / 2 + scale * (x - mid_x), size / 2 + scale * (y - mid_y)) for x, y in turned]
 
 
 def _centre(points: list[Point]) -> Point:

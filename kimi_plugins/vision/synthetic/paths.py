@@ -17,8 +17,8 @@ def maze(rng: Random, difficulty: float, size: int) -> Plan:
     side = between(3, 8, difficulty)
     opened = _tree(rng, side)
     for _ in range(between(0, 6, difficulty)):
-        cell = (rng.randrange(side - 1), rng.randrange(side))
-        opened.add((cell, (cell[0] + 1, cell[1])))
+        x, y = rng.randrange(side - 1), rng.randrange(side)
+        opened.add(((x, y), (x + 1, y)))
     start, goal = rng.sample([(x, y) for x in range(side) for y in range(side)], 2)
     way = shortest(side, opened, start, goal)
     cell, corner = 0.92 * size / side, 0.04 * size
@@ -36,8 +36,8 @@ def maze(rng: Random, difficulty: float, size: int) -> Plan:
             if y + 1 < side and ((x, y), (x, y + 1)) not in opened:
                 canvas.line([(right - cell, below), (right, below)], INK, 2)
     for letter, (x, y), colour in (("S", start, "blue"), ("G", goal, "red")):
-        at = (corner + (x + 0.5) * cell, corner + (y + 0.5) * cell)
-        canvas.text(at, letter, min(cell * 0.6, size / 12), fill=COLOURS[colour])
+        middle = (corner + (x + 0.5) * cell, corner + (y + 0.5) * cell)
+        canvas.text(middle, letter, min(cell * 0.6, size / 12), fill=COLOURS[colour])
     moves = [(name, len(list(run))) for name, run in groupby(way)]
     facts = (
         f"The shortest way goes {listed([f'{n} {name}' for name, n in moves])}.",
@@ -94,7 +94,8 @@ def arrows(rng: Random, difficulty: float, size: int) -> Plan:
     wanted = between(3, 12, difficulty)
     letters = rng.sample("ABCDEFHJKLMN", between(3, 6, difficulty))
     while True:
-        way, here = [], (rng.randrange(side), rng.randrange(side))
+        way: list[tuple[Cell, str]] = []
+        here = (rng.randrange(side), rng.randrange(side))
         seen = {here}
         while len(way) < wanted:
             free = [

@@ -112,11 +112,12 @@ def _scattered(rng: Random, count: int, size: int, radius: float) -> list[tuple[
     margin = radius + 2
     step = (size - 2 * margin) / count
     jitter = (step - size / 28) / 2
+
+    def place(number: int) -> float:
+        return margin + (number + 0.5) * step + rng.uniform(-jitter, jitter)
+
     while True:
         columns, rows = rng.sample(range(count), count), rng.sample(range(count), count)
-        centres = [
-            tuple(margin + (place + 0.5) * step + rng.uniform(-jitter, jitter) for place in pair)
-            for pair in zip(columns, rows, strict=True)
-        ]
+        centres = [(place(column), place(row)) for column, row in zip(columns, rows, strict=True)]
         if all(dist(a, b) > 2 * radius + 3 for n, a in enumerate(centres) for b in centres[:n]):
             return centres
