@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kimi_plugins.grading.failures import GRADER_FAILED
+from kimi_plugins.policy.settings import baseline_key
 
 
 def by_prompt(experiences: list, samples_per_prompt: int, value) -> Tensor:
@@ -15,12 +16,6 @@ def by_prompt(experiences: list, samples_per_prompt: int, value) -> Tensor:
     order = torch.tensor(_order(experiences))  # [P * k]
     values = torch.cat([value(experience) for experience in experiences])  # [P * k]
     return torch.empty_like(values).index_copy_(0, order, values).reshape(-1, samples_per_prompt)
-
-
-def baseline_key(args) -> str | None:
-    """The column whose equal values share a baseline: kimi.sampling.linked_key under kimi.policy.linked_baseline."""
-    policy, sampling = getattr(args.kimi, "policy", None), getattr(args.kimi, "sampling", None)
-    return sampling.linked_key if policy and sampling and policy.linked_baseline else None
 
 
 def sharing_baseline(experiences: list, args) -> list[list[int]]:

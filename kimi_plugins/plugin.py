@@ -28,7 +28,7 @@ class Policy:
     @staticmethod
     @hookimpl
     def openrlhf_prompt_columns(args):
-        from kimi_plugins.groups import baseline_key
+        from kimi_plugins.policy.settings import baseline_key
 
         key = baseline_key(args)
         return [] if key is None else [key]

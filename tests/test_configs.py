@@ -150,3 +150,15 @@ def test_every_key_of_the_annotated_recipes_says_why(recipe):
     for above, line in zip(lines, lines[1:], strict=False):
         if re.match(r" *\w+: [^#]", line):
             assert "  # " in line or above.lstrip().startswith("# "), line
+
+
+def test_the_checks_of_a_run_do_not_wait_for_torch():
+    code = (
+        "import sys; from openrlhf.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]) or sorted({'torch', 'transformers', 'vllm'} & set(sys.modules)) or 0)"
+    )
+    words = ["train", "--plugins", "kimi", "--config", str(TEXT), "--dry-run"]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr

@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterator
 from operator import attrgetter
 
-from kimi_plugins.groups import baseline_key
-
 # OpenRLHF's flags of its own loss, which kimi-policy replaces: key and default. is_correction_level still has an
 # effect (log-probs of the engines are kept, and vllm_kl is logged).
 NO_EFFECT: dict[str, object] = {
@@ -22,6 +20,12 @@ NO_EFFECT: dict[str, object] = {
 def problems(args) -> list[str]:
     """Settings under which the mirror-descent loss would be undefined, or would silently be another one."""
     return list(_problems(args))
+
+
+def baseline_key(args) -> str | None:
+    """The column whose equal values share a baseline: kimi.sampling.linked_key under kimi.policy.linked_baseline."""
+    policy, sampling = getattr(args.kimi, "policy", None), getattr(args.kimi, "sampling", None)
+    return sampling.linked_key if policy and sampling and policy.linked_baseline else None
 
 
 def tau_problem(tau: float) -> str | None:

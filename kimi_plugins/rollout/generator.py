@@ -11,7 +11,7 @@ from openrlhf.utils.logging_utils import init_logger
 from ray.exceptions import RayError
 from tqdm import tqdm
 
-from kimi_plugins.groups import baseline_key
+from kimi_plugins.policy.settings import baseline_key
 from kimi_plugins.rollout import engines
 from kimi_plugins.rollout.buffer import EXPIRED, Buffer, Group, Trajectory
 from kimi_plugins.rollout.draw import to_draw
