@@ -101,8 +101,8 @@ def write_dataset(
     rng = random.Random(seed)
     demonstrated = problems[:warm_up] * demonstrations
     rng.shuffle(demonstrated)
-    rows = [{"input": prompt(a, b), "output": solution(a, b, rng, rewritten=rewritten)} for a, b in demonstrated]
-    _write_jsonl(directory / "sft.jsonl", rows)
+    worked = [{"input": prompt(a, b), "output": solution(a, b, rng, rewritten=rewritten)} for a, b in demonstrated]
+    _write_jsonl(directory / "sft.jsonl", worked)
     for name, part in (("train", problems[warm_up : warm_up + train]), ("held_out", problems[warm_up + train :])):
         rows = [{"input": prompt(a, b), "label": str(a + b), "difficulty": difficulty(a, b)} for a, b in part]
         _write_jsonl(directory / f"{name}.jsonl", rows)

@@ -30,7 +30,7 @@ class StepFailed(Exception):
 def run(out: Path, seed: int) -> int:
     """Run the quickstart in `out`; an earlier run's warm-up there is used again. Returns the exit code."""
     out = out.resolve()
-    seconds = {}
+    seconds: dict[str, float] = {}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the step in progress is ended, too
     try:
         with _timed(seconds, "data_and_model"):
@@ -143,7 +143,7 @@ def _train(out: Path, seed: int) -> float:
 def _call(command: list[str], log: Path, show=lambda: None) -> None:
     """Run a command with its output in `log`, calling show() now and then; raises StepFailed."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    threads = max(1, os.cpu_count() // 2)  # as `openrlhf train` gives its processes
+    threads = max(1, (os.cpu_count() or 1) // 2)  # as `openrlhf train` gives its processes
     environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)} | os.environ
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
