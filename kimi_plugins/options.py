@@ -385,7 +385,20 @@ class Log:
     groups: int = option(2, "prompts a step whose responses are kept as text in rollouts.jsonl")
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """The Ray cluster that a run joins."""
+
+    wait: float = option(
+        0.0,
+        "seconds to wait for nodes that are missing or in use (ours); --wait alone: for ever. 0: not at all",
+        valid=lambda seconds: seconds >= 0,
+        rule="0 seconds or more",
+    )
+
+
 SECTIONS = {
+    "cluster": Cluster,
     "data": Data,
     "policy": Policy,
     "length": Length,
@@ -415,6 +428,21 @@ def invalid(args: argparse.Namespace, section: str) -> Iterator[str]:
         value, valid = getattr(chosen, entry.name), entry.metadata["valid"]
         if value is not None and valid is not None and not valid(value):
             yield f"kimi.{section}.{entry.name} is {value}: it must be {entry.metadata['rule']}"
+
+
+def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the section `cluster`, and --wait [SECONDS] as a short name."""
+    add_arguments(parser, "cluster")
+    parser.add_argument(
+        "--wait",
+        dest="kimi.cluster.wait",
+        nargs="?",
+        type=float,
+        const=float("inf"),
+        default=Cluster.wait,
+        metavar="SECONDS",
+        help="wait until the Ray cluster has room for the run, for ever or so many seconds",
+    )
 
 
 def _argparse_kwargs(entry: Field) -> dict:

@@ -296,13 +296,15 @@ class Preflight:
     def openrlhf_add_arguments(parser, command):
         if command == "train":
             options.add_arguments(parser, "data")
+            options.add_cluster_arguments(parser)
 
     @staticmethod
     @hookimpl
     def openrlhf_validate_config(args, command):
         from kimi_plugins.preflight import configuration_problems
 
-        return configuration_problems(args, command)
+        own = list(options.invalid(args, "cluster")) if command == "train" else []
+        return own + configuration_problems(args, command)
 
     @staticmethod
     @hookimpl

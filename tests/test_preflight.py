@@ -7,7 +7,9 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +22,7 @@ from kimi_plugins.data.shards import Unreadable
 from kimi_plugins.preflight import (
     cluster,
     configuration_problems,
+    join,
     machine,
     machine_problems,
     models,
@@ -43,6 +46,7 @@ SHARED = {
     "ds.ring_attn_size": 1,
     "ds.tensor_parallel_size": 1,
     "ds.use_universal_ckpt": False,
+    "ds.zero_stage": 2,
     "eval.dataset": None,
     "eval.split": "train",
     "eval.steps": -1,
@@ -76,7 +80,6 @@ RL = SHARED | {
     "train.full_determinism_enable": False,
     "vllm.max_restarts": 0,
     "ds.param_dtype": "bf16",
-    "ds.zero_stage": 2,
     "ref.num_nodes": 1,
     "ref.num_gpus_per_node": 8,
     "reward.model_name_or_path": None,
@@ -191,6 +194,9 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setattr(machine, "NVIDIA_DEVICES", (str(tmp_path / "dev/nvidia[0-9]*"),))
     monkeypatch.setattr(machine, "OTHER_ACCELERATORS", (str(tmp_path / "dev/kfd"),))
+    monkeypatch.setattr(
+        join, "check_cluster", lambda args: iter(())
+    )  # see test_cluster.py and stack/test_two_hosts.py
     make_model(tmp_path / "model")
     write_rows("prompts.jsonl", ROWS)
     write_rows("pairs.jsonl", PAIRS)
@@ -211,11 +217,31 @@ def make_devices(count):
         Path(f"dev/nvidia{index}").touch()
 
 
+@contextmanager
+def serve(answer):
+    """The port of a server on the loopback interface that says `answer` to whatever it is told, and hangs up."""
+
+    def reply():
+        with suppress(OSError):  # closed at the end
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    if answer is not None and connection.recv(100):
+                        connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=reply)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
 @pytest.fixture
 def listening():
-    """The port of a server on the loopback interface."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
+    """The port of a server that answers as gRPC's do: with an empty SETTINGS frame (RFC 9113, 6.5)."""
+    with serve(bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])) as port:
+        yield port
 
 
 @pytest.fixture
@@ -823,6 +849,12 @@ class TestCluster:
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{listening}")
         assert found() == []
 
+    @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", b"abc", None])
+    def test_another_program_has_the_port(self, monkeypatch, answer):
+        with serve(answer) as port:
+            monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+            assert only().startswith(f"RAY_ADDRESS: another program than Ray has the port at 127.0.0.1:{port}; find")
+
     def test_local_ignores_the_session(self, place, monkeypatch, silent):
         self.leave_session(place, f"127.0.0.1:{silent}")
         monkeypatch.setenv("RAY_ADDRESS", "local")
@@ -880,6 +912,21 @@ class TestOutputs:
         (place / directory / "global_step3").mkdir()
         assert found(command, ckpt__load_enable=True) == []
         assert "latest_universal" in only(command, ckpt__load_enable="required", ds__use_universal_ckpt=True)
+
+    @pytest.mark.parametrize("command, directory", [("train", "ckpt/steps/_actor"), ("sft", "ckpt/steps")])
+    def test_resume_with_other_ranks(self, place, command, directory):
+        """With ZeRO: without it rank 0 saves all."""
+        saved = place / directory / "global_step3"
+        saved.mkdir(parents=True)
+        (place / directory / "latest").write_text("global_step3")
+        for rank in range(2):
+            (saved / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt").touch()
+        line = only(command, ckpt__load_enable=True, ds__zero_stage=2)
+        assert line.startswith(f"ckpt.load_enable: {directory}/global_step3 is of 2 ranks, this run has 1")
+        assert f"ds_to_universal --input_folder {directory}/global_step3 --output_folder" in line
+        assert found(command, ckpt__load_enable=True, ds__zero_stage=0) == []
+        (saved / "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt").unlink()
+        assert found(command, ckpt__load_enable=True, ds__zero_stage=2) == []
 
 
 @pytest.mark.stack

@@ -1,11 +1,12 @@
 """Checks of a run's configuration, data and machine before anything heavy starts.
 
 Each check_* function yields one line per problem, naming key, value and fix. They refuse only what would certainly
-fail later, hang, or silently train nothing; where that cannot be known from here (machines of a Ray cluster, data on
-the hub), they stay silent. Importing this loads neither torch, Ray, vLLM, DeepSpeed, transformers nor datasets.
+fail later, hang, or silently train nothing; where that cannot be known from here (data on the hub), they stay silent.
+The machines of a Ray cluster are asked last, when all is well on this one. Importing this loads neither torch, Ray,
+vLLM, DeepSpeed, transformers nor datasets.
 """
 
-from kimi_plugins.preflight import batches, cluster, data, machine, models, outputs, rewards
+from kimi_plugins.preflight import batches, cluster, data, join, machine, models, outputs, rewards
 
 # The first check of each command guards the divisors that all others use.
 _TRAINER_BATCHES = (batches.check_trainer_sizes, batches.check_trainer_batches)
@@ -62,4 +63,5 @@ def configuration_problems(args, command: str) -> list[str]:
 
 def machine_problems(args, command: str) -> list[str]:
     """What this machine lacks for a valid configuration: models, data, devices, memory, ports. Same types as above."""
-    return [problem for check in MACHINE_CHECKS[command] for problem in check(args)]
+    problems = [problem for check in MACHINE_CHECKS[command] for problem in check(args)]
+    return problems or list(join.check_cluster(args)) if command == "train" else problems

@@ -1,6 +1,6 @@
 """What a run asks of this machine: devices, cores, memory, and kernels that must be installed.
 
-Where ray.init() joins a cluster, its machines are not known here and nothing is checked.
+Where ray.init() joins a cluster, join.py asks its machines.
 """
 
 import glob
@@ -62,7 +62,8 @@ def engine_ranks(args) -> int:
     return args.vllm.num_engines * args.vllm.tensor_parallel_size
 
 
-def _request(args) -> str:
+def request(args) -> str:
+    """Engines and ranks that a run starts, in words."""
     groups = " + ".join(f"{count} {name}" for name, count in batches.groups(args).items())
     return f"{args.vllm.num_engines} engines of {args.vllm.tensor_parallel_size} and {groups} ranks"
 
@@ -112,7 +113,7 @@ def check_gpus(args) -> Iterator[str]:
     devices = local_devices()
     if devices and gpus_needed(args) > devices:
         yield (
-            f"vllm.num_engines: {_request(args)} need {gpus_needed(args)} GPUs, this machine offers {devices}; ask "
+            f"vllm.num_engines: {request(args)} need {gpus_needed(args)} GPUs, this machine offers {devices}; ask "
             "for fewer, share them with train.colocate_all, or join a Ray cluster (RAY_ADDRESS)"
         )
 
@@ -168,7 +169,7 @@ def check_memory(args) -> Iterator[str]:
     needed, available = memory_needed(args), memory()[1] / GIB
     if needed > available:
         yield (
-            f"vllm.num_engines: {_request(args)} need about {needed:.1f} GiB of memory, {available:.1f} GiB are "
+            f"vllm.num_engines: {request(args)} need about {needed:.1f} GiB of memory, {available:.1f} GiB are "
             f"available; ask for fewer of them, a smaller {KV_SPACE} or a smaller model"
         )
 

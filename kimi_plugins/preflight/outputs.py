@@ -7,6 +7,8 @@ from pathlib import Path
 
 from openrlhf.utils import checkpoint
 
+from kimi_plugins.preflight import batches
+
 LEAST_FREE = 10**9  # bytes
 
 
@@ -33,8 +35,20 @@ def check_directories(args) -> Iterator[str]:
             yield f"{key}: {path} has {free / 1e9:.2f} GB of disk left; free 1 GB or choose another disk"
 
 
-def _check_resume(args, directory: Path, find_whole) -> Iterator[str]:
-    """find_whole(): raises FileNotFoundError if there is no whole checkpoint to resume from."""
+def _check_ranks(args, checkpoint_path: Path, ranks: int) -> Iterator[str]:
+    """ZeRO's optimizer states are in a file for each rank, and DeepSpeed loads them into as many ranks only."""
+    saved = len(list(checkpoint_path.glob("*_optim_states.pt")))
+    if args.ds.zero_stage > 0 and saved not in (0, ranks):
+        yield (
+            f"ckpt.load_enable: {checkpoint_path} is of {saved} ranks, this run has {ranks}, and DeepSpeed with "
+            f"ds.zero_stage {args.ds.zero_stage} goes on with as many only; give it {saved} ranks, or convert it: "
+            f"`python -m deepspeed.checkpoint.ds_to_universal --input_folder {checkpoint_path} --output_folder "
+            f"{checkpoint_path}_universal`, and set ds.use_universal_ckpt"
+        )
+
+
+def _check_resume(args, directory: Path, find_whole, ranks: int) -> Iterator[str]:
+    """find_whole(): its tag; raises FileNotFoundError if there is no whole checkpoint to resume from."""
     if not checkpoint.to_resume(args, directory):
         return
     fix = "correct ckpt.path, or start from step 0 with --resume auto instead of --resume"
@@ -45,16 +59,17 @@ def _check_resume(args, directory: Path, find_whole) -> Iterator[str]:
         yield f"ckpt.load_enable: no checkpoint, {directory} does not exist; {fix}"
     else:
         try:
-            find_whole()
+            yield from _check_ranks(args, directory / find_whole(), ranks)
         except FileNotFoundError as error:
             yield f"ckpt.load_enable: {error}; {fix}"
 
 
 def check_resume(args) -> Iterator[str]:
     directory = Path(args.ckpt.path)
-    yield from _check_resume(args, directory, lambda: checkpoint.find_whole(directory))
+    yield from _check_resume(args, directory, lambda: checkpoint.find_whole(directory), batches.trainer_ranks())
 
 
 def check_rl_resume(args) -> Iterator[str]:
     directory = Path(args.ckpt.path)
-    yield from _check_resume(args, directory / "_actor", lambda: checkpoint.find_whole_of_run(directory))
+    ranks = batches.groups(args)["actor"]
+    yield from _check_resume(args, directory / "_actor", lambda: checkpoint.find_whole_of_run(directory), ranks)
