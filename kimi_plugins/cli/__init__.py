@@ -26,6 +26,7 @@ COMMANDS = (
     "kimi_plugins.cli.judge_serve",
     "kimi_plugins.cli.vision_prepare",
     "kimi_plugins.cli.vision_preview",
+    "kimi_plugins.cli.migrate",
 )
 
 

@@ -1,0 +1,1 @@
+"""`openrlhf kimi migrate`: launch scripts of OpenRLHF as configurations."""
