@@ -8,9 +8,12 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes its place when the block ends, and is removed if the block raises."""
-    partial = path.with_name(path.name + ".partial")
+def replacing(path: Path, suffix: str = ".partial") -> Iterator[Path]:
+    """A path beside `path` to write to; it takes its place when the block ends, and is removed if the block raises.
+
+    suffix: of the path to write to; processes that may write the same file at a time need one each.
+    """
+    partial = path.with_name(path.name + suffix)
     try:
         yield partial
         os.replace(partial, path)

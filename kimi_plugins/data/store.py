@@ -1,6 +1,7 @@
 """Images of prompts as files: checked, made alike, and stored once each."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ LIMITS = Limits(least=56 * 56, most=1280 * 28 * 28, source=64_000_000, grid=28)
 
 
 class Store:
-    """A directory of image files named by their contents, so that an image used twice is stored once."""
+    """A directory of image files named by their contents, so that an image used twice is stored once; several
+    processes may share it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
@@ -25,7 +27,7 @@ class Store:
         path = self.directory / name[:2] / (name + suffix)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as partial:
+            with replacing(path, f".{os.getpid()}.partial") as partial:
                 partial.write_bytes(data)
         return str(path)
 

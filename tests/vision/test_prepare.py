@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import resource
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -318,6 +319,21 @@ def test_an_item_that_crashes_its_process_is_rejected_and_no_other(tmp_path, wor
     assert [item.number for item, _ in results] == list(range(40))
     assert [item.number for item, result in results if result == ENDED] == [5, 30]
     assert all(result == [{"input": n, "images": []}] for n, (_, result) in enumerate(results) if n not in (5, 30))
+
+
+def test_processes_that_store_the_same_image_do_not_meet(tmp_path, monkeypatch):
+    store, rename, this = Store(tmp_path), os.replace, os.getpid()
+
+    def after_another_process(partial, path):
+        if os.getpid() == this:
+            with monkeypatch.context() as patch:  # all its work between our writing and renaming
+                patch.setattr(os, "getpid", lambda: this + 1)
+                store.add(b"pixels", ".png")
+        rename(partial, path)
+
+    monkeypatch.setattr(os, "replace", after_another_process)
+    path = Path(store.add(b"pixels", ".png"))
+    assert path.read_bytes() == b"pixels" and [*path.parent.iterdir()] == [path]
 
 
 def test_bad_rows_of_several_workers_are_in_order(files):
