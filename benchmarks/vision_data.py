@@ -58,6 +58,7 @@ def main() -> int:
         files = dict(name.split("=", 1) for name in args.texts)
         sets = {name: _prompts(Path(file)) for name, file in files.items()} | {"Chinese, own": _chinese(200)}
         result["texts"] = {name: _drawn(name, prompts, args.read) for name, prompts in sets.items()}
+        result["texts_read_by"] = _reader()
     if args.only in (None, "two-cores"):
         result["two_cores"] = {"machine": machine()} | _two_cores(args.two_cores, args.repeats)
     write_json(args.out, result)
@@ -164,7 +165,7 @@ def _drawn(name: str, prompts: list[str], read: int) -> dict:
         except Unrenderable as error:
             progress(f"{name} {number}: {error}")
     found: dict = {"prompts": len(prompts), "drawn": len(drawn)}
-    if shutil.which("tesseract") is None:
+    if _reader() is None:
         return found
     sample = random.Random(1).sample(drawn, min(read, len(drawn)))
     language = "chi_sim" if "Chinese" in name else "eng"
@@ -179,6 +180,13 @@ def _drawn(name: str, prompts: list[str], read: int) -> dict:
     found |= {"read": len(sample)}
     progress(f"{name}: {found}")
     return found
+
+
+def _reader() -> str | None:
+    """Name and version, or None where it is not installed."""
+    if shutil.which("tesseract") is None:
+        return None
+    return subprocess.run(["tesseract", "--version"], capture_output=True, check=True, text=True).stdout.split("\n")[0]
 
 
 _FORMULA = re.compile(r"\$.+\$|\\\(.+\\\)|\\\[.+\\\]|\\begin.+", re.DOTALL)
