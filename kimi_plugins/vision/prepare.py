@@ -39,9 +39,10 @@ def mixture_of(inputs: list[str], format: str = "auto", split: str = "train", mo
     return replace(mixture, limits=limits_of(mixture.model, mixture.limits, mixture.image_tokens))
 
 
-def prepare(mixture: "Mixture", out: Path, *, allow_urls: bool = False, workers: int = 1) -> str:
-    """Write the prompt set with `workers` processes; returns a line on each source. Raises as rows.mixed.
+def prepare(mixture: "Mixture", out: Path, *, allow_urls: bool = False, workers: int = 0) -> str:
+    """Write the prompt set; returns a line on each source. Raises as rows.mixed.
 
+    workers: processes; 0 for this one, which a picture that crashes its decoder ends.
     What an interrupted run has made stands in OUT/unfinished.jsonl, from which the same command goes on.
     """
     from tqdm import tqdm
