@@ -206,23 +206,26 @@ def run(program: str, request: dict) -> None:
     if function is None:
         return
     try:
-        line = json.dumps(_call(main, _find(main, function), request["call"], request.get("in_place")))
+        annotated = any(name.encode() in source for name in NODES)
+        line = json.dumps(_call(main, _find(main, function), request["call"], request.get("in_place"), annotated))
     except Exception as error:  # whatever a program raises is the outcome of this call
         line = json.dumps({"$error": f"{type(error).__name__}: {error}"[:200]})
     with open(results, "w") as file:
         file.write(line + "\n")
 
 
-def _call(main, function, call: list, in_place: int | None):
+def _call(main, function, call: list, in_place: int | None, annotated: bool):
     """The encoded result of a call.
 
-    An argument of JSON lists becomes what the function's annotation says, if that is ListNode, TreeNode or a list of
-    them; a result of such an annotation that is None is an empty one.
+    annotated: the program names ListNode or TreeNode. An argument of JSON lists becomes what the function's annotation
+    says, if that is one of them or a list of them; a result of such an annotation that is None is an empty one.
     """
     found = vars(main)["__builtins__"]
     nodes = {name: getattr(main, name, None) or found[name] for name in NODES}
     args, kwargs = decode(call, nodes)
-    annotations, returned = _annotations(function)
+    if not annotated and in_place is None:
+        return encode(function(*args, **kwargs))
+    annotations, returned = _annotations(function) if annotated else ({}, "")
     names = [*list(annotations)[: len(args)], *[""] * (len(args) - len(annotations)), *kwargs]
     given = [
         _made(value, annotations.get(name, ""), nodes)

@@ -222,7 +222,9 @@ def _flush(stream) -> None:
 
 
 def _stream(kind, fd: int, mode: str, errors: str, **more):
-    stream = io.TextIOWrapper(kind(io.FileIO(fd, mode, closefd=False)), encoding="utf-8", errors=errors, **more)
+    file = io.FileIO(fd, mode, closefd=False)
+    vars(file)["name"] = ("<stdin>", "<stdout>", "<stderr>")[fd]
+    stream = io.TextIOWrapper(kind(file), encoding="utf-8", errors=errors, **more)
     vars(stream)["mode"] = mode
     return stream
 
