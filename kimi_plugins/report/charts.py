@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from kimi_plugins.report.rollouts import SuccessRates
 from kimi_plugins.report.series import spaced, thin, values_of
@@ -109,9 +110,9 @@ def _trace(steps: list, values: list, places: list[int], **style) -> dict:
     return {"type": "scatter", "x": [steps[place] for place in places], "y": y, **style}
 
 
-def _figure(data: list[dict], **axes: dict) -> dict | None:
+def _figure(data: list[dict], **layout: object) -> dict | None:
     x = _axis("training step", unifiedhovertitle={"text": "step %{x}"})
-    return {"data": data, "layout": {"xaxis": x} | axes} if data else None
+    return {"data": data, "layout": {"xaxis": x, **layout}} if data else None
 
 
 def _axis(title: str, **style) -> dict:
@@ -125,7 +126,7 @@ def _second_axis(title: str, **style) -> dict:
 def _accuracy(train: list[dict], evals: list[dict]) -> dict | None:
     percent = {"hovertemplate": "%{y:.1%}"}
     tokens = {"yaxis": "y2", "hovertemplate": "%{y:.0f} tokens"}
-    marked = {"mode": "lines+markers", "marker": {"size": 6}}
+    marked: dict[str, Any] = {"mode": "lines+markers", "marker": {"size": 6}}
     train_length = first_key(train, "rollout/response_length_mean", "response_length")
     data = _line(train, first_key(train, "score", "rollout/reward_mean", "reward"), "training score", BLUE, **percent)
     for i, key in enumerate(pass1_keys(evals)):
@@ -154,13 +155,12 @@ def _by_source(train: list[dict]) -> dict | None:
 
 
 def _outcome_length(train: list[dict]) -> dict | None:
-    second = {"yaxis": "y2", "dash": "dash"}
     data = (
         _line(train, "kimi/correct_length_mean", "correct", GREEN, hovertemplate="%{y:.0f} tokens")
         + _line(train, "kimi/wrong_length_mean", "wrong", RED, hovertemplate="%{y:.0f} tokens")
-        + _line(train, "kimi/length_reward_mean", "length reward", BLUE, **second)
-        + _line(train, "kimi/length_reward_weight", "its weight", PURPLE, **second)
-        + _line(train, "kimi/equal_length_share", "groups of equal lengths (share)", GREY, **second)
+        + _line(train, "kimi/length_reward_mean", "length reward", BLUE, "dash", yaxis="y2")
+        + _line(train, "kimi/length_reward_weight", "its weight", PURPLE, "dash", yaxis="y2")
+        + _line(train, "kimi/equal_length_share", "groups of equal lengths (share)", GREY, "dash", yaxis="y2")
     )
     return _figure(
         data, yaxis=_axis("tokens per response", rangemode="tozero"), yaxis2=_second_axis("reward, weight, share")
@@ -197,9 +197,7 @@ def _success_rates(rates: SuccessRates) -> dict | None:
             "hovertemplate": "step %{x}<br>%{z} prompts are tried later<extra></extra>",
         },
     ]
-    figure = _figure(data, yaxis=_axis("success rate", type="category", showgrid=False))
-    figure["layout"] |= {"hovermode": "closest"}
-    return figure
+    return _figure(data, yaxis=_axis("success rate", type="category", showgrid=False), hovermode="closest")
 
 
 def _zero_gradient(train: list[dict], rates: SuccessRates) -> dict | None:

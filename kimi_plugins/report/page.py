@@ -16,6 +16,7 @@ from kimi_plugins.data.files import replacing
 from kimi_plugins.report.charts import first_key, panels, pass1_keys, source_of
 from kimi_plugins.report.rollouts import TEXT_LIMIT, collect
 from kimi_plugins.report.series import POINTS, not_finite, values_of
+from kimi_plugins.report.warnings import findings
 
 FILE_NAME = "report.html"
 
@@ -107,6 +108,7 @@ def _render(name: str, train: list[dict], evals: list[dict], records) -> str:
         name=name,
         summary=_summary(train, evals),
         tiles=tiles(train, evals),
+        findings=findings(train),
         notes=_notes(train, evals),
         panels=shown,
         seen=samples.seen,

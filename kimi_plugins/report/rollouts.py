@@ -100,7 +100,8 @@ def _json(record: dict) -> str:
     groups = []
     left = STEP_BUDGET
     for group in record["samples"]:
-        shown = {"prompt": cut(group["prompt"]), "label": cut(str(group["label"])), "responses": []}
+        responses: list[dict] = []
+        shown = {"prompt": cut(group["prompt"]), "label": cut(str(group["label"])), "responses": responses}
         left -= len(json.dumps(shown))
         for response in group["responses"]:
             # A reward that is not finite is shown by its name: JSON has no number for it.
@@ -115,10 +116,10 @@ def _json(record: dict) -> str:
             left -= len(json.dumps(response))
             if left < 0:
                 break
-            shown["responses"].append(response)
-        if not shown["responses"]:
+            responses.append(response)
+        if not responses:
             break
-        groups.append(shown | {"left_out": len(group["responses"]) - len(shown["responses"])})
+        groups.append(shown | {"left_out": len(group["responses"]) - len(responses)})
     record = {"step": record["step"], "groups": groups, "left_out": len(record["samples"]) - len(groups)}
     return json.dumps(record, allow_nan=False)
 

@@ -1,6 +1,7 @@
 """Numbers of the log made ready for a chart: at most a thousand points, and None for what is not finite."""
 
 import math
+from operator import itemgetter
 
 POINTS = 1000  # of one line: about the pixels of its panel
 
@@ -23,8 +24,8 @@ def thin(values: list[float | None], limit: int = POINTS) -> list[int]:
     stretches = limit // 2 - 1
     for i in range(stretches):
         stretch = range(i * n // stretches, (i + 1) * n // stretches)
-        known = [place for place in stretch if values[place] is not None] or stretch[:1]
-        places |= {min(known, key=values.__getitem__), max(known, key=values.__getitem__)}
+        known = [(value, place) for place in stretch if (value := values[place]) is not None]
+        places |= {min(known)[1], max(known, key=itemgetter(0))[1]} if known else {stretch[0]}
     return sorted(places)
 
 
