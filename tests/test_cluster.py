@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from contextlib import nullcontext
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -273,3 +274,57 @@ class TestNeeds:
     def test_a_report_can_be_sent_back(self):
         report = nodes.report(("kimi_plugins",), [], None)
         assert pickle.loads(pickle.dumps(report)) == report
+
+
+class TestCheck:
+    """check_cluster with the cluster's answers made up; with real ones: stack/test_two_hosts.py."""
+
+    @pytest.fixture
+    def check(self, monkeypatch, tmp_path):
+        """check(nodes, reports): the problems on a cluster of these nodes, with these reports for good ones."""
+        monkeypatch.setenv("RAY_ADDRESS", ADDRESS)
+        needs = nodes.Needs((), {}, None)
+        good = nodes.report((), [], None) | {"shared_memory": 2**30}
+        args = SimpleNamespace(kimi=SimpleNamespace(cluster=SimpleNamespace(wait=0.0)))
+
+        def check(found, answers=None):
+            monkeypatch.setattr(join, "joined", lambda: nullcontext(ADDRESS))
+            monkeypatch.setattr(join, "living_nodes", lambda: {str(n): node for n, node in enumerate(found)})
+            monkeypatch.setattr(join, "needs_of", lambda args: nullcontext(needs))
+            monkeypatch.setattr(join, "reports", lambda found, needs: {"10.0.0.1": good} | (answers or {}))
+            monkeypatch.setattr(join.machine, "gpus_needed", lambda args: 2)
+            monkeypatch.setattr(join.machine, "request", lambda args: "2 engines")
+            return list(join.check_cluster(args))
+
+        return check
+
+    def test_room_comes_first(self, check):
+        assert check([node(2, 4)]) == []
+        [line] = check([node(1, 4)], {"10.0.0.2": "did not answer"})
+        assert "too small" in line
+
+    def test_what_the_last_run_gives_back_is_waited_for(self, check, monkeypatch):
+        now = [0.0]
+        clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
+        monkeypatch.setattr(join, "time", clock)
+        [line] = check([node(2, 4, used=(1, 1))])
+        assert "in use, free are" in line and now == [join.SETTLE_SECONDS]
+
+    def test_a_node_without_an_answer_is_named(self, check):
+        [line] = check([node(2, 4)], {"10.0.0.2": "did not answer within 60 s"})
+        assert line.startswith("10.0.0.2: the check of this node failed (did not answer within 60 s); see")
+
+    @pytest.mark.parametrize("error", [ConnectionError("no GCS"), RuntimeError("Version mismatch:\n  Ray: 2.54.0")])
+    def test_a_cluster_that_cannot_be_joined(self, check, monkeypatch, error):
+        def joined():
+            raise error
+
+        check([])
+        monkeypatch.setattr(join, "joined", joined)
+        [line] = join.check_cluster(None)
+        assert line.startswith("RAY_ADDRESS: this process cannot join the Ray cluster (") and "\n" not in line
+
+    @pytest.mark.parametrize("address", ["local", "ray://10.0.0.1:10001"])
+    def test_no_cluster_or_a_client(self, monkeypatch, address):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert list(join.check_cluster(None)) == []

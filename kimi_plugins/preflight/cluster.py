@@ -119,7 +119,7 @@ def room_problem(asks: str, needed: int, nodes: list[Node], address: str) -> str
         nodes: of the cluster.
         address: of the cluster, as it was given.
     """
-    if _fits(needed, [(node.gpus, node.cpus) for node in nodes]):
+    if large_enough(needed, nodes):
         if _fits(needed, [(node.free_gpus, node.free_cpus) for node in nodes]):
             return None
         why, fix = "in use, free are", "end what uses them (`ray list actors`), or wait for it with --wait"
@@ -132,6 +132,11 @@ def room_problem(asks: str, needed: int, nodes: list[Node], address: str) -> str
         f"actor.num_nodes: {asks} need {needed} GPUs with a CPU each, and the trainer a CPU; the Ray cluster at "
         f"{address} is {why} {has}; {fix}"
     )
+
+
+def large_enough(needed: int, nodes: list[Node]) -> bool:
+    """Whether the cluster has room for the run once nothing else uses it."""
+    return _fits(needed, [(node.gpus, node.cpus) for node in nodes])
 
 
 def _fits(needed: int, offers: list[tuple[float, float]]) -> bool:

@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from kimi_plugins.preflight import cluster, machine, nodes
 
+SETTLE_SECONDS = 15.0  # in which a run that has just ended gives back what it used
 ANSWER_SECONDS = 60  # a node's first worker process imports Ray, on a busy machine
 
 
@@ -20,7 +22,9 @@ def joined() -> Iterator[str]:
     """Be a driver of the cluster; gives its address. Raises what ray.init() raises."""
     import ray
 
-    ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Ray's, of its own next versions; the run hears them
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
     try:
         yield ray.get_runtime_context().gcs_address
     finally:
@@ -111,12 +115,14 @@ def check_cluster(args) -> Iterator[str]:
     key, fix = cluster.key_and_fix()
     try:
         with joined() as address:
+            needed = machine.gpus_needed(args)
 
             def room() -> str | None:
-                found = list(living_nodes().values())
-                return cluster.room_problem(machine.request(args), machine.gpus_needed(args), found, address)
+                return cluster.room_problem(machine.request(args), needed, list(living_nodes().values()), address)
 
-            problem = cluster.wait_for_room(room, args.kimi.cluster.wait, _say, time.monotonic, time.sleep)
+            settling = SETTLE_SECONDS if cluster.large_enough(needed, list(living_nodes().values())) else 0.0
+            seconds = max(args.kimi.cluster.wait, settling)
+            problem = cluster.wait_for_room(room, seconds, _say, time.monotonic, time.sleep)
             if problem is not None:
                 yield problem
                 return
