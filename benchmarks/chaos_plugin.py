@@ -8,33 +8,37 @@ import time
 
 from openrlhf.plugins import hookimpl
 
+CALLS = {"fit": "training", "broadcast_to_vllm": "weight sync", "save_checkpoint": "checkpoint"}
+
 
 def mark(phase: str) -> None:
     with open(os.environ["CHAOS_PHASES"], "a") as file:
         file.write(f"{time.time():.4f} {phase}\n")
 
 
-def begins(phase: str, method, afterwards: str | None = None):
-    """The method with a mark before it and, if `afterwards` is given, one when it has returned."""
+def begins(phase: str | None, method):
+    """The method with a mark before it: of `phase`, or of what the actors are asked to do."""
 
     def marked(*args, **kwargs):
-        mark(phase)
-        value = method(*args, **kwargs)
-        if afterwards:
-            mark(afterwards)
-        return value
+        if begun := phase or CALLS.get(kwargs.get("method_name", "")):
+            mark(begun)
+        return method(*args, **kwargs)
 
     return marked
 
 
 @hookimpl
 def openrlhf_prompt_columns(args):
-    """Called once, in the trainer's process, before the first step; names no column."""
-    from openrlhf.trainer.ppo_trainer import BasePPOTrainer as Trainer
+    """Called once, in the trainer's process, before the first step; names no column.
 
-    Trainer.init_checkpoint_states = begins("start-up", Trainer.init_checkpoint_states, "rollout")
-    Trainer.train_step = begins("experience", Trainer.train_step)
-    Trainer.ppo_train = begins("training", Trainer.ppo_train)
-    Trainer.broadcast_to_vllm = begins("weight sync", Trainer.broadcast_to_vllm, "rollout")
-    Trainer.save_logs_and_checkpoints = begins("checkpoint", Trainer.save_logs_and_checkpoints, "rollout")
+    The trainer's own methods cannot be wrapped here: Ray copies them into the actor's class.
+    """
+    from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
+    from openrlhf.trainer.ray.launcher import RayActorGroup
+
+    from kimi_plugins.rollout.generator import PartialSamplesGenerator
+
+    PartialSamplesGenerator.generate_samples = begins("rollout", PartialSamplesGenerator.generate_samples)
+    RemoteExperienceMaker.make_experience_batch = begins("experience", RemoteExperienceMaker.make_experience_batch)
+    RayActorGroup.async_run_method = begins(None, RayActorGroup.async_run_method)
     return []

@@ -206,6 +206,13 @@ class Rollout:
         valid=lambda value: value >= 1,
         rule="at least 1 iteration",
     )
+    ending_iterations: int = option(
+        0,
+        "iterations at the end of an episode over which the responses that are held, the longest ones, are spread: "
+        "each draws an even share of the prompts left; 0: the last iterations train on nothing else (ours)",
+        valid=lambda value: value >= 0,
+        rule="a number of iterations, 0 for off",
+    )
     train_on: str = option(
         "all",
         "tokens of a response that are trained on: all, whichever policy wrote them, or its newest segment (§2.6.2)",

@@ -221,8 +221,8 @@ class _Reader:
         """The text of an expansion, from its $ or backquote to its end."""
         rest = self.text[self.at :]
         if rest[0] == "`":
-            closing = rest.find("`", 1)
-            return rest[: closing + 1] if closing > 0 else rest
+            end = rest.find("`", 1)
+            return rest[: end + 1] if end > 0 else rest
         for opening, closing in (("$(", ")"), ("${", "}")):
             if rest.startswith(opening):
                 depth = 0

@@ -18,6 +18,7 @@ CONFIGURATION_CHECKS = {
         batches.check_optimizer,
         batches.check_response_room,
         machine.check_placement,
+        rewards.check_reward_choice,
     ),
     "sft": _TRAINER_BATCHES,
     "dpo": _TRAINER_BATCHES,

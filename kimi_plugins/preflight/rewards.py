@@ -60,30 +60,39 @@ def _check_server(url: str) -> Iterator[str]:
         yield f"{key}: nothing answers at {host}:{port} ({error}); start the reward server, or correct the address"
 
 
+def check_reward_choice(args) -> Iterator[str]:
+    """Whether something grades the responses, and one thing only."""
+    key, urls = "reward.remote_url", _urls(args)
+    if args.train.agent_func_path:
+        return
+    if len(urls) > 1 and urls[0].endswith(".py"):
+        yield (
+            f"{key}: {','.join(urls)}: only the first file would be loaded; name one, or give the rows kinds by "
+            "kimi.rewards.sources"
+        )
+    elif not urls and not args.reward.model_name_or_path:
+        yield (
+            f"{key}: not set, nor train.agent_func_path or reward.model_name_or_path, so no response gets a reward; "
+            "name a .py file with reward_func, or one of the others"
+        )
+
+
 def check_reward(args) -> Iterator[str]:
-    key = "reward.remote_url"
-    agent, remote = args.train.agent_func_path, args.reward.remote_url
+    key, urls, agent = "reward.remote_url", _urls(args), args.train.agent_func_path
     if agent:
         if agent.endswith(".py"):
             yield from _check_file("train.agent_func_path", agent, "AgentExecutor")
         else:
             yield f"train.agent_func_path: {agent} is no .py file; name one that defines AgentExecutor"
-    elif remote:
-        urls = remote.split(",") if isinstance(remote, str) else remote
-        if urls == ["plugin"]:  # a plugin grades the responses
-            return
-        if urls[0].endswith(".py"):
-            if len(urls) > 1:
-                yield (
-                    f"{key}: {','.join(urls)}: only the first file would be loaded; name one, or give the rows kinds "
-                    "by kimi.rewards.sources"
-                )
-            yield from _check_file(key, urls[0], "reward_func")
-        else:
-            for url in urls:
-                yield from _check_server(url.strip())
-    elif not args.reward.model_name_or_path:
-        yield (
-            "reward.remote_url: not set, nor train.agent_func_path or reward.model_name_or_path, so no response gets "
-            "a reward; name a .py file with reward_func, or one of the others"
-        )
+    elif urls == ["plugin"]:  # a plugin grades the responses
+        return
+    elif urls and urls[0].endswith(".py"):
+        yield from _check_file(key, urls[0], "reward_func")
+    else:
+        for url in urls:
+            yield from _check_server(url.strip())
+
+
+def _urls(args) -> list[str]:
+    remote = args.reward.remote_url or []
+    return remote.split(",") if isinstance(remote, str) else remote

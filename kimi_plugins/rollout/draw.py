@@ -19,3 +19,15 @@ def to_draw(*, batch: int, surplus: int | None, first: int, held: int, limit: in
     wanted = first if surplus is None else batch + round(GAIN * (2 * math.sqrt(batch) - surplus))
     # At least what is missing to a batch, were all of them to finish.
     return max(0, min(max(wanted, batch - held), limit - held))
+
+
+def to_draw_at_the_end(*, batch: int, left: int, held: int, iterations: int) -> int | None:
+    """How many prompts to draw so that those left and those held end together; None earlier in the episode (ours).
+
+    What is held when the prompts run out are the longest responses, and the last iterations would train on nothing
+    else, at the lowest learning rate. So the last ones each draw an even share of the prompts that are left.
+
+    left: prompts of this episode. held: groups. iterations: at the end of the episode that share them.
+    """
+    to_come = math.ceil((left + held) / batch)
+    return math.ceil(left / to_come) if left and to_come <= iterations else None

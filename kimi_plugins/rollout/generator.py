@@ -14,7 +14,7 @@ from tqdm import tqdm
 from kimi_plugins.policy.settings import baseline_key
 from kimi_plugins.rollout import engines
 from kimi_plugins.rollout.buffer import EXPIRED, Buffer, Group, Trajectory
-from kimi_plugins.rollout.draw import to_draw
+from kimi_plugins.rollout.draw import to_draw, to_draw_at_the_end
 from kimi_plugins.rollout.inputs import PromptInputs
 from kimi_plugins.rollout.repetition import LOOPED
 from kimi_plugins.rollout.segments import Part, advance
@@ -54,7 +54,7 @@ class PartialSamplesGenerator(SamplesGenerator):
         """As SamplesGenerator's. seed is not used: see _seeds."""
         if getattr(self, "_dataloader_iter", None) is None and not self.drained:
             self._dataloader_iter = iter(self.prompts_dataloader)
-        before = self.drawn
+        before, was_drained = self.drawn, self.drained
         if self.version == 0 and self.args.vllm.max_restarts:
             self.restart_dead_engines()  # learns their processes
         if self.args.vllm.enable_sleep:
@@ -63,6 +63,8 @@ class PartialSamplesGenerator(SamplesGenerator):
         if self.args.vllm.enable_sleep:
             batch_vllm_engine_call(self.vllm_engines, "sleep")
 
+        if self.drained and not was_drained:
+            self._say_what_is_left()
         groups = self.buffer.take(self.args.rollout.batch_size)
         experiences = [experience for group in groups for experience in self._experiences(group, generate_kwargs)]
         self.version += 1
@@ -147,6 +149,11 @@ class PartialSamplesGenerator(SamplesGenerator):
 
     def _due(self) -> int:
         batch = self.args.rollout.batch_size
+        rows, iterations = len(self.prompts_dataloader), self.options.ending_iterations
+        left = 0 if self.drained else rows - self.drawn % rows
+        share = to_draw_at_the_end(batch=batch, left=left, held=len(self.buffer), iterations=iterations)
+        if share is not None:
+            return share
         return to_draw(
             batch=batch,
             surplus=self.surplus,
@@ -154,6 +161,15 @@ class PartialSamplesGenerator(SamplesGenerator):
             held=len(self.buffer),
             limit=round(self.options.held_limit * batch),
         )
+
+    def _say_what_is_left(self) -> None:
+        held, batch = len(self.buffer), self.args.rollout.batch_size
+        if held > batch and not self.options.ending_iterations:
+            logger.info(
+                f"All prompts of this episode are drawn: after this iteration {held - batch} groups are held, which "
+                "have the longest responses, and the last iterations train on nothing else. "
+                "kimi.rollout.ending_iterations spreads them."
+            )
 
     def _dispatch(self, group: Group, generate_kwargs):
         """Ask the next engine for a segment of each unfinished response of a group; the remote call."""

@@ -14,7 +14,7 @@ import torch
 
 from kimi_plugins import options
 from kimi_plugins.rollout.buffer import EXPIRED
-from kimi_plugins.rollout.draw import to_draw
+from kimi_plugins.rollout.draw import to_draw, to_draw_at_the_end
 from kimi_plugins.rollout.generator import PartialSamplesGenerator
 from kimi_plugins.rollout.inputs import PromptInputs
 
@@ -35,6 +35,9 @@ class Loader:
     def __init__(self, rows: int, pair=None) -> None:
         self.rows, self.drawn = rows, 0
         self.dataset = SimpleNamespace(row=lambda row: {"pair": pair(row)} if pair else {})
+
+    def __len__(self):
+        return self.rows
 
     def __iter__(self):
         while self.drawn < self.rows:
@@ -260,6 +263,61 @@ def test_a_resumed_run_goes_on_with_the_very_same_responses():
     resumed.prompts_dataloader.drawn = drawn
     assert resumed.version == 3 and resumed.buffer.tokens() == first.buffer.tokens() > 0
     assert [trained([batch]) for batch in run(resumed)] == whole[3:]
+
+
+@pytest.mark.parametrize("ending_iterations", [0, 4])
+@pytest.mark.parametrize("rows", [3, BATCH, 61, 64])
+def test_after_each_step_a_resumed_run_does_the_steps_that_are_left_of_two_episodes(rows, ending_iterations):
+    def generator():
+        return Generator(rows=rows, ending_iterations=ending_iterations)
+
+    def go_on(generator, episode):
+        """[(what a step trained on, the state after it, where its data loader is, the episode to go on with)]."""
+        steps = []
+        while episode < 2:
+            experiences, _, _, exhausted = generator.batch()
+            episode += exhausted
+            if experiences:
+                state = pickle.loads(pickle.dumps(generator.state_dict()))
+                steps.append((trained([experiences]), state, generator.prompts_dataloader.drawn, episode))
+        return steps
+
+    whole = go_on(generator(), 0)
+    expected = Counter((f"prompt {row}", length(row, n)) for row in range(rows) for n in range(K))
+    assert sum((step[0] for step in whole), Counter()) == expected + expected
+    for done, (_, state, drawn, episode) in enumerate(whole, start=1):
+        resumed = generator()
+        resumed.load_state_dict(state)
+        resumed.prompts_dataloader.drawn = drawn
+        assert [step[0] for step in go_on(resumed, episode)] == [step[0] for step in whole[done:]]
+
+
+def test_the_long_responses_held_at_the_end_can_be_spread():
+    """Without it the last two batches are of long responses; spread over eight they are nearly as the others."""
+
+    def excess(**changed):
+        batches = run(Generator(rows=640, in_flight=3.0, **changed))
+        assert sum(trained(batches).values()) == 640 * K and all(len(batch) == BATCH * K for batch in batches)
+        lengths = [mean(e.response_length.item() for e in batch) for batch in batches]
+        return mean(lengths[-2:]) / mean(lengths)
+
+    drained, spread = excess(), excess(ending_iterations=12)
+    assert drained > 1.5
+    assert abs(spread - 1) < (drained - 1) / 2
+
+
+@pytest.mark.parametrize(
+    "left, held, iterations, due",
+    [
+        (40, 24, 8, 5),  # 64 groups in 8 iterations: 5 new ones each
+        (41, 24, 8, None),  # 9 iterations: not yet
+        (3, 0, 8, 3),
+        (0, 24, 8, None),
+        (40, 24, 0, None),
+    ],
+)
+def test_the_share_of_the_last_iterations(left, held, iterations, due):
+    assert to_draw_at_the_end(batch=8, left=left, held=held, iterations=iterations) == due
 
 
 def rows_of(batch) -> list[int]:
