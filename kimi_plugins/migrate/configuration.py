@@ -62,6 +62,8 @@ def trainings(text: str, variables: dict[str, str]) -> tuple[list[Training], lis
 
 
 def _add(words: list[Word], script: Script, found: list[Training], problems: list[str]) -> None:
+    if words[0].text in ("echo", "printf"):
+        return
     for number, word in enumerate(words):
         match = MODULE.fullmatch(word.text)
         own = word.text if number and words[number - 1].text.endswith("openrlhf") and word.text in TRAINERS else None

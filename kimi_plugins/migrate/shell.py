@@ -264,6 +264,8 @@ def _filled(text: str, script: Script) -> str:
 
     def value(match: re.Match) -> str:
         variable = script.variables.get(match[1] or match[2])
-        return match[0] if variable is None else " ".join(variable.text.replace("\\\n", " ").split("\n"))
+        if variable is None or variable.unknown:  # which is named by its own name where it is used
+            return match[0]
+        return " ".join(variable.text.replace("\\\n", " ").split("\n"))
 
     return re.sub(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:\[[@*]\])?\})", value, text)
