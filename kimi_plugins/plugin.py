@@ -12,37 +12,27 @@ from kimi_plugins import options
 class Policy:
     """§2.3.2: the mirror-descent loss, its baseline, and the optimizer reset."""
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_add_arguments(parser, command):
+    def openrlhf_add_arguments(self, parser, command):
         if command == "train":
             options.add_arguments(parser, "policy")
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_validate_config(args, command):
+    def openrlhf_validate_config(self, args, command):
         from kimi_plugins.policy.settings import problems
 
         return problems(args) if command == "train" else []
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_prompt_columns(args):
+    def openrlhf_prompt_columns(self, args):
         from kimi_plugins.policy.settings import baseline_key
 
         key = baseline_key(args)
         return [] if key is None else [key]
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_group_advantages(rewards, experiences, args):
+    def openrlhf_group_advantages(self, rewards, experiences, args):
         from kimi_plugins.policy.batch import advantages
 
         return advantages(rewards, experiences, args)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_policy_loss(args):
+    def openrlhf_policy_loss(self, args):
         from kimi_plugins.policy.mirror_descent import MirrorDescentLoss
 
         policy = args.kimi.policy
@@ -58,17 +48,13 @@ class Policy:
             log_ratio_high=policy.log_ratio_high,
         )
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_before_policy_update(optimizer, args):
+    def openrlhf_before_policy_update(self, optimizer, args):
         from kimi_plugins.policy.optimizer_reset import reset_optimizer
 
         if args.kimi.policy.optimizer_reset:
             reset_optimizer(optimizer)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_metrics(experiences, args):
+    def openrlhf_metrics(self, experiences, args):
         from kimi_plugins.policy.batch import metrics
 
         return metrics(experiences, args)
@@ -77,29 +63,21 @@ class Policy:
 class Length:
     """§2.3.3: shorter correct responses earn more than longer ones, after a warm-up."""
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_add_arguments(parser, command):
+    def openrlhf_add_arguments(self, parser, command):
         if command == "train":
             options.add_arguments(parser, "length")
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_validate_config(args, command):
+    def openrlhf_validate_config(self, args, command):
         from kimi_plugins.length.settings import problems
 
         return problems(args) if command == "train" else []
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_shape_rewards(experiences, step, args):
+    def openrlhf_shape_rewards(self, experiences, step, args):
         from kimi_plugins.length.batch import add_length_rewards
 
         add_length_rewards(experiences, step, args)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_metrics(experiences, step, args):
+    def openrlhf_metrics(self, experiences, step, args):
         from kimi_plugins.length.batch import metrics
 
         return metrics(experiences, step, args)
@@ -108,44 +86,32 @@ class Length:
 class Sampling:
     """§2.3.4: easy prompts before hard ones, and often failed ones more often."""
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_add_arguments(parser, command):
+    def openrlhf_add_arguments(self, parser, command):
         if command == "train":
             options.add_arguments(parser, "sampling")
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_validate_config(args, command):
+    def openrlhf_validate_config(self, args, command):
         from kimi_plugins.sampling.settings import problems
 
         return problems(args) if command == "train" else []
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_check_machine(args, command):
+    def openrlhf_check_machine(self, args, command):
         from kimi_plugins.sampling.settings import data_problems
 
         return data_problems(args) if command == "train" else []
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_prompt_sampler(dataset, args):
+    def openrlhf_prompt_sampler(self, dataset, args):
         from kimi_plugins.sampling.settings import build_sampler
 
         return build_sampler(dataset, args)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_group_scored(experiences, index, sampler):
+    def openrlhf_group_scored(self, experiences, index, sampler):
         from kimi_plugins.groups import success_rate
 
         if hasattr(sampler, "observe") and (rate := success_rate(experiences)) is not None:  # not for uniform sampling
             sampler.observe(index, rate)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_metrics(experiences, args):
+    def openrlhf_metrics(self, experiences, args):
         from kimi_plugins.groups import solved_shares, success_rates
 
         return solved_shares(success_rates(experiences, args.rollout.n_samples_per_prompt))
@@ -154,44 +120,33 @@ class Sampling:
 class Rewards:
     """§2.3.5: a failed grade is no wrong answer; its sample gets no advantage, and too many of them end the run."""
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_add_arguments(parser, command):
+    def openrlhf_add_arguments(self, parser, command):
         if command == "train":
             for section in ("rewards", *(name for name in options.SECTIONS if name.startswith("rewards."))):
                 options.add_arguments(parser, section)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_validate_config(args, command):
+    def openrlhf_validate_config(self, args, command):
         from kimi_plugins.rewards.settings import problems
 
         return problems(args) if command == "train" else []
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_check_machine(args, command):
+    def openrlhf_check_machine(self, args, command):
         from kimi_plugins.rewards.settings import data_problems
 
         return data_problems(args) if command == "train" else []
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_prompt_label(row, label, args):
+    def openrlhf_prompt_label(self, row, label, args):
         from kimi_plugins.rewards.settings import tagged_label
 
         return tagged_label(row, label, args)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_reward_function(args):
+    def openrlhf_reward_function(self, args):
         from kimi_plugins.rewards.settings import reward_function
 
         return reward_function(args)
 
-    @staticmethod
     @hookimpl(trylast=True)  # the other plugins' changes included
-    def openrlhf_shape_rewards(experiences, args):
+    def openrlhf_shape_rewards(self, experiences, args):
         from kimi_plugins.rewards.failed_grades import check, neutralise
         from kimi_plugins.rewards.metrics import add_format_rewards
 
@@ -199,9 +154,7 @@ class Rewards:
         add_format_rewards(experiences, args.kimi.rewards.format_reward)
         neutralise(experiences, args)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_metrics(experiences):
+    def openrlhf_metrics(self, experiences):
         from kimi_plugins.rewards.metrics import metrics
 
         return metrics(experiences)
@@ -210,38 +163,28 @@ class Rewards:
 class Vision:
     """§2.3.5: prompts with images fit their images; how each source fares; whether text and its image agree."""
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_add_arguments(parser, command):
+    def openrlhf_add_arguments(self, parser, command):
         if command == "train":
             options.add_arguments(parser, "vision")
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_validate_config(args, command):
+    def openrlhf_validate_config(self, args, command):
         from kimi_plugins.vision.settings import problems
 
         return problems(args) if command == "train" else []
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_check_machine(args, command):
+    def openrlhf_check_machine(self, args, command):
         from kimi_plugins.vision.settings import data_problems
 
         return data_problems(args) if command == "train" else []
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_group_scored(experiences, index, sampler, args):
+    def openrlhf_group_scored(self, experiences, index, sampler, args):
         from kimi_plugins.vision.sharing import share_inputs
         from kimi_plugins.vision.tracking import TRACKER
 
         share_inputs(experiences)
         TRACKER.observe(experiences, index, sampler, args)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_metrics():
+    def openrlhf_metrics(self):
         from kimi_plugins.vision.tracking import TRACKER
 
         return TRACKER.metrics()
@@ -250,36 +193,26 @@ class Vision:
 class Rollout:
     """§2.6.2: a token budget per iteration; unfinished responses go on in the next one."""
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_add_arguments(parser, command):
+    def openrlhf_add_arguments(self, parser, command):
         if command == "train":
             options.add_arguments(parser, "rollout")
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_validate_config(args, command):
+    def openrlhf_validate_config(self, args, command):
         from kimi_plugins.rollout.settings import problems
 
         return problems(args) if command == "train" else []
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_engine_args(args):
+    def openrlhf_engine_args(self, args):
         from kimi_plugins.rollout.settings import engine_args
 
         return engine_args(args)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_samples_generator(kwargs, args):
+    def openrlhf_samples_generator(self, kwargs, args):
         from kimi_plugins.rollout.generator import PartialSamplesGenerator
 
         return PartialSamplesGenerator(**kwargs) if args.kimi.rollout.segment_tokens else None
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_shape_rewards(experiences, args):
+    def openrlhf_shape_rewards(self, experiences, args):
         from kimi_plugins.rollout.repetition import penalise
 
         penalise(experiences, args.kimi.rollout.repetition_penalty)
@@ -291,31 +224,23 @@ class Preflight:
     The prompts that it checks are those the trainer gets: it reads them for both.
     """
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_add_arguments(parser, command):
+    def openrlhf_add_arguments(self, parser, command):
         if command == "train":
             options.add_arguments(parser, "data")
             options.add_cluster_arguments(parser)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_validate_config(args, command):
+    def openrlhf_validate_config(self, args, command):
         from kimi_plugins.preflight import configuration_problems
 
         own = list(options.invalid(args, "cluster")) if command == "train" else []
         return own + configuration_problems(args, command)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_check_machine(args, command):
+    def openrlhf_check_machine(self, args, command):
         from kimi_plugins.preflight import machine_problems
 
         return machine_problems(args, command)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_load_dataset(name, split, max_count, args):
+    def openrlhf_load_dataset(self, name, split, max_count, args):
         from kimi_plugins.data.training import load_for
 
         return load_for(name, split, max_count, args)
@@ -324,24 +249,18 @@ class Preflight:
 class Log:
     """Every step's metrics, and some of its rollouts, as JSON lines next to the checkpoints."""
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_add_arguments(parser, command):
+    def openrlhf_add_arguments(self, parser, command):
         if command == "train":
             options.add_arguments(parser, "log")
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_rollouts_ready(experiences, step, tokenizer, args):
+    def openrlhf_rollouts_ready(self, experiences, step, tokenizer, args):
         from kimi_plugins import rollouts, run_log
 
         k, groups = args.rollout.n_samples_per_prompt, args.kimi.log.groups
         record = rollouts.record(experiences, step, tokenizer, samples_per_prompt=k, groups=groups)
         run_log.append_rollouts(args.ckpt.path, record)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_log(logs, step, split, args):
+    def openrlhf_log(self, logs, step, split, args):
         from kimi_plugins import run_log
 
         run_log.append(args.ckpt.path, split, step, logs)

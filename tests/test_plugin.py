@@ -46,14 +46,14 @@ def test_the_bundle_names_every_plugin():
 
 def test_options_become_flags_with_their_defaults():
     parser = argparse.ArgumentParser()
-    Policy.openrlhf_add_arguments(parser, "train")
+    Policy().openrlhf_add_arguments(parser, "train")
     assert vars(parser.parse_args([])) == {f"kimi.policy.{k}": v for k, v in vars(options.Policy()).items()}
     changed = parser.parse_args(["--kimi.policy.tau", "0.5", "--no-kimi.policy.optimizer_reset"])
     assert (getattr(changed, "kimi.policy.tau"), getattr(changed, "kimi.policy.optimizer_reset")) == (0.5, False)
     with pytest.raises(SystemExit):
         parser.parse_args(["--kimi.policy.baseline", "median"])
     other = argparse.ArgumentParser()
-    Policy.openrlhf_add_arguments(other, "sft")
+    Policy().openrlhf_add_arguments(other, "sft")
     assert vars(other.parse_args([])) == {}
 
 
@@ -128,7 +128,7 @@ def test_a_kl_in_the_loss_is_allowed():
 def test_the_loss_is_built_from_the_options():
     policy = options.Policy(tau=0.3, log_ratio="token", max_log_ratio=7.0)
     args = settings(kimi=SimpleNamespace(policy=policy), actor__loss_agg_mode="seq-mean-token-mean")
-    loss = Policy.openrlhf_policy_loss(args)
+    loss = Policy().openrlhf_policy_loss(args)
     assert isinstance(loss, MirrorDescentLoss)
     assert (loss.tau, loss.log_ratio, loss.max_log_ratio, loss.token_level_loss) == (0.3, "token", 7.0, False)
 
@@ -139,7 +139,7 @@ def test_the_optimizer_is_reset_when_asked_for(reset):
     optimizer = torch.optim.AdamW([weight])
     weight.sum().backward()
     optimizer.step()
-    Policy.openrlhf_before_policy_update(
+    Policy().openrlhf_before_policy_update(
         optimizer, settings(kimi=SimpleNamespace(policy=options.Policy(optimizer_reset=reset)))
     )
     assert (optimizer.state[weight]["step"].item() == 0) is reset
@@ -155,13 +155,13 @@ def test_groups_survive_any_order_of_micro_batches():
     ]
     assert torch.equal(groups.by_prompt(experiences, 3, lambda experience: experience.rewards), rewards)
     args = settings(rollout__n_samples_per_prompt=3)
-    assert Policy.openrlhf_metrics(experiences, args) == {"kimi/zero_advantage_share": pytest.approx(2 / 3)}
+    assert Policy().openrlhf_metrics(experiences, args) == {"kimi/zero_advantage_share": pytest.approx(2 / 3)}
     args.kimi.policy = options.Policy(baseline_scale=0.5)  # the wholly right group is pushed then
-    assert Policy.openrlhf_metrics(experiences, args) == {"kimi/zero_advantage_share": pytest.approx(1 / 3)}
+    assert Policy().openrlhf_metrics(experiences, args) == {"kimi/zero_advantage_share": pytest.approx(1 / 3)}
 
 
 def test_the_log_goes_next_to_the_checkpoints(tmp_path):
-    Log.openrlhf_log({"reward": 1.0}, 3, "train", SimpleNamespace(ckpt=SimpleNamespace(path=str(tmp_path / "ckpt"))))
+    Log().openrlhf_log({"reward": 1.0}, 3, "train", SimpleNamespace(ckpt=SimpleNamespace(path=str(tmp_path / "ckpt"))))
     assert '"step": 3' in (tmp_path / "ckpt" / "metrics.jsonl").read_text()
 
 
@@ -198,7 +198,7 @@ def test_rollouts_are_kept_as_text_by_group(tmp_path):
         rollout=SimpleNamespace(n_samples_per_prompt=2),
         kimi=SimpleNamespace(log=options.Log(groups=1)),
     )
-    Log.openrlhf_rollouts_ready(experiences, 7, Letters, args)
+    Log().openrlhf_rollouts_ready(experiences, 7, Letters, args)
     [record] = run_log.read_rollouts(tmp_path)
     assert record["step"] == 7
     assert [score for _, score in record["groups"]] == [0.5, 1.0]

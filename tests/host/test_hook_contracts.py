@@ -67,9 +67,7 @@ def values(name):
 def load_recorder(install, name):
     """A plugin with one hook that takes every argument, records them and returns `answer`."""
     names = ", ".join(arguments(name))
-    code = (
-        f"calls, answer = [], None\n@hookimpl\ndef {name}({names}):\n    calls.append(({names},))\n    return answer"
-    )
+    code = f"calls, answer = [], None\ndef {name}({names}):\n    calls.append(({names},))\n    return answer"
     install("recorder", code, {"recorder": ""})
     plugins.load(["recorder"])
     return plugins._manager.get_plugin("recorder")
@@ -114,7 +112,7 @@ def test_a_wrong_answer_is_refused_by_name(install, name, answer, text):
 
 
 def test_a_hook_may_take_fewer_arguments(install):
-    install("short", "@hookimpl\ndef openrlhf_group_advantages(rewards, args):\n    return -rewards", {"short": ""})
+    install("short", "def openrlhf_group_advantages(rewards, args):\n    return -rewards", {"short": ""})
     plugins.load(["short"])
     given = values("openrlhf_group_advantages")
     assert torch.equal(plugins.hook.openrlhf_group_advantages(**given), -given["rewards"])

@@ -16,25 +16,17 @@ from openrlhf.utils.config import hierarchize
 
 TAU = """
     class Tau:
-        @staticmethod
-        @hookimpl
-        def openrlhf_add_arguments(parser, command):
+        def openrlhf_add_arguments(self, parser, command):
             parser.add_argument("--made.tau", type=float, default=0.5, help=f"for {command}, 100 %% made up")
 
-        @staticmethod
-        @hookimpl
-        def openrlhf_validate_config(args, command):
+        def openrlhf_validate_config(self, args, command):
             return [] if args.made.tau > 0 else [f"made.tau: {args.made.tau} must be above 0"]
 
     class Big:
-        @staticmethod
-        @hookimpl
-        def openrlhf_validate_config(args):
+        def openrlhf_validate_config(self, args):
             return [f"train.batch_size: {args.train.batch_size} is too big"] if args.train.batch_size > 99 else []
 
-        @staticmethod
-        @hookimpl
-        def openrlhf_check_machine(args):
+        def openrlhf_check_machine(self, args):
             return ["no room"] if args.train.batch_size > 50 else []
 
     class Both:
@@ -294,7 +286,7 @@ def test_a_missing_file_and_an_unknown_plugin_come_together(openrlhf, trainer):
     ],
 )
 def test_a_broken_plugin_is_a_problem_without_a_traceback(openrlhf, install, trainer, body, problem):
-    install("bad", "@hookimpl\n" + body, {"bad": ""})
+    install("bad", body, {"bad": ""})
     code, _, err = openrlhf("train", "--plugins", "bad")
     assert (code, trainer.runs) == (2, [])
     assert problems(err)[0].startswith(problem)

@@ -10,15 +10,11 @@ from openrlhf.plugins import PluginError
 
 LENGTHS = """
     class Length:
-        @staticmethod
-        @hookimpl
-        def openrlhf_validate_config(args, command):
+        def openrlhf_validate_config(self, args, command):
             return [f"{args}/{command} is too long"]
 
     class Metrics:
-        @staticmethod
-        @hookimpl
-        def openrlhf_metrics(step):
+        def openrlhf_metrics(self, step):
             return {"steps": step}
 
     class All:
@@ -41,7 +37,7 @@ def test_without_plugins_the_hooks_return_nothing():
 
 
 def test_a_module_can_be_a_plugin(install):
-    install("as-module", "@hookimpl\ndef openrlhf_metrics(step):\n    return {'a': step}", {"module": ""})
+    install("as-module", "def openrlhf_metrics(step):\n    return {'a': step}", {"module": ""})
     plugins.load(["module"])
     assert plugins.metrics([], 3, None) == {"a": 3}
 
@@ -110,31 +106,23 @@ def test_a_name_in_two_distributions_is_refused(install):
     "body, message",
     [
         (
-            "@staticmethod\n@hookimpl\ndef openrlhf_polcy_loss(args): ...",
+            "def openrlhf_polcy_loss(self, args): ...",
             "plugin 'wrong': unknown hook 'openrlhf_polcy_loss'; did you mean 'openrlhf_policy_loss'?",
         ),
         (
-            "@staticmethod\n@hookimpl\ndef openrlhf_policy_loss(arg): ...",
+            "def openrlhf_policy_loss(self, arg): ...",
             "plugin 'wrong': openrlhf_policy_loss has no argument 'arg'; it takes args",
         ),
         (
-            "@staticmethod\n@hookimpl\ndef openrlhf_policy_loss(**kwargs): ...",
+            "def openrlhf_policy_loss(self, **kwargs): ...",
             "plugin 'wrong': openrlhf_policy_loss has no argument 'kwargs'; it takes args",
         ),
         (
-            "@hookimpl\ndef openrlhf_policy_loss(self, args): ...",
-            "plugin 'wrong': openrlhf_policy_loss has no argument 'self'; make it a @staticmethod",
-        ),
-        (
-            "@staticmethod\n@hookimpl\ndef openrlhf_policy_loss(args=None): ...",
+            "def openrlhf_policy_loss(self, args=None): ...",
             "plugin 'wrong': argument 'args' of openrlhf_policy_loss has a default, so it may not be passed: "
             "remove the default",
         ),
-        (
-            "@staticmethod\ndef openrlhf_policy_loss(args): ...",
-            "plugin 'wrong': openrlhf_policy_loss is not marked @hookimpl (from openrlhf.plugins import hookimpl)",
-        ),
-        ("pass", "plugin 'wrong' implements no hook: mark its functions @hookimpl"),
+        ("def policy_loss(self, args): ...", "plugin 'wrong' implements no hook: it has no function named openrlhf_…"),
     ],
 )
 def test_a_mistake_in_a_plugin_is_named(install, body, message):
@@ -146,7 +134,7 @@ def test_a_mistake_in_a_plugin_is_named(install, body, message):
 
 
 def test_two_providers_of_one_single_provider_hook_are_refused(install):
-    code = class_plugin("@staticmethod\n@hookimpl\ndef openrlhf_policy_loss(args): ...")
+    code = class_plugin("def openrlhf_policy_loss(self, args): ...")
     install("loss-a", code, {"a": "Plugin"})
     install("loss-b", code, {"b": "Plugin"})
     message = "^plugins 'a' and 'b' both provide openrlhf_policy_loss, which takes one provider: load only one$"
@@ -160,14 +148,14 @@ def test_two_providers_of_one_single_provider_hook_are_refused(install):
 
 def test_two_plugins_may_share_a_hook_that_collects(install):
     install("lengths", LENGTHS, POINTS)
-    install("more", "@hookimpl\ndef openrlhf_metrics(step):\n    return {'more': 2 * step}", {"more": ""})
+    install("more", "def openrlhf_metrics(step):\n    return {'more': 2 * step}", {"more": ""})
     plugins.load(["metrics", "more"])
     assert plugins.metrics([], 3, None) == {"steps": 3, "more": 6}
 
 
 def test_the_same_metric_from_two_plugins_is_refused(install):
     install("lengths", LENGTHS, POINTS)
-    install("again", "@hookimpl\ndef openrlhf_metrics():\n    return {'steps': 0}", {"again": ""})
+    install("again", "def openrlhf_metrics():\n    return {'steps': 0}", {"again": ""})
     plugins.load(["metrics", "again"])
     with pytest.raises(
         PluginError, match="^plugins 'metrics' and 'again' both return the metric 'steps': rename one$"
@@ -187,22 +175,17 @@ def test_a_plugin_that_raises_is_named_with_hook_and_place(install, names):
             return call
 
         class Good:
-            @staticmethod
-            @hookimpl
             @traced
-            def openrlhf_before_policy_update(actor): ...
+            def openrlhf_before_policy_update(self, actor): ...
 
         class Bad:
-            @staticmethod
-            @hookimpl
             @traced
-            def openrlhf_before_policy_update(actor):
+            def openrlhf_before_policy_update(self, actor):
                 raise ValueError(f"no {actor}")
 
         class Around:
-            @staticmethod
             @hookimpl(wrapper=True)
-            def openrlhf_before_policy_update(actor):
+            def openrlhf_before_policy_update(self, actor):
                 return (yield)
     """
     install("raising", code, {"good": "Good", "bad": "Bad", "around": "Around"})
@@ -211,7 +194,7 @@ def test_a_plugin_that_raises_is_named_with_hook_and_place(install, names):
         plugins.hook.openrlhf_before_policy_update(actor="actor", optimizer=0, scheduler=0, args=0)
     text = str(caught.value)
     assert text.startswith("plugin 'bad' failed in openrlhf_before_policy_update: ValueError: no actor (")
-    assert text.endswith("raising.py:22)")
+    assert text.endswith("raising.py:18)")
     assert isinstance(caught.value.__cause__, ValueError)
 
 
@@ -227,7 +210,7 @@ def test_a_call_that_lacks_an_argument_blames_no_plugin(install):
 def test_installed_lists_plugins_bundles_and_errors(install):
     install("lengths", LENGTHS, POINTS, version="0.3")
     install("broken", "import no_such_module", {"broken": ""})
-    install("wrong", "@hookimpl\ndef openrlhf_metric(): ...", {"wrong": ""})
+    install("wrong", "def openrlhf_metric(): ...", {"wrong": ""})
     plugins.load(["length"])
     rows = {row["name"]: row for row in plugins.installed()}
     assert rows["length"] == {

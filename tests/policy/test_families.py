@@ -63,7 +63,7 @@ def random_rewards(prompts=10):
 @pytest.mark.parametrize("baseline", BASELINES)
 def test_one_baseline_for_all_responses_of_a_family_by_brute_force(baseline):
     rewards, tau = random_rewards(), 0.3
-    advantages = Policy.openrlhf_group_advantages(rewards, batch(rewards), settings(baseline=baseline, tau=tau))
+    advantages = Policy().openrlhf_group_advantages(rewards, batch(rewards), settings(baseline=baseline, tau=tau))
     for prompt, pair in enumerate(PAIRS):
         mates = [n for n, other in enumerate(PAIRS) if n == prompt or (pair is not None and other == pair)]
         joined = [reward for mate in mates for reward in rewards[mate].tolist()]
@@ -92,9 +92,9 @@ def test_numbers_are_values_too():
 def test_without_a_key_every_prompt_has_its_own_baseline(baseline):
     rewards = random_rewards()
     chosen = settings(key=None, baseline=baseline)
-    advantages = Policy.openrlhf_group_advantages(rewards, batch(rewards), chosen)
+    advantages = Policy().openrlhf_group_advantages(rewards, batch(rewards), chosen)
     assert torch.equal(advantages, group_advantages(rewards, baseline=baseline, tau=chosen.kimi.policy.tau))
-    assert Policy.openrlhf_prompt_columns(chosen) == [] and Policy.openrlhf_prompt_columns(settings()) == ["pair"]
+    assert Policy().openrlhf_prompt_columns(chosen) == [] and Policy().openrlhf_prompt_columns(settings()) == ["pair"]
 
 
 def test_equal_rewards_of_a_family_have_advantages_of_exactly_zero_and_are_counted_once():
@@ -105,8 +105,8 @@ def test_equal_rewards_of_a_family_have_advantages_of_exactly_zero_and_are_count
     assert advantages[2:].abs().max() == 0 and advantages[:2].abs().min() == 0.5
     assert zero_advantage_share(advantages, families) == pytest.approx(2 / 3)
     experiences = batch(rewards, pairs=["a", "a", "b", "b", None])
-    assert Policy.openrlhf_metrics(experiences, settings()) == {"kimi/zero_advantage_share": pytest.approx(2 / 3)}
-    assert Policy.openrlhf_metrics(experiences, settings(key=None)) == {"kimi/zero_advantage_share": 1.0}
+    assert Policy().openrlhf_metrics(experiences, settings()) == {"kimi/zero_advantage_share": pytest.approx(2 / 3)}
+    assert Policy().openrlhf_metrics(experiences, settings(key=None)) == {"kimi/zero_advantage_share": 1.0}
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
@@ -116,9 +116,9 @@ def test_a_failed_grade_has_no_advantage_and_does_not_count_in_the_familys_basel
     failed[0, 1] = failed[2, 3] = failed[3, 0] = True
     failed[[1, 6]] = True  # a family without any grade
     experiences, chosen = batch(rewards, failed=failed), settings(baseline=baseline, tau=tau)
-    Rewards.openrlhf_shape_rewards(experiences, chosen)
+    Rewards().openrlhf_shape_rewards(experiences, chosen)
     shaped = groups.by_prompt(experiences, K, lambda experience: experience.rewards)
-    advantages = Policy.openrlhf_group_advantages(shaped, experiences, chosen)
+    advantages = Policy().openrlhf_group_advantages(shaped, experiences, chosen)
     assert advantages[failed].eq(0).all()
     graded = rewards[[0, 2]][~failed[[0, 2]]]
     expected = [reward - BASELINES[baseline](graded.tolist(), tau) for reward in graded.tolist()]
@@ -130,15 +130,15 @@ def test_the_baseline_rises_with_the_success_rate_of_the_family_or_of_the_batch(
     rewards = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0] * K, [1.0, 0.0, 0.0, 0.0]])
     experiences = batch(rewards, pairs=["a", None, "a"])
     chosen = settings(baseline_rises=over, baseline_scale=0.5)
-    advantages = Policy.openrlhf_group_advantages(rewards, experiences, chosen)
+    advantages = Policy().openrlhf_group_advantages(rewards, experiences, chosen)
     torch.testing.assert_close(advantages[[0, 2]], rewards[[0, 2]] - 0.5 * rate * 3 / 8)
     assert advantages[1].eq(0).all()
 
 
 def test_lengths_are_compared_within_one_prompt():
     with_key, without = batch(random_rewards()), batch(random_rewards())
-    Length.openrlhf_shape_rewards(with_key, 1, settings())
-    Length.openrlhf_shape_rewards(without, 1, settings(key=None))
+    Length().openrlhf_shape_rewards(with_key, 1, settings())
+    Length().openrlhf_shape_rewards(without, 1, settings(key=None))
     for one, other, before in zip(with_key, without, batch(random_rewards()), strict=True):
         assert torch.equal(one.rewards, other.rewards) and not torch.equal(one.rewards, before.rewards)
 

@@ -61,9 +61,9 @@ FAILED = [0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1]
 def test_a_failed_grade_has_no_advantage_and_changes_no_other(baseline):
     batch = experiences(REWARDS, FAILED, order=[7, 2, 0, 5, 3, 8, 1, 6, 4, 11, 10, 9])
     args = settings(baseline=baseline, tau=0.3)
-    Rewards.openrlhf_shape_rewards(batch, args)
+    Rewards().openrlhf_shape_rewards(batch, args)
     rewards = groups.by_prompt(batch, K, lambda experience: experience.rewards)
-    advantages = Policy.openrlhf_group_advantages(rewards, batch, args)
+    advantages = Policy().openrlhf_group_advantages(rewards, batch, args)
     # By hand: as if the group had the other three alone.
     alone = group_advantages(torch.tensor([[1.0, 0.0, 0.2]]), baseline=baseline, tau=0.3)[0]
     assert torch.allclose(advantages[0, [0, 1, 3]], alone, atol=1e-6)
@@ -78,8 +78,8 @@ def test_a_failed_grade_changes_no_length_reward_of_its_group():
     batch = experiences([1.0, 1.0, 0.0, 0.0], [0, 0, 0, 1])
     for experience in batch:
         experience.response_length = torch.tensor([100, 200, 300, 4000])[experience.index]
-    Length.openrlhf_shape_rewards(batch, 1, args)
-    Rewards.openrlhf_shape_rewards(batch, args)
+    Length().openrlhf_shape_rewards(batch, 1, args)
+    Rewards().openrlhf_shape_rewards(batch, args)
     rewards = groups.by_prompt(batch, K, lambda experience: experience.rewards)
     advantages = group_advantages(rewards, baseline="mean", tau=0.1)[0]
     assert advantages.tolist() == pytest.approx([5 / 6, 1 / 3, -7 / 6, 0], abs=1e-6)
@@ -87,7 +87,7 @@ def test_a_failed_grade_changes_no_length_reward_of_its_group():
 
 def test_without_kimi_policy_the_mean_of_the_others_is_neutral():
     batch = experiences([1.0, 0.0, float("nan"), *REWARDS[3:]], FAILED)
-    Rewards.openrlhf_shape_rewards(batch, settings())
+    Rewards().openrlhf_shape_rewards(batch, settings())
     rewards = groups.by_prompt(batch, K, lambda experience: experience.rewards)
     assert rewards[0].tolist() == pytest.approx([1.0, 0.0, 0.4, 0.2])
     assert (rewards[0] - rewards[0].mean())[2].abs() < 1e-6
@@ -95,25 +95,25 @@ def test_without_kimi_policy_the_mean_of_the_others_is_neutral():
 
 def test_too_many_failed_grades_end_the_run():
     batch = experiences([0.0] * 120, [1] * 12 + [0] * 108)
-    assert Rewards.openrlhf_metrics(batch) == {"kimi/grader_failure_share": pytest.approx(0.1)}
-    Rewards.openrlhf_shape_rewards(batch, settings(failure_limit=0.1))
+    assert Rewards().openrlhf_metrics(batch) == {"kimi/grader_failure_share": pytest.approx(0.1)}
+    Rewards().openrlhf_shape_rewards(batch, settings(failure_limit=0.1))
     with pytest.raises(TooManyFailures, match="failed on 12 of 120 responses"):
-        Rewards.openrlhf_shape_rewards(batch, settings(failure_limit=0.09))
+        Rewards().openrlhf_shape_rewards(batch, settings(failure_limit=0.09))
 
 
 def test_other_reward_functions_report_no_failure():
     batch = experiences([1.0, 0.0, 0.0, 1.0], [0] * 4)
     for experience in batch:
         experience.info = {}
-    Rewards.openrlhf_shape_rewards(batch, settings(failure_limit=0.0))
-    assert Rewards.openrlhf_metrics(batch) == {"kimi/grader_failure_share": 0.0}
+    Rewards().openrlhf_shape_rewards(batch, settings(failure_limit=0.0))
+    assert Rewards().openrlhf_metrics(batch) == {"kimi/grader_failure_share": 0.0}
 
 
 def test_a_failed_grade_does_not_count_in_the_success_rate():
     seen = {}
     sampler = SimpleNamespace(observe=seen.__setitem__)
-    Sampling.openrlhf_group_scored(experiences(REWARDS[4:8], [0, 0, 0, 1]), 7, sampler)
-    Sampling.openrlhf_group_scored(experiences(REWARDS[8:], [1, 1, 1, 1]), 8, sampler)
+    Sampling().openrlhf_group_scored(experiences(REWARDS[4:8], [0, 0, 0, 1]), 7, sampler)
+    Sampling().openrlhf_group_scored(experiences(REWARDS[8:], [1, 1, 1, 1]), 8, sampler)
     assert seen == {7: pytest.approx(2 / 3)}
 
 
@@ -122,16 +122,16 @@ def test_a_failed_grade_makes_no_prompt_unsolved():
     batch = experiences([1.0, 0.0, 0.0, 0.0, *[1.0, 1.0, 1.0, 0.0], *[0.0] * 4], failed)
     assert groups.success_rates(batch, K).tolist() == pytest.approx([0.0, 1.0, float("nan")], nan_ok=True)
     third = pytest.approx(1 / 3)
-    metrics = Sampling.openrlhf_metrics(batch, settings())
+    metrics = Sampling().openrlhf_metrics(batch, settings())
     assert metrics == {"kimi/solved_group_share": third, "kimi/unsolved_group_share": third}
 
 
 @pytest.mark.parametrize("limit", [-0.1, 1.1, float("nan")])
 def test_a_limit_that_is_no_share_is_refused(limit):
-    assert Rewards.openrlhf_validate_config(settings(), "train") == []
-    [problem] = Rewards.openrlhf_validate_config(settings(limit), "train")
+    assert Rewards().openrlhf_validate_config(settings(), "train") == []
+    [problem] = Rewards().openrlhf_validate_config(settings(limit), "train")
     assert problem.startswith("kimi.rewards.failure_limit is ")
-    assert Rewards.openrlhf_validate_config(settings(limit), "sft") == []
+    assert Rewards().openrlhf_validate_config(settings(limit), "sft") == []
 
 
 class Engine:

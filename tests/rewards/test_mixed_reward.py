@@ -216,7 +216,7 @@ def test_a_function_is_checked_before_the_run(grader, target, reason):
 def arguments(*words, **changed):
     """Arguments of a run with these flags of kimi-rewards."""
     parser = argparse.ArgumentParser()
-    Rewards.openrlhf_add_arguments(parser, "train")
+    Rewards().openrlhf_add_arguments(parser, "train")
     values = vars(parser.parse_args([f"--kimi.rewards.{word}" if "=" not in word[:4] else word for word in words]))
     values |= {
         "data.label_key": "label",

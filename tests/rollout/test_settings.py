@@ -33,7 +33,7 @@ def settings(*, segment_tokens=64, chosen=None, **changed):
 
 
 def problems(args):
-    return Rollout.openrlhf_validate_config(args, "train")
+    return Rollout().openrlhf_validate_config(args, "train")
 
 
 def test_the_defaults_are_accepted():
@@ -77,12 +77,12 @@ def test_whole_rollouts_ask_for_nothing():
     assert problem.startswith("kimi.rollout.max_age is 4: it has no effect without kimi.rollout.segment_tokens")
     args = settings(segment_tokens=None, train__full_determinism_enable=True)
     assert problems(args) == []
-    assert Rollout.openrlhf_engine_args(args) is None
-    assert Rollout.openrlhf_samples_generator({}, args) is None
+    assert Rollout().openrlhf_engine_args(args) is None
+    assert Rollout().openrlhf_samples_generator({}, args) is None
 
 
 def test_seeded_runs_bring_their_noise_to_the_engines():
-    assert Rollout.openrlhf_engine_args(settings()) is None
-    asked = Rollout.openrlhf_engine_args(settings(train__full_determinism_enable=True))
+    assert Rollout().openrlhf_engine_args(settings()) is None
+    asked = Rollout().openrlhf_engine_args(settings(train__full_determinism_enable=True))
     assert asked["logits_processors"] == ["kimi_plugins.rollout.noise:PlacedNoise"]
     assert asked["logprobs_mode"] == "raw_logprobs"

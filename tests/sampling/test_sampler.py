@@ -117,15 +117,15 @@ def settings(**changed):
 
 def test_the_hooks_build_and_feed_it():
     dataset = Dataset.from_list([{"input": str(n), "difficulty": n} for n in range(12)])
-    sampler = Sampling.openrlhf_prompt_sampler(
+    sampler = Sampling().openrlhf_prompt_sampler(
         dataset, settings(curriculum="stages", curriculum_steps=10**9, stages=3)
     )
     assert sorted(itertools.islice(iter(sampler), 4)) == [0, 1, 2, 3]
     group = [SimpleNamespace(scores=torch.tensor([score]), rewards=None, info={}) for score in (1.0, 0.0, 0.0, 0.0)]
-    Sampling.openrlhf_group_scored(group, 7, sampler)
+    Sampling().openrlhf_group_scored(group, 7, sampler)
     assert sampler.rates.success[7] == 0.25
     assert build_sampler(dataset, settings(priority="uniform")) is None
-    Sampling.openrlhf_group_scored(group, 7, object())  # OpenRLHF's own sampler
+    Sampling().openrlhf_group_scored(group, 7, object())  # OpenRLHF's own sampler
 
 
 def test_a_column_that_is_not_there():
@@ -149,10 +149,10 @@ def test_difficulties_are_looked_at_before_the_run_starts(tmp_path, difficulties
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     args = settings(curriculum="stages")
     args.data.prompt_dataset, args.data.max_samples = str(path), 3
-    found = Sampling.openrlhf_check_machine(args, "train")
+    found = Sampling().openrlhf_check_machine(args, "train")
     assert (found == []) if told is None else (len(found) == 1 and told in found[0])
     args.kimi.sampling = options.Sampling()  # no curriculum
-    assert Sampling.openrlhf_check_machine(args, "train") == []
+    assert Sampling().openrlhf_check_machine(args, "train") == []
 
 
 @pytest.mark.parametrize(

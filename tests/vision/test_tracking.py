@@ -135,5 +135,5 @@ def test_torchs_own_sampler_and_data_without_sources(tracker):
 
 def test_the_hooks(monkeypatch, tracker):
     monkeypatch.setattr(tracking, "TRACKER", tracker)
-    Vision.openrlhf_group_scored(responses(["a"], [1.0]), 2, SAMPLER, ARGS)
-    assert Vision.openrlhf_metrics()["kimi/source/maze/success"] == 1.0
+    Vision().openrlhf_group_scored(responses(["a"], [1.0]), 2, SAMPLER, ARGS)
+    assert Vision().openrlhf_metrics()["kimi/source/maze/success"] == 1.0

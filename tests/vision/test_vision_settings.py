@@ -63,7 +63,7 @@ def test_rows(tmp_path, prompt, images, most, told):
         return [filled(item) for item in value] if isinstance(value, list) else value.format(png=tmp_path / "a.png")
 
     row = {"input": prompt, "images": images if images is None else filled(images)}
-    found = Vision.openrlhf_check_machine(settings(tmp_path, [row], most), "train")
+    found = Vision().openrlhf_check_machine(settings(tmp_path, [row], most), "train")
     if told is None:
         assert found == []
     else:
@@ -74,16 +74,16 @@ def test_rows(tmp_path, prompt, images, most, told):
 
 def test_rows_are_counted(tmp_path):
     rows = [{"input": "<image>", "images": []}] * 7
-    [problem] = Vision.openrlhf_check_machine(settings(tmp_path, rows), "train")
+    [problem] = Vision().openrlhf_check_machine(settings(tmp_path, rows), "train")
     assert "rows 1, 2, 3 and 4 more: has 1" in problem
-    assert Vision.openrlhf_check_machine(settings(tmp_path, rows), "sft") == []
+    assert Vision().openrlhf_check_machine(settings(tmp_path, rows), "sft") == []
 
 
 def test_configuration(tmp_path):
-    assert Vision.openrlhf_validate_config(settings(tmp_path, pattern="####"), "train") == []
-    [problem] = Vision.openrlhf_validate_config(settings(tmp_path, pattern="("), "train")
+    assert Vision().openrlhf_validate_config(settings(tmp_path, pattern="####"), "train") == []
+    [problem] = Vision().openrlhf_validate_config(settings(tmp_path, pattern="("), "train")
     assert problem.startswith("kimi.vision.answer_pattern: ")
-    [problem] = Vision.openrlhf_validate_config(settings(tmp_path, template=False), "train")
+    [problem] = Vision().openrlhf_validate_config(settings(tmp_path, template=False), "train")
     assert problem.startswith("data.apply_chat_template: not set")
 
 
@@ -104,7 +104,7 @@ def test_prompts_that_do_not_fit_are_named_before_the_run(tmp_path):
         {"input": user("<image>What?"), "images": ["large.png"]},
         {"input": user("What<unk>?"), "images": []},
     ]
-    found = Vision.openrlhf_check_machine(settings(tmp_path, rows, model=model), "train")
+    found = Vision().openrlhf_check_machine(settings(tmp_path, rows, model=model), "train")
     assert len(found) == 3, found
     assert re.search(r"row 2: has 9\d tokens with its images, and data.max_len less .* leaves 80; raise", found[0])
     assert "row 3: has an image that is not a readable image of an accepted format" in found[1]
