@@ -66,6 +66,7 @@ def responses(texts, scores):
                 action_mask=mask,
                 response_length=torch.tensor([len(text)]),
                 scores=torch.tensor([score]),
+                mm_train_inputs=[],
                 info={},
             )
         )
