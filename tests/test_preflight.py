@@ -751,6 +751,28 @@ class TestMachine:
         line = only(vllm__num_engines=cores + 1, train__colocate_all=False)
         assert line.startswith(f"vllm.num_engines: {cores + 1} processes") and f"ask for at most {cores}" in line
 
+    @pytest.mark.parametrize("engines, threads, fitting", [(1, 5, 4), (2, 3, 2), (3, 2, 1)])
+    def test_threads_beyond_the_cores(self, engines, threads, fitting, monkeypatch):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(4))
+        sizes = {"vllm__num_engines": engines, "train__colocate_all": False}
+        monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+        line = only(**sizes)
+        assert line.startswith(f"OMP_NUM_THREADS: {threads} threads × {engines} of vllm.num_engines")
+        assert line.endswith(f"set it to {fitting}")
+        monkeypatch.setenv("OMP_NUM_THREADS", str(fitting))
+        assert found(**sizes) == []
+
+    def test_threads_that_a_container_has_no_cores_for(self, monkeypatch):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        monkeypatch.setattr(os, "cpu_count", lambda: 64)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(2))
+        assert only().startswith("OMP_NUM_THREADS: 32 threads × 1 of vllm.num_engines")
+
+    @pytest.mark.parametrize("text", ["0", "two", "1.5", "-1"])
+    def test_threads_that_are_no_number(self, text, monkeypatch):
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert f"OMP_NUM_THREADS: {text} is no number" in only()
+
     def test_memory(self, monkeypatch):
         gib = psutil.virtual_memory().total // machine.GIB
         monkeypatch.setenv(machine.KV_SPACE, str(gib + 1))

@@ -20,6 +20,7 @@ CGROUP_MEMORY = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
+THREADS = "OMP_NUM_THREADS"
 KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 KV_SPACE_DEFAULT = "1"  # what OpenRLHF on the CPU gives its engines; empty: vLLM takes its share of the memory
 # Private memory of a process that has imported torch and DeepSpeed (0.32 GiB measured) or vLLM (0.42 GiB).
@@ -148,6 +149,21 @@ def check_cores(args) -> Iterator[str]:
                 f"{key}: {count} processes would compute at the same time on {cores} CPU cores, each on less than "
                 f"one; ask for at most {cores}"
             )
+    if max(processes.values()) <= cores:
+        yield from _check_threads(processes, cores)
+
+
+def _check_threads(processes: dict[str, int], cores: int) -> Iterator[str]:
+    """Threads beyond the cores wait for each other at every operation: steps take several times as long."""
+    text = os.environ.get(THREADS) or str(max(1, (os.cpu_count() or 1) // 2))  # as OpenRLHF on the CPU sets it
+    key, count = max(processes.items(), key=lambda item: item[1])
+    if not (text.isdecimal() and int(text) > 0):
+        yield f"{THREADS}: {text} is no number of threads; set it to {cores // count}, or leave it out"
+    elif int(text) * count > cores:
+        yield (
+            f"{THREADS}: {text} threads × {count} of {key} are more than the {cores} CPU cores; set it to "
+            f"{cores // count}"
+        )
 
 
 def memory_needed(args) -> float:
