@@ -245,11 +245,11 @@ class Run:
         if not marks:
             return None
         phase = marks[-1].partition(" ")[2]
-        return "end" if phase == "rollout" and self.last_step() == self.steps else phase
+        return "end" if phase in ("checkpoint", "weight sync") and self.last_step() == self.steps else phase
 
     def usual_length(self, phase: str) -> float:
         """Seconds that the phase lasted so far, median over all starts."""
-        marks = [line.partition(" ") for line in self.marks.read_text().splitlines()]
+        marks = [line.partition(" ") for line in self._new(self.marks, 0).splitlines()]
         pairs = zip(marks, marks[1:], strict=False)
         lengths = [float(after[0]) - float(mark[0]) for mark, after in pairs if mark[2] == phase]
         return median(lengths) if lengths else 0.1

@@ -22,6 +22,7 @@ GONE = {
     "train_prm": "process reward models are no longer in OpenRLHF",
 }
 OWN = {"--config", "--dry-run", "--yaml", "--help", "-h", "--local_rank"}  # of the command or a launcher, no keys
+VARIABLE = re.compile(rf"\$\{{?({NAME.pattern})\}}?")
 CORRECTIONS = {"enable_vllm_is_correction", "algo.advantage.is_correction_enable"}
 
 
@@ -120,7 +121,7 @@ def migrate(training: Training, parser: argparse.ArgumentParser) -> Migrated:
         key, source = flag.removeprefix("--"), f"line {group[0].line}"
         unknown = sorted({name for word in group for name in word.unknown})
         if unknown and SECRET not in old_flags.new_names(key, known) and key != SECRET:
-            names_of = [name[1:] for name in unknown if NAME.fullmatch(name[1:])]
+            names_of = [match[1] for name in unknown if (match := VARIABLE.fullmatch(name))]
             fix = f"; give {' '.join(f'--set {name}=…' for name in names_of)}" if names_of else ""
             result.problems.append(f"{source}: {flag}: the script does not say what {', '.join(unknown)} is{fix}")
         if flag in OWN:

@@ -1,5 +1,6 @@
 """The quickstart: data and model, warm-up by `openrlhf sft`, RL by `openrlhf train --plugins kimi`, the scores."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -30,6 +31,29 @@ class StepFailed(Exception):
 def run(out: Path, seed: int) -> int:
     """Run the quickstart in `out`; an earlier run's warm-up there is used again. Returns the exit code."""
     out = out.resolve()
+    with alone(out) as first:
+        if not first:
+            print(
+                f"quickstart: another one is running in {out}; wait for it, or give --out DIRECTORY", file=sys.stderr
+            )
+            return 2
+        return _run(out, seed)
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[bool]:
+    """Whether no other process is within this function for `out`; the next one may be as soon as this one ends."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _run(out: Path, seed: int) -> int:
     seconds: dict[str, float] = {}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the step in progress is ended, too
     try:

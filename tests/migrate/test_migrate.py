@@ -148,10 +148,10 @@ def test_a_document_for_a_launcher_and_what_the_script_does_not_say(run):
 
 
 def test_a_variable_that_only_a_run_knows_is_named_as_the_script_names_it(run):
-    array = "A=(\n --ckpt.path $D/out\n --remote_rm_url r.py\n)\n"
+    array = "A=(\n --ckpt.path ${D}/out\n --remote_rm_url r.py\n)\n"
     script = f'D=$(cd .. && pwd)\n{array}python -m openrlhf.cli.train_ppo_ray "${{A[@]}}"\n'
     code, _, _, err = run(script)
-    assert code == 1 and "line 3: --ckpt.path: the script does not say what $D is; give --set D=…" in err
+    assert code == 1 and "line 3: --ckpt.path: the script does not say what ${D} is; give --set D=…" in err
     code, values, _, err = run(script, "--set", "D=/data")
     assert (code, values["ckpt.path"], err) == (0, "/data/out", "")
 
