@@ -29,7 +29,7 @@ REWRITTEN = {"additions": 0.0, "wordy": 0.5}  # by task: chance that a demonstra
 
 OPENRLHF = {"task": "additions", "plugins": "kimi-log"}
 KIMI = {"task": "additions", "plugins": "kimi"}
-NO_RESET = KIMI | {"kimi.policy.optimizer_reset": False}
+NO_RESET = KIMI | {"kimi.policy.optimizer_reset": "none"}
 HARDER = {"kimi.sampling.curriculum_steps": STEPS // 2, "kimi.sampling.hard_from": STEPS // 2}
 LENGTH = KIMI | {"task": "wordy", "kimi.length.weight": 0.2}
 VARIANTS = {

@@ -28,6 +28,9 @@ def _positive(value: float) -> bool:
     return 0 < value < math.inf
 
 
+BASELINES = ("mean", "log_z", "leave_one_out", "log_z_leave_one_out", "none")
+
+
 @dataclass(frozen=True)
 class Policy:
     """k1.5 §2.3.2, online policy mirror descent."""
@@ -38,17 +41,24 @@ class Policy:
         "ratio ≤ log_ratio_high, plus τ (log ratio)² (k2.5: K2.5 report, eq. 1)",
         ("k1.5", "k2.5"),
     )
-    tau: float = option(0.1, "τ, weight of the KL to the policy that sampled, in reward per nat (§2.3.2; value ours)")
+    tau: float = option(
+        0.1,
+        "τ, weight of the KL to the policy that sampled, in reward per nat (§2.3.2; value ours)",
+        valid=_positive,
+        rule="a finite number > 0, e.g. 0.1",
+    )
     baseline: str = option(
         "mean",
         "the group's baseline: mean reward r̄, or log_z = τ log mean exp(r/τ) (§2.3.2); either over the others of the "
         "group (leave_one_out, log_z_leave_one_out: arXiv 2602.05933); none: like ReST, to compare",
-        ("mean", "log_z", "leave_one_out", "log_z_leave_one_out", "none"),
+        BASELINES,
     )
     baseline_scale: float = option(
         1.0,
         "the baseline counts so many times: below 1, right responses push more than wrong ones (ours, after arXiv "
         "2506.20520); of rewards ≥ 0 only, for the baselines mean and leave_one_out",
+        valid=lambda value: 0 <= value <= 1,
+        rule="in [0, 1], e.g. 0.5",
     )
     baseline_rises: str = option(
         "none",
@@ -64,27 +74,41 @@ class Policy:
         "divide a response's squared residual by 2 τ times its length L: ½ τ (A/τ − log ratio)² / L, as OpenKimi does "
         "(arXiv 2602.05933)",
     )
-    log_ratio_low: float = option(-2.0, "α of the form k2.5, nats (value ours)")
-    log_ratio_high: float = option(2.0, "β of the form k2.5, nats (value ours)")
+    log_ratio_low: float = option(
+        -2.0, "α of the form k2.5, nats (value ours)", valid=lambda value: value < 0, rule="< 0 nats, e.g. -2"
+    )
+    log_ratio_high: float = option(
+        2.0, "β of the form k2.5, nats (value ours)", valid=lambda value: value > 0, rule="> 0 nats, e.g. 2"
+    )
     max_log_ratio: float = option(
-        100.0, "nats beyond which the square goes on linearly, which bounds the gradient (ours)"
+        100.0,
+        "nats beyond which the square goes on linearly, which bounds the gradient (ours)",
+        valid=lambda value: value > 0,
+        rule="> 0 nats, e.g. 100",
     )
     importance_cap: float = option(
         0.0,
         "a response (or token, by log_ratio) counts min(cap, π_i / the policies that wrote it) times: truncated "
         "importance weights for partial rollouts (§2.6.2); 0: once, the surrogate being valid off-policy (§2.3.2)",
+        valid=lambda value: value == 0 or value >= 1,
+        rule="0 (off) or at least 1, e.g. 2",
     )
     linked_baseline: bool = option(
         False,
         "whether prompts with equal values in kimi.sampling.linked_key, such as a text and its image, share one "
         "baseline over all their responses (ours, for §2.3.5)",
     )
-    optimizer_reset: bool = option(True, "clear the optimizer's moments and steps before each iteration (§2.3.2)")
+    optimizer_reset: str = option(
+        "all",
+        "what of the optimizer is cleared at the start of an iteration: moments and steps (all, §2.3.2), its momentum "
+        "alone (first_moment, ours), or nothing",
+        ("none", "first_moment", "all"),
+    )
 
 
 @dataclass(frozen=True)
 class Length:
-    """k1.5 §2.3.3, the length reward."""
+    """k1.5 §2.3.3, the length reward, and K2's token budget."""
 
     weight: float = option(
         0.2,
@@ -114,6 +138,22 @@ class Length:
         "least score of a correct response, for rewards with partial credit; not set: scores are 0 or 1",
         valid=_positive,
         rule="a score above 0, e.g. 0.99",
+    )
+    budget: int | None = option(
+        None,
+        "tokens of a response beyond which budget_penalty is taken from its reward, from the first step on (K2)",
+        valid=lambda value: value >= 1,
+        rule="at least 1 token",
+    )
+    budget_key: str | None = option(
+        None,
+        "column of the prompts that holds the budget of each; rows without one have that of budget, if any (ours)",
+    )
+    budget_penalty: float = option(
+        0.0,
+        "taken from the reward of a response beyond its budget (K2; value ours)",
+        valid=lambda value: 0 <= value < math.inf,
+        rule="a finite number ≥ 0, e.g. 0.5; 0 is off",
     )
 
 
@@ -430,10 +470,16 @@ def add_arguments(parser: argparse.ArgumentParser, section: str) -> None:
 
 def invalid(args: argparse.Namespace, section: str) -> Iterator[str]:
     """A line for each option of a section whose value breaks its own rule, whatever the other options are."""
-    chosen = attrgetter(section)(args.kimi)
+    yield from invalid_values(attrgetter(section)(args.kimi), section)
+
+
+def invalid_values(chosen: object, section: str) -> Iterator[str]:
+    """invalid() of one section's values, as a section or a namespace with the same names."""
     for entry in fields(SECTIONS[section]):
-        value, valid = getattr(chosen, entry.name), entry.metadata["valid"]
-        if value is not None and valid is not None and not valid(value):
+        value, choices, valid = getattr(chosen, entry.name), entry.metadata["choices"], entry.metadata["valid"]
+        if value is not None and choices is not None and value not in choices:
+            yield f"kimi.{section}.{entry.name} is {value}: choose one of {', '.join(choices)}"
+        elif value is not None and valid is not None and not valid(value):
             yield f"kimi.{section}.{entry.name} is {value}: it must be {entry.metadata['rule']}"
 
 

@@ -51,8 +51,8 @@ class Policy:
     def openrlhf_before_policy_update(self, optimizer, args):
         from kimi_plugins.policy.optimizer_reset import reset_optimizer
 
-        if args.kimi.policy.optimizer_reset:
-            reset_optimizer(optimizer)
+        if args.kimi.policy.optimizer_reset != "none":
+            reset_optimizer(optimizer, args.kimi.policy.optimizer_reset)
 
     def openrlhf_metrics(self, experiences, args):
         from kimi_plugins.policy.batch import metrics
@@ -61,11 +61,15 @@ class Policy:
 
 
 class Length:
-    """§2.3.3: shorter correct responses earn more than longer ones, after a warm-up."""
+    """§2.3.3: shorter correct responses earn more than longer ones, after a warm-up; K2's token budget of a prompt."""
 
     def openrlhf_add_arguments(self, parser, command):
         if command == "train":
             options.add_arguments(parser, "length")
+
+    def openrlhf_prompt_columns(self, args):
+        key = args.kimi.length.budget_key
+        return [] if key is None else [key]
 
     def openrlhf_validate_config(self, args, command):
         from kimi_plugins.length.settings import problems
@@ -73,9 +77,10 @@ class Length:
         return problems(args) if command == "train" else []
 
     def openrlhf_shape_rewards(self, experiences, step, args):
-        from kimi_plugins.length.batch import add_length_rewards
+        from kimi_plugins.length.batch import add_length_rewards, penalise_over_budget
 
         add_length_rewards(experiences, step, args)
+        penalise_over_budget(experiences, args)
 
     def openrlhf_metrics(self, experiences, step, args):
         from kimi_plugins.length.batch import metrics

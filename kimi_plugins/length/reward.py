@@ -46,6 +46,14 @@ def is_correct(scores: Tensor, correct_from: float | None) -> Tensor:
     return scores >= (1 if correct_from is None else correct_from)
 
 
+def over_budget(lengths: Tensor, budgets: Tensor, graded: Tensor) -> Tensor:
+    """Where a graded response has more tokens than its prompt's budget, bool [P, k] (K2 report).
+
+    lengths: [P, k]. budgets: [P, 1] or [P, k], inf for none. graded: [P, k], bool: whose grade did not fail.
+    """
+    return graded & (lengths > budgets)
+
+
 def weight_at(step: int, *, weight: float, warm_up_steps: int, ramp_steps: int) -> float:
     """The length reward's weight at a step (from 1): 0 while warming up, then a ramp of ramp_steps, then constant."""
     return weight * min(1.0, max(0, step - warm_up_steps) / max(1, ramp_steps))

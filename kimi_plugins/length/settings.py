@@ -11,6 +11,24 @@ def problems(args) -> list[str]:
 
 def _problems(args) -> Iterator[str]:
     yield from options.invalid(args, "length")
+    length = args.kimi.length
+    if length.budget_penalty and length.budget is None and length.budget_key is None:
+        yield (
+            f"kimi.length.budget_penalty is {length.budget_penalty} without a budget: set kimi.length.budget to a "
+            "number of tokens, or kimi.length.budget_key to the column that holds each prompt's"
+        )
+    for name in ("budget", "budget_key"):
+        if getattr(length, name) is not None and not length.budget_penalty:
+            yield (
+                f"kimi.length.{name} is {getattr(length, name)} and kimi.length.budget_penalty 0, so that it does "
+                "nothing; set the penalty, e.g. to 0.5"
+            )
+    longest = args.rollout.max_new_tokens
+    if length.budget is not None and longest is not None and length.budget >= longest:
+        yield (
+            f"kimi.length.budget is {length.budget}: no response is longer than rollout.max_new_tokens {longest}; set "
+            "it lower"
+        )
     if args.reward.model_name_or_path and not args.reward.remote_url and not args.train.agent_func_path:
         yield (
             f"reward.model_name_or_path is {args.reward.model_name_or_path}: a reward model's scores do not say which "

@@ -3,10 +3,7 @@
 import torch
 from torch import Tensor
 
-from kimi_plugins.policy.settings import tau_problem
-
-BASELINES = ("mean", "log_z", "leave_one_out", "log_z_leave_one_out", "none")
-LEAVE_ONE_OUT = ("leave_one_out", "log_z_leave_one_out")
+from kimi_plugins.options import Policy, invalid_values
 
 
 def group_advantages(
@@ -31,12 +28,10 @@ def group_advantages(
     Raises:
         ValueError: rewards not [P, k], unknown baseline, or τ out of range.
     """
-    if problem := tau_problem(tau):
+    for problem in invalid_values(Policy(baseline=baseline, tau=tau), "policy"):
         raise ValueError(problem)
     if rewards.dim() != 2:
         raise ValueError(f"rewards have the shape {tuple(rewards.shape)}; expected [prompts, responses per prompt]")
-    if baseline not in BASELINES:
-        raise ValueError(f"kimi.policy.baseline is {baseline!r}; choose {', '.join(BASELINES[:-1])} or none")
     rewards = rewards.to(torch.promote_types(rewards.dtype, torch.float32))
     graded = torch.ones_like(rewards, dtype=torch.bool) if graded is None else graded
     if baseline == "none":
@@ -47,7 +42,7 @@ def group_advantages(
     top = top.where(graded.any(dim=-1, keepdim=True), 0.0)
     shifted = (rewards - top).where(graded, 0.0)  # [P, k]
     counted = graded.unsqueeze(1)  # [P, 1, k]: whose rewards the baseline of each response is of
-    if baseline in LEAVE_ONE_OUT:
+    if baseline.endswith("leave_one_out"):
         counted = counted & ~torch.eye(rewards.shape[1], dtype=torch.bool, device=rewards.device)  # [P, k, k]
     values = shifted.unsqueeze(1).expand(counted.shape)
     if baseline.startswith("log_z"):

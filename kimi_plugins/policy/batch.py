@@ -21,4 +21,7 @@ def advantages(rewards: Tensor, experiences: list, args) -> Tensor:
 def metrics(experiences: list, args) -> dict[str, float]:
     rewards = groups.by_prompt(experiences, args.rollout.n_samples_per_prompt, lambda experience: experience.rewards)
     found = advantages(rewards, experiences, args)
-    return {"kimi/zero_advantage_share": zero_advantage_share(found, groups.sharing_baseline(experiences, args))}
+    return {
+        "kimi/zero_advantage_share": zero_advantage_share(found, groups.sharing_baseline(experiences, args)),
+        "kimi/optimizer_reset": float(args.kimi.policy.optimizer_reset != "none"),
+    }

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from kimi_plugins.options import Policy
 from kimi_plugins.policy.settings import loss_problems
 
 # exp(20) is 5e8: even 32k such tokens keep the KL estimate finite in float32.
@@ -53,17 +54,17 @@ class MirrorDescentLoss(nn.Module):
         log_ratio_high: float = 2.0,
     ) -> None:
         super().__init__()
-        options = {
-            "tau": tau,
-            "max_log_ratio": max_log_ratio,
-            "importance_cap": importance_cap,
-            "log_ratio": log_ratio,
-            "form": form,
-            "length_normalization": length_normalization,
-            "log_ratio_low": log_ratio_low,
-            "log_ratio_high": log_ratio_high,
-        }
-        for problem in loss_problems(**options, token_level_loss=token_level_loss):
+        chosen = Policy(
+            tau=tau,
+            max_log_ratio=max_log_ratio,
+            importance_cap=importance_cap,
+            log_ratio=log_ratio,
+            form=form,
+            length_normalization=length_normalization,
+            log_ratio_low=log_ratio_low,
+            log_ratio_high=log_ratio_high,
+        )
+        for problem in loss_problems(chosen, token_level_loss=token_level_loss):
             raise ValueError(problem)
         self.tau = tau
         self.max_log_ratio = max_log_ratio

@@ -4,10 +4,11 @@ import torch
 
 # DeepSpeed's stage 0 wrappers run one zero-gradient step when they are built: a fresh one stands at step 1.
 _STEP_AT_CONSTRUCTION = {"FP16_Optimizer": 1, "FP16_UnfusedOptimizer": 1}
-_MOMENTS = {"exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"}
+_FIRST_MOMENTS = {"exp_avg", "momentum_buffer"}
+_MOMENTS = _FIRST_MOMENTS | {"exp_avg_sq", "max_exp_avg_sq"}
 
 
-def reset_optimizer(optimizer) -> None:
+def reset_optimizer(optimizer, what: str = "all") -> None:
     """Put moments and step counters back to where a freshly built optimizer has them.
 
     Works in place, because DeepSpeed keeps references to the moment tensors. Weights, fp32 masters, param_groups'
@@ -16,6 +17,8 @@ def reset_optimizer(optimizer) -> None:
     Args:
         optimizer: an Adam-type or Muon torch optimizer, or DeepSpeed's wrapper of one (engine.optimizer), ZeRO 0–3,
             with or without optimizer offload.
+        what: "all", or "first_moment" for the momentum alone, after which Adam's steps begin small: 1 − β₁ of the
+            gradient over the second moment that it knows.
 
     Raises:
         ValueError: the state has an entry that is neither a known moment nor a step counter; nothing was changed.
@@ -36,12 +39,15 @@ def reset_optimizer(optimizer) -> None:
         )
     for state in states:
         for key, value in state.items():
-            if key != "step":
+            if key.removesuffix("_offload_buffer") in _FIRST_MOMENTS or (what == "all" and key != "step"):
                 value.zero_()
-            elif torch.is_tensor(value):
-                value.fill_(step)
-            else:
-                state[key] = step
+    if what == "first_moment":
+        return
+    for state in states:
+        if torch.is_tensor(state.get("step")):
+            state["step"].fill_(step)
+        elif "step" in state:
+            state["step"] = step
     for group in base.param_groups:
         if "step" in group:
             group["step"] = 0  # FusedAdam's seed for states it has yet to create; it never counts here

@@ -1,8 +1,9 @@
 """What the policy's hooks need of the configuration, checked before the run starts (k1.5 §2.3.2)."""
 
-import math
 from collections.abc import Iterator
 from operator import attrgetter
+
+from kimi_plugins import options
 
 # OpenRLHF's flags of its own loss, which kimi-policy replaces: key and default. is_correction_level still has an
 # effect (log-probs of the engines are kept, and vllm_kl is logged).
@@ -28,51 +29,23 @@ def baseline_key(args) -> str | None:
     return sampling.linked_key if policy and sampling and policy.linked_baseline else None
 
 
-def tau_problem(tau: float) -> str | None:
-    return None if 0 < tau < math.inf else f"kimi.policy.tau is {tau}: τ must be a finite number > 0, e.g. 0.1"
-
-
-def loss_problems(
-    *,
-    tau: float,
-    max_log_ratio: float,
-    importance_cap: float,
-    log_ratio: str,
-    form: str,
-    length_normalization: bool,
-    log_ratio_low: float,
-    log_ratio_high: float,
-    token_level_loss: bool,
-) -> Iterator[str]:
-    """What is wrong with the options of MirrorDescentLoss, of the same names."""
-    if problem := tau_problem(tau):
-        yield problem
-    if not max_log_ratio > 0:
-        yield f"kimi.policy.max_log_ratio is {max_log_ratio}: it must be > 0 (nats), e.g. 100"
-    if not (importance_cap == 0 or importance_cap >= 1):
-        yield f"kimi.policy.importance_cap is {importance_cap}: it must be 0 (off) or at least 1, e.g. 2"
-    if log_ratio not in ("sequence", "token"):
-        yield f"kimi.policy.log_ratio is {log_ratio!r}: choose sequence or token"
-    if form not in ("k1.5", "k2.5"):
-        yield f"kimi.policy.form is {form!r}: choose k1.5 or k2.5"
-    if not log_ratio_low < 0:
-        yield f"kimi.policy.log_ratio_low is {log_ratio_low}: it must be < 0 (nats), e.g. -2"
-    if not log_ratio_high > 0:
-        yield f"kimi.policy.log_ratio_high is {log_ratio_high}: it must be > 0 (nats), e.g. 2"
-    if form == "k2.5" and log_ratio != "token":
+def loss_problems(policy: options.Policy, *, token_level_loss: bool) -> Iterator[str]:
+    """What is wrong with the options of MirrorDescentLoss: values, and those that do not go together."""
+    yield from options.invalid_values(policy, "policy")
+    if policy.form == "k2.5" and policy.log_ratio != "token":
         yield (
-            f"kimi.policy.form is k2.5 with kimi.policy.log_ratio {log_ratio}: it clips the ratio of each token; set "
-            "kimi.policy.log_ratio to token, or kimi.policy.form to k1.5"
+            f"kimi.policy.form is k2.5 with kimi.policy.log_ratio {policy.log_ratio}: it is a loss of single tokens; "
+            "set kimi.policy.log_ratio to token, or kimi.policy.form to k1.5"
         )
-    elif form == "k2.5" and not token_level_loss:
+    elif policy.form == "k2.5" and not token_level_loss:
         yield (
             "kimi.policy.form is k2.5 without actor.loss_agg_mode token-mean: it is a mean over all tokens of the "
             "batch; set actor.loss_agg_mode to token-mean, or kimi.policy.form to k1.5"
         )
-    if length_normalization and log_ratio != "sequence":
+    if policy.length_normalization and policy.log_ratio != "sequence":
         yield (
-            f"kimi.policy.length_normalization is true with kimi.policy.log_ratio {log_ratio}: it divides the square "
-            "of a whole response by its length; set one to false, or the other to sequence"
+            f"kimi.policy.length_normalization is true with kimi.policy.log_ratio {policy.log_ratio}: it divides the "
+            "square of a whole response by its length; set one to false, or the other to sequence"
         )
 
 
@@ -94,8 +67,6 @@ def _baseline_problems(policy, samples_per_prompt: int) -> Iterator[str]:
             f"kimi.policy.baseline is {policy.baseline} with rollout.n_samples_per_prompt {samples_per_prompt}: a "
             "response has no others to compare it with; set rollout.n_samples_per_prompt to at least 2, e.g. 8"
         )
-    if not 0 <= policy.baseline_scale <= 1:
-        yield f"kimi.policy.baseline_scale is {policy.baseline_scale}: it must be in [0, 1], e.g. 0.5"
     scaled = [
         f"kimi.policy.{name} is {getattr(policy, name)}"
         for name, default in (("baseline_scale", 1.0), ("baseline_rises", "none"))
@@ -110,17 +81,7 @@ def _baseline_problems(policy, samples_per_prompt: int) -> Iterator[str]:
 
 def _problems(args) -> Iterator[str]:
     policy, algo = args.kimi.policy, args.algo
-    yield from loss_problems(
-        tau=policy.tau,
-        max_log_ratio=policy.max_log_ratio,
-        importance_cap=policy.importance_cap,
-        log_ratio=policy.log_ratio,
-        form=policy.form,
-        length_normalization=policy.length_normalization,
-        log_ratio_low=policy.log_ratio_low,
-        log_ratio_high=policy.log_ratio_high,
-        token_level_loss=args.actor.loss_agg_mode == "token-mean",
-    )
+    yield from loss_problems(policy, token_level_loss=args.actor.loss_agg_mode == "token-mean")
     if policy.importance_cap and algo.advantage.is_correction_level == "off":
         yield (
             "kimi.policy.importance_cap needs the log-probs of the policies that wrote the tokens: set "

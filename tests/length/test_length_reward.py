@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from kimi_plugins import options
-from kimi_plugins.length.batch import add_length_rewards, metrics
-from kimi_plugins.length.reward import length_metrics, length_rewards, weight_at
+from kimi_plugins.length.batch import add_length_rewards, metrics, penalise_over_budget
+from kimi_plugins.length.reward import length_metrics, length_rewards, over_budget, weight_at
 from kimi_plugins.length.settings import problems
+from kimi_plugins.plugin import Length
 
 
 def rewards_of(lengths, scores, **settings):
@@ -119,7 +120,7 @@ def settings(k=2, **changed):
     return SimpleNamespace(
         kimi=SimpleNamespace(length=length),
         reward=SimpleNamespace(model_name_or_path=None, remote_url="reward.py"),
-        rollout=SimpleNamespace(n_samples_per_prompt=k),
+        rollout=SimpleNamespace(n_samples_per_prompt=k, max_new_tokens=64),
         train=SimpleNamespace(agent_func_path=None),
     )
 
@@ -183,8 +184,49 @@ def test_nothing_is_added_while_warming_up():
 
 
 @pytest.mark.parametrize(
+    ("chosen", "budgets"), [({"budget": 25}, [25, 25]), ({"budget": 25, "budget_key": "tokens"}, [39, 25])]
+)
+def test_a_response_beyond_its_prompts_budget_loses_the_penalty_from_the_first_step_on(chosen, budgets):
+    experiences = [batch([3, 0], [40, 10], [1.0, 0.0]), batch([1, 2], [40, 25], [1.0, 1.0])]
+    rows = [{"tokens": 39}, {"tokens": None}]
+    for experience in experiences:
+        experience.rows = [rows[index // 2] for index in experience.index]
+    before = {i: r for e in experiences for i, r in zip(e.index, e.rewards.tolist(), strict=True)}
+    lengths = {i: n for e in experiences for i, n in zip(e.index, e.response_length.tolist(), strict=True)}
+    args = settings(budget_penalty=0.5, warm_up_steps=9, **chosen)
+    Length().openrlhf_shape_rewards(experiences, 1, args)
+    for experience in experiences:
+        for index, reward in zip(experience.index, experience.rewards.tolist(), strict=True):
+            assert reward == before[index] - 0.5 * (lengths[index] > budgets[index // 2])
+    assert metrics(experiences, 1, args)["kimi/over_budget_share"] == 2 / 4
+    assert Length().openrlhf_prompt_columns(args) == (["tokens"] if "budget_key" in chosen else [])
+
+
+def test_a_prompt_without_any_budget_and_a_failed_grade_are_not_penalised():
+    lengths, graded = torch.tensor([[100, 10], [100, 100]]), torch.tensor([[True, True], [True, False]])
+    budgets = torch.tensor([[math.inf], [50.0]])
+    assert over_budget(lengths, budgets, graded).tolist() == [[False, False], [True, False]]
+
+
+@pytest.mark.parametrize("value", ["50", 0, True, math.nan])
+def test_a_budget_that_is_no_number_of_tokens_is_named(value):
+    experience = batch([0, 1], [40, 10], [1.0, 0.0])
+    experience.rows = [{"tokens": value}] * 2
+    with pytest.raises(
+        ValueError, match="kimi.length.budget_key: a prompt has the tokens .*; a budget is a number of"
+    ):
+        penalise_over_budget([experience], settings(budget_key="tokens", budget_penalty=0.5))
+
+
+@pytest.mark.parametrize(
     "changed, named",
     [
+        ({"budget": 0, "budget_penalty": 0.5}, "kimi.length.budget is 0"),
+        ({"budget": 64, "budget_penalty": 0.5}, "kimi.length.budget is 64: no response is longer"),
+        ({"budget_penalty": -1.0, "budget": 9}, "kimi.length.budget_penalty is -1.0"),
+        ({"budget_penalty": 0.5}, "kimi.length.budget_penalty is 0.5 without a budget"),
+        ({"budget": 9}, "kimi.length.budget is 9 and kimi.length.budget_penalty 0"),
+        ({"budget_key": "tokens"}, "kimi.length.budget_key is tokens and"),
         ({"weight": -0.1}, "kimi.length.weight is -0.1"),
         ({"weight": math.nan}, "kimi.length.weight is nan"),
         ({"weight": 2.0}, "kimi.length.weight is 2.0"),

@@ -356,13 +356,13 @@ def test_kl_estimate_agrees_with_the_exact_kl():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tau": 0.0}, r"kimi\.policy\.tau is 0\.0: τ must be a finite number > 0"),
+        ({"tau": 0.0}, r"kimi\.policy\.tau is 0\.0: it must be a finite number > 0"),
         ({"tau": math.nan}, r"kimi\.policy\.tau"),
         ({"tau": math.inf}, r"kimi\.policy\.tau"),
         ({"max_log_ratio": 0.0}, r"kimi\.policy\.max_log_ratio is 0\.0"),
         ({"importance_cap": 0.5}, r"kimi\.policy\.importance_cap is 0\.5: it must be 0 \(off\) or at least 1"),
-        ({"log_ratio": "word"}, r"kimi\.policy\.log_ratio is 'word': choose sequence or token"),
-        ({"form": "k2"}, r"kimi\.policy\.form is 'k2': choose k1.5 or k2.5"),
+        ({"log_ratio": "word"}, r"kimi\.policy\.log_ratio is word: choose one of sequence, token"),
+        ({"form": "k2"}, r"kimi\.policy\.form is k2: choose one of k1.5, k2.5"),
         (
             {"form": "k2.5"},
             r"form is k2.5 with kimi.policy.log_ratio sequence: .*; set kimi.policy.log_ratio to token",

@@ -18,7 +18,7 @@ from openrlhf.utils.agent import SingleTurnAgentExecutor
 from kimi_plugins import groups, options
 from kimi_plugins.grading.failures import TooManyFailures
 from kimi_plugins.plugin import Length, Policy, Rewards, Sampling
-from kimi_plugins.policy.advantages import BASELINES, group_advantages
+from kimi_plugins.policy.advantages import group_advantages
 from kimi_plugins.rewards import math_reward
 from kimi_plugins.rewards.math_reward import MathReward
 from kimi_plugins.rewards.mixed_reward import response_of
@@ -57,7 +57,7 @@ REWARDS = [1.0, 0.0, 0.0, 0.2, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 FAILED = [0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1]
 
 
-@pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.parametrize("baseline", options.BASELINES)
 def test_a_failed_grade_has_no_advantage_and_changes_no_other(baseline):
     batch = experiences(REWARDS, FAILED, order=[7, 2, 0, 5, 3, 8, 1, 6, 4, 11, 10, 9])
     args = settings(baseline=baseline, tau=0.3)
