@@ -73,6 +73,7 @@ RL = SHARED | {
     "data.prompt_split": "train",
     "critic.optim": "adam",
     "ds.grad_accum_dtype": None,
+    "ds.load_in_4bit": False,
     "ds.lora.rank": 0,
     "eval.before_training": False,
     "rollout.vllm_generate_batch_size": None,
@@ -95,6 +96,7 @@ RL = SHARED | {
     "train.colocate_all": True,
     "train.colocate_critic_reward": False,
     "train.dynamic_batch_enable": False,
+    "train.enable_ema": False,
     "vllm.gpu_memory_utilization": 0.95,
     "vllm.num_engines": 1,
     "vllm.sync_backend": "gloo",
@@ -695,7 +697,16 @@ class TestSettingsWithoutEffect:
         assert found(actor__optim="muon") == []
         assert only(ds__grad_accum_dtype="fp32", ds__zero_stage=0).startswith("ds.grad_accum_dtype: fp32")
         assert found(ds__grad_accum_dtype="fp32", ds__zero_stage=0, ds__param_dtype="fp32") == []
-        assert only(ds__lora__rank=4).startswith("ds.lora.rank: 4: the adapters cannot be sent to the engines")
+
+    def test_what_cannot_be_had_with_adapters(self):
+        assert found(ds__lora__rank=4) == []
+        assert only(ds__load_in_4bit=True).startswith("ds.load_in_4bit: adapters of 4-bit weights cannot be merged")
+        assert only(ds__lora__rank=4, train__enable_ema=True).startswith("train.enable_ema: ")
+        assert found(train__enable_ema=True) == []
+        parallel = {"actor__num_gpus_per_node": 2, "vllm__num_engines": 2, "ds__tensor_parallel_size": 2}
+        make_devices(2)
+        assert only(**parallel, ds__lora__rank=4).startswith("ds.tensor_parallel_size: 2: was never tried")
+        assert found(**parallel) == []
 
 
 class TestMachine:

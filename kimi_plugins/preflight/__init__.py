@@ -17,6 +17,7 @@ CONFIGURATION_CHECKS = {
         batches.check_async,
         batches.check_optimizer,
         batches.check_response_room,
+        batches.check_adapters,
         machine.check_placement,
         rewards.check_reward_choice,
     ),

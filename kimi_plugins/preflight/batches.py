@@ -114,10 +114,23 @@ def check_optimizer(args) -> Iterator[str]:
             "ds.grad_accum_dtype: fp32 with ds.param_dtype bf16 does not work with ds.zero_stage 0; set ds.zero_stage "
             "to 1 or more, or leave it out"
         )
-    if args.ds.lora.rank:
+
+
+def check_adapters(args) -> Iterator[str]:
+    """Settings that RL with LoRA adapters cannot have."""
+    if args.ds.load_in_4bit:
         yield (
-            f"ds.lora.rank: {args.ds.lora.rank}: the adapters cannot be sent to the engines, whose model has no such "
-            "weights; train all weights (ds.lora.rank 0)"
+            "ds.load_in_4bit: adapters of 4-bit weights cannot be merged into what the engines get, and bitsandbytes "
+            "needs a GPU; leave it out, for LoRA on whole weights (ds.lora.rank)"
+        )
+    if not args.ds.lora.rank:
+        return
+    if args.train.enable_ema:
+        yield "train.enable_ema: the averaged model has no adapters (ds.lora.rank); leave one of them out"
+    if args.ds.tensor_parallel_size > 1:
+        yield (
+            f"ds.tensor_parallel_size: {args.ds.tensor_parallel_size}: was never tried with adapters (ds.lora.rank); "
+            "set it to 1, and ds.zero_stage to 3 for large models"
         )
 
 

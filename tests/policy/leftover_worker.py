@@ -10,6 +10,7 @@ import sys
 import deepspeed
 import torch
 import torch.distributed as dist
+from adapters import adapter_case
 from openrlhf.cli.train_ppo_ray import get_parser
 from openrlhf.models import Actor
 from openrlhf.trainer.ppo_utils.experience import Experience
@@ -179,6 +180,7 @@ def main(directory):
     )
     results = {name: run_case(*case) for name, case in CASES.items()}
     results |= {f"average, ZeRO {stage}": average_case(stage, directory) for stage in (0, 2, 3)}
+    results |= {f"adapters, ZeRO {stage}": adapter_case(stage, directory) for stage in (0, 1, 2, 3)}
     with open(f"{directory}/rest_{dist.get_world_size()}_{dist.get_rank()}.json", "w") as file:
         json.dump(results, file)
     dist.destroy_process_group()

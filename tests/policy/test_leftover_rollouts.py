@@ -85,6 +85,17 @@ def test_the_moving_average_of_the_weights_is_that_of_the_formula_and_in_the_che
         assert max(rank[f"average, ZeRO {stage}"]) < 1e-6
 
 
+@pytest.mark.slow
+@pytest.mark.stack
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_the_engines_get_lora_adapters_merged_and_so_they_are_saved_and_resumed(results, stage, world):
+    differences = results[world][0][f"adapters, ZeRO {stage}"]
+    assert differences.pop("moved") > 0.1
+    assert differences.pop("untrained") == differences.pop("again") == 0
+    assert differences == pytest.approx({"merged": 0, "resumed": 0}, abs=1e-6)
+
+
 def test_every_rank_gets_equally_many_micro_batches_and_its_even_share():
     from openrlhf.trainer.ppo_utils.experience_maker import even_batch_sizes
 
