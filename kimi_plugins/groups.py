@@ -36,6 +36,14 @@ def sharing_baseline(experiences: list, args) -> list[list[int]]:
     return list(found.values())
 
 
+def acted_by_prompt(experiences: list, samples_per_prompt: int) -> Tensor:
+    """Whether every sample has a response, bool, as [P, k]: one whose prompt fills the context has none.
+
+    A response of which nothing is trained on, as earlier policies wrote it, has been seen all the same.
+    """
+    return by_prompt(experiences, samples_per_prompt, lambda experience: experience.response_length > 0)
+
+
 def correctness_by_prompt(experiences: list, samples_per_prompt: int) -> Tensor:
     """Every sample's verdict, 0 to 1, as [P, k]."""
     return by_prompt(experiences, samples_per_prompt, verdict)

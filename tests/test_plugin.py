@@ -181,7 +181,13 @@ def test_groups_survive_any_order_of_micro_batches():
     rewards = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
     order = [7, 2, 0, 5, 3, 8, 1, 6, 4]
     experiences = [
-        SimpleNamespace(index=part, rewards=rewards.flatten()[part], scores=rewards.flatten()[part], info={})
+        SimpleNamespace(
+            index=part,
+            rewards=rewards.flatten()[part],
+            scores=rewards.flatten()[part],
+            response_length=torch.ones(len(part)),
+            info={},
+        )
         for part in (order[:2], order[2:7], order[7:])
     ]
     assert torch.equal(groups.by_prompt(experiences, 3, lambda experience: experience.rewards), rewards)

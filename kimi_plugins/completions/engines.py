@@ -140,6 +140,7 @@ class Engines:
 
 async def answer(engine, *, request: Request, sampling: Sampling) -> list[Completion]:
     """Runs in the engine's process."""
+    from openrlhf.utils.bos import begin_with_bos
     from openrlhf.utils.vlm_utils import process_prompt_with_images
 
     processor = _processor(engine.kwargs["model"], bool(request.images))
@@ -152,6 +153,8 @@ async def answer(engine, *, request: Request, sampling: Sampling) -> list[Comple
         images = {"image": pictures}
     else:
         tokens = processor(text=text, add_special_tokens=False)["input_ids"]
+        if isinstance(request.prompt, str):  # else the chat template says how it begins
+            tokens = begin_with_bos(processor, tokens)
     room = engine.llm.model_config.max_model_len - len(tokens)
     if room < 1:
         return []
@@ -195,10 +198,13 @@ def tokenizer_of(model: str):
 
 @functools.cache
 def _processor(model: str, images: bool):
+    from openrlhf.utils.bos import set_leading_bos
     from transformers import AutoProcessor, AutoTokenizer
 
     try:
-        return (AutoProcessor if images else AutoTokenizer).from_pretrained(model, trust_remote_code=True)
+        processor = (AutoProcessor if images else AutoTokenizer).from_pretrained(model, trust_remote_code=True)
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{model}: is neither a model's directory nor to be had from the hub: {reason}") from error
+    set_leading_bos(processor, chat_template=False)
+    return processor

@@ -45,20 +45,25 @@ class Form:
 def form_of(tokenizer, chat: bool) -> Form:
     """The form for a model, by its tokenizer."""
     if not tokenizer.chat_template:
-        return Form(chat, tokenizer.eos_token, length=lambda text: len(_tokens(tokenizer, str(text))))
+        return Form(chat, tokenizer.eos_token, length=lambda text: _length(tokenizer, str(text)))
 
     def render(messages: list[dict]) -> str:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
     def length(prompt: str | list[dict]) -> int:
-        return len(_tokens(tokenizer, prompt if isinstance(prompt, str) else render(prompt)))
+        if isinstance(prompt, str):
+            return _length(tokenizer, prompt)
+        return len(tokenizer(render(prompt), add_special_tokens=False)["input_ids"])
 
     whole = all(_kept_whole(tokenizer, render, probe) for probe in PROBES)
     return Form(chat, tokenizer.eos_token, None if whole else render, length)
 
 
-def _tokens(tokenizer, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+def _length(tokenizer, text: str) -> int:
+    """As the trainers tokenize a text without a chat template."""
+    from openrlhf.utils.bos import begin_with_bos
+
+    return len(begin_with_bos(tokenizer, tokenizer(text, add_special_tokens=False)["input_ids"]))
 
 
 def _kept_whole(tokenizer, render: Callable[[list[dict]], str], text: str) -> bool:

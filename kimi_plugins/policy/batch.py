@@ -7,10 +7,10 @@ from kimi_plugins.policy.advantages import family_advantages, success_scale, zer
 
 
 def advantages(rewards: Tensor, experiences: list, args) -> Tensor:
-    """[P, k] of rewards [P, k]; 0 for a response whose grade failed, which counts in no other's baseline."""
+    """[P, k] of rewards [P, k]; 0 without a response or a grade of it, which then counts in no other's baseline."""
     policy, k = args.kimi.policy, args.rollout.n_samples_per_prompt
     families = groups.sharing_baseline(experiences, args)
-    graded = ~groups.failed_by_prompt(experiences, k)  # [P, k]
+    graded = groups.acted_by_prompt(experiences, k) & ~groups.failed_by_prompt(experiences, k)  # [P, k]
     scale = rewards.new_full((len(rewards), 1), policy.baseline_scale)  # [P, 1]
     if policy.baseline_rises != "none":
         verdicts = groups.correctness_by_prompt(experiences, k)

@@ -61,6 +61,24 @@ def random_rewards(prompts=10):
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
+def test_samples_without_a_response_are_in_no_baseline(baseline):
+    """They are not trained on, and their rewards would push those that are."""
+    rewards, tau = random_rewards(), 0.3
+    empty = torch.rand(rewards.shape, generator=torch.Generator().manual_seed(1)) < 0.4
+    empty[3] = True  # a group of which nothing is left
+    experiences = batch(rewards)
+    for experience in experiences:
+        experience.response_length[empty.flatten()[experience.index]] = 0
+    advantages = Policy.openrlhf_group_advantages(rewards, experiences, settings(baseline=baseline, tau=tau))
+    assert advantages[empty].abs().max() == 0
+    for family in FAMILIES:
+        joined = [reward for prompt in family for reward in rewards[prompt][~empty[prompt]].tolist()]
+        for prompt in family:
+            expected = rewards[prompt] - (BASELINES[baseline](joined, tau) if joined else 0.0)
+            torch.testing.assert_close(advantages[prompt][~empty[prompt]], expected[~empty[prompt]])
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
 def test_one_baseline_for_all_responses_of_a_family_by_brute_force(baseline):
     rewards, tau = random_rewards(), 0.3
     advantages = Policy().openrlhf_group_advantages(rewards, batch(rewards), settings(baseline=baseline, tau=tau))
