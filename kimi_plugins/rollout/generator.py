@@ -41,7 +41,13 @@ class PartialSamplesGenerator(SamplesGenerator):
         self._tokenizer_ref: ray.ObjectRef | None = None
 
     def state_dict(self) -> dict:
-        return {name: getattr(self, name) for name in COUNTERS} | {"buffer": self.buffer.state_dict()}
+        state = {name: getattr(self, name) for name in COUNTERS} | {"buffer": self.buffer.state_dict()}
+        if len(self.buffer):  # OpenRLHF's own generator, which would drop them, refuses a state that holds something
+            state["holds"] = (
+                f"{len(self.buffer)} prompts with unfinished responses, which whole rollouts would drop: resume with "
+                f"kimi.rollout.segment_tokens (it was {self.options.segment_tokens}), and with kimi-rollout loaded"
+            )
+        return state
 
     def load_state_dict(self, state: dict) -> None:
         if state:  # empty in a checkpoint of whole rollouts

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from openrlhf.trainer.ppo_utils.samples_generator import SamplesGenerator
 
 from kimi_plugins import options
 from kimi_plugins.rollout.buffer import EXPIRED
@@ -465,3 +466,17 @@ def test_a_resume_with_images_in_the_buffer_is_exact():
             assert torch.equal(a.sequences, b.sequences)
             assert torch.equal(a.mm_train_inputs[0]["pixel_values"], b.mm_train_inputs[0]["pixel_values"])
     assert not set(resumed.processed) & set(first.processed)  # what was held did not run again
+
+
+def test_a_run_with_whole_rollouts_refuses_a_checkpoint_that_holds_unfinished_ones():
+    first = Generator()
+    first.batch()
+    state = pickle.loads(pickle.dumps(first.state_dict()))
+    assert len(first.buffer) > 0
+    whole = SamplesGenerator(first.strategy, None, None, None, [])
+    with pytest.raises(
+        ValueError, match=rf"holds {len(first.buffer)} prompts .*kimi.rollout.segment_tokens \(it was 20"
+    ):
+        whole.load_state_dict(state)
+    first.buffer.groups.clear()
+    whole.load_state_dict(first.state_dict())
