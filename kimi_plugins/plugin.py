@@ -222,6 +222,13 @@ class Rollout:
 
         penalise(experiences, args.kimi.rollout.repetition_penalty)
 
+    @staticmethod
+    @hookimpl
+    def openrlhf_metrics(experiences, args):
+        from kimi_plugins.rollout.gaps import gap_metrics
+
+        return gap_metrics(experiences) if args.kimi.rollout.segment_tokens else {}
+
 
 class Preflight:
     """Inputs that would fail, hang or do nothing later are refused before anything heavy starts.

@@ -15,6 +15,7 @@ from kimi_plugins.policy.settings import baseline_key
 from kimi_plugins.rollout import engines
 from kimi_plugins.rollout.buffer import EXPIRED, Buffer, Group, Trajectory
 from kimi_plugins.rollout.draw import to_draw, to_draw_at_the_end
+from kimi_plugins.rollout.gaps import CURRENT_SHARE
 from kimi_plugins.rollout.inputs import PromptInputs
 from kimi_plugins.rollout.repetition import LOOPED
 from kimi_plugins.rollout.segments import Part, advance
@@ -271,6 +272,7 @@ class PartialSamplesGenerator(SamplesGenerator):
 
     def _logs(self, group: Group, trajectory: Trajectory) -> dict[str, float]:
         return {
+            CURRENT_SHARE: trajectory.written_by(self.version) / max(1, len(trajectory.tokens)),
             "kimi/segments_mean": float(len(trajectory.segments)),
             "kimi/staleness_mean": float(self.version - group.version),
             "kimi/held_groups": float(len(self.buffer)),
