@@ -222,9 +222,7 @@ class Rollout:
 
         penalise(experiences, args.kimi.rollout.repetition_penalty)
 
-    @staticmethod
-    @hookimpl
-    def openrlhf_metrics(experiences, args):
+    def openrlhf_metrics(self, experiences, args):
         from kimi_plugins.rollout.gaps import gap_metrics
 
         return gap_metrics(experiences) if args.kimi.rollout.segment_tokens else {}

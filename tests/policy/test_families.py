@@ -69,7 +69,7 @@ def test_samples_without_a_response_are_in_no_baseline(baseline):
     experiences = batch(rewards)
     for experience in experiences:
         experience.response_length[empty.flatten()[experience.index]] = 0
-    advantages = Policy.openrlhf_group_advantages(rewards, experiences, settings(baseline=baseline, tau=tau))
+    advantages = Policy().openrlhf_group_advantages(rewards, experiences, settings(baseline=baseline, tau=tau))
     assert advantages[empty].abs().max() == 0
     for family in FAMILIES:
         joined = [reward for prompt in family for reward in rewards[prompt][~empty[prompt]].tolist()]
