@@ -66,6 +66,7 @@ class Chaos:
         self.out, self.planned, self.steps, self.seed, self.deadline = out, kills, steps, seed, deadline
         self.kills = json.loads((out / "kills.json").read_text()) if (out / "kills.json").exists() else []
         self.leftovers: list[tuple[dict, float, set[psutil.Process]]] = []
+        self.starts = 0
 
     def run(self) -> bool:
         """Go on; whether everything is done."""
@@ -98,9 +99,10 @@ class Chaos:
     def attempt(self) -> None:
         """Start the run, kill processes of it until it ends, and let it end by itself when all kills were made."""
         run = Run(self.out, "disturbed", self.steps, resume=True)
+        self.starts += 1
         try:
             while run.process.poll() is None and len(self.kills) < self.planned and not self.out_of_time():
-                self.kill(run, random.Random(f"{self.seed} {len(self.kills)}"))
+                self.kill(run, random.Random(f"{self.seed} {len(self.kills)} {self.starts}"))
             if len(self.kills) == self.planned:
                 self.wait(run, lambda: False, float("inf"))
                 if run.process.returncode == 0:
@@ -118,11 +120,14 @@ class Chaos:
             self.wait(
                 run, lambda: run.phase() is not None, dice.uniform(0, float((self.out / "start_up").read_text()))
             )
+        elif at_the_end:
+            self.wait(run, lambda: run.phase() == phase, float("inf"))
+            time.sleep(dice.uniform(0, 2))
         else:
-            for _ in range(1 if at_the_end else dice.choice((1, 1, 2))):  # the next time, or the one after
+            for _ in range(dice.choice((1, 1, 2))):  # the next time, or the one after
                 self.wait(run, lambda: run.phase() not in (phase, None), START_UP)
-                self.wait(run, lambda: run.phase() == phase, float("inf") if at_the_end else START_UP)
-            time.sleep(dice.uniform(0, 2 if at_the_end else run.usual_length(phase)))
+                self.wait(run, lambda: run.phase() == phase, START_UP)
+            time.sleep(dice.uniform(0, run.usual_length(phase)))
         if run.process.poll() is not None:
             return None if run.process.returncode == 0 else self.unexpected(run)
 
