@@ -62,7 +62,7 @@ def values(report):
 def test_a_dry_run_as_yaml_reads_back_as_the_same_configuration(recipe, tmp_path):
     flags = ["--logger.wandb.project", "null", "--data.input_template", "Frage: {}\nAntwort № ", "--ckpt.path=1e-6"]
     written = dry_run(recipe, *flags, "--yaml")
-    assert (written.returncode, written.stderr) == (0, "")
+    assert written.returncode == 0, written.stderr
     (tmp_path / "again.yaml").write_text(written.stdout)
     expected = values(dry_run(recipe, *flags).stdout)
     assert len(expected) > 50 and expected["logger.wandb.project"] == '"null"'
