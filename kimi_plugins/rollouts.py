@@ -5,6 +5,8 @@ import zlib
 from kimi_plugins.groups import by_prompt, success_rates, verdict
 from kimi_plugins.rewards import labels
 
+GAP_TOKENS = 256  # at the end of a response
+
 
 def record(experiences: list, step: int, tokenizer, *, samples_per_prompt: int, groups: int) -> dict:
     """{"step", "groups": [[prompt id, mean score], …] of all prompts, "samples": the first `groups` of them in full}.
@@ -59,4 +61,17 @@ def _response(experience, row: int, tokenizer) -> dict:
         "reward": experience.rewards[row].item(),
         "tokens": len(tokens),
         "truncated": bool(experience.truncated[row]),
-    }
+    } | _gap(experience, row)
+
+
+def _gap(experience, row: int) -> dict[str, float]:
+    """{"gap": mean |log-prob of the engine − of the actor|} of the response's last GAP_TOKENS trained tokens.
+
+    The newest policy wrote those, unless the response waited in a buffer; beside its length it shows whether the gap
+    grows with the position. Empty if the run does not keep the engine's log-probs.
+    """
+    if experience.rollout_log_probs is None or experience.action_log_probs is None:
+        return {}
+    last = experience.action_mask[row].nonzero().flatten()[-GAP_TOKENS:]
+    gap = experience.rollout_log_probs[row][last].float() - experience.action_log_probs[row][last].float()
+    return {"gap": gap.abs().sum().item() / max(1, len(last))}

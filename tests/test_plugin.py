@@ -224,6 +224,7 @@ def test_rollouts_are_kept_as_text_by_group(tmp_path):
             rewards=torch.tensor([score + 1]),
             scores=torch.tensor([score]),
             truncated=torch.tensor([length == 3]),
+            rollout_log_probs=None,
             images=None,
             info={},
         )

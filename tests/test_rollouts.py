@@ -6,7 +6,7 @@ import pytest
 import torch
 from openrlhf.trainer.ppo_utils.experience import Experience
 
-from kimi_plugins.rollouts import record
+from kimi_plugins.rollouts import GAP_TOKENS, record
 
 K = 2
 
@@ -68,6 +68,20 @@ def test_prompts_scores_and_the_first_prompts_in_full():
     }
     # Only "ht" was trained on; what is shown is the response.
     assert right["text"] == "right" and right["tokens"] == 5 and right["advantage"] == 0.5
+
+
+def test_the_gap_is_that_of_the_last_tokens():
+    one = experience("12", "x" * (GAP_TOKENS + 10), place=0, score=0.0)
+    two = experience("12", "ab", place=1, score=0.0)
+    for each in (one, two):
+        each.action_log_probs = -torch.ones(each.action_mask.shape)
+        each.rollout_log_probs = each.action_log_probs.clone()
+    one.rollout_log_probs[0, :11] += 5.0  # the prompt's last token and the response's first ten
+    one.rollout_log_probs[0, -1] -= 0.5
+    two.rollout_log_probs[0] += torch.tensor([9.0, 0.25, -0.5])
+    [sample] = record([one, two], 1, Letters(), samples_per_prompt=K, groups=1)["samples"]
+    gaps = [response["gap"] for response in sample["responses"]]
+    assert gaps == pytest.approx([0.5 / GAP_TOKENS, 0.375])
 
 
 def test_padding_and_order_do_not_matter():
