@@ -8,6 +8,7 @@ import argparse
 from importlib import import_module
 
 COMMANDS = (
+    "kimi_plugins.cli.doctor",
     "kimi_plugins.cli.quickstart",
     "kimi_plugins.cli.report",
     "kimi_plugins.cli.simulate",
