@@ -15,10 +15,9 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from kimi_plugins import run_log
+from kimi_plugins import CONFIGS, run_log
 from kimi_plugins.quickstart.arithmetic import write_dataset
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 REWARD = Path(__file__).with_name("reward.py")  # a path: importing it would import torch
 SUMMARY = "summary.json"
 POLL_SECONDS = 0.5
