@@ -9,16 +9,25 @@ IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 # Two modules at a time: each run on the stack leaves a third of two cores idle.
 PYTEST = python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
-.PHONY: help setup quickstart test test-fast lint docs format patches-check clean
+NEEDS_PYTHON = $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null || { \
+	echo "setup: Python 3.11 to 3.13 is needed and '$(PYTHON)' is not one: make $@ PYTHON=/path/to/python" >&2; \
+	exit 1; }
+
+.PHONY: help setup setup-gpu dist quickstart test test-fast lint docs format patches-check clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 16
 
 setup:  ## make .venv: dependencies, patched OpenRLHF, this package (PYTHON=…, TORCH_INDEX_URL=…)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
-		echo "setup: Python 3.11 is needed and '$(PYTHON)' is not one: make setup PYTHON=/path/to/python3.11" >&2; \
-		exit 1; }
+	@$(NEEDS_PYTHON)
 	@$(PYTHON) scripts/setup_env.py
+
+setup-gpu:  ## make .venv-gpu: the same with vLLM and torch for CUDA (PYTHON=…; 8 GB to download)
+	@$(NEEDS_PYTHON)
+	@$(PYTHON) scripts/setup_env.py --cuda
+
+dist: setup  ## write build/dist: wheels and requirements that `pip install` takes elsewhere
+	@$(IN_VENV) python scripts/dist.py
 
 quickstart: setup  ## train the small model on this machine and print its scores before and after
 	@$(IN_VENV) openrlhf kimi quickstart
@@ -45,5 +54,5 @@ patches-check: setup  ## prove that the patches are complete and apply, and run 
 	$(IN_VENV) python patches/patches.py check --tests
 
 clean:  ## remove .venv, build/ and caches
-	rm -rf .venv build .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-gpu build .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

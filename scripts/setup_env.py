@@ -1,6 +1,7 @@
 """Makes .venv: the locked dependencies, the patched OpenRLHF and this package. Called by `make setup`.
 
-Standard library only: it runs before the environment exists. What pip and the compilers say goes to build/setup.log.
+With --cuda (`make setup-gpu`) it makes .venv-gpu, with vLLM and torch for CUDA. Standard library only: it runs before
+the environment exists. What pip and the compilers say goes to build/setup.log.
 """
 
 import contextlib
@@ -23,14 +24,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
+CUDA = "--cuda" in sys.argv[1:]
+VENV = ROOT / (".venv-gpu" if CUDA else ".venv")
 PYTHON = VENV / "bin" / "python"
 LOG = ROOT / "build" / "setup.log"
-LOCK = ROOT / "requirements" / "cpu.txt"
+LOCK = ROOT / "requirements" / ("cuda.txt" if CUDA else "cpu.txt")
 TORCHVISION_OPS = ROOT / "scripts" / "torchvision_ops.py"
 
+PACKAGE = "python{}.{}".format(*sys.version_info)  # as Debian calls it
+
 GB = 10**9
-DISK_NEEDED = 6 * GB  # the environment takes 3 GB with a CPU build of torch; pip needs room beside it
+# The environment takes 3 GB with a CPU build of torch, with CUDA's libraries 8 GB to fetch; pip needs room beside it.
+DISK_NEEDED = (25 if CUDA else 6) * GB
 MEMORY_NEEDED = 6 * GB  # one trainer process and one engine, each with torch loaded, and Ray's own
 
 UNREACHABLE = (
@@ -60,13 +65,13 @@ def missing(free_disk: int, memory: int) -> str | None:
     if sys.platform != "linux":
         return f"Linux is needed, this is {sys.platform}"
     if not all(importlib.util.find_spec(module) for module in ("venv", "ensurepip")):
-        return "Python's venv module is missing (Debian, Ubuntu: install python3.11-venv)"
+        return f"Python's venv module is missing (Debian, Ubuntu: install {PACKAGE}-venv)"
     if shutil.which("git") is None:
         return "git is missing: install git"
     if shutil.which(os.environ.get("CXX", "g++")) is None:
         return "a C++ compiler is missing, DeepSpeed builds its CPU operations at first use: install g++"
     if not Path(sysconfig.get_path("include"), "Python.h").exists():
-        return "Python's C headers are missing, DeepSpeed builds with them (Debian, Ubuntu: install python3.11-dev)"
+        return f"Python's C headers are missing, DeepSpeed builds with them (Debian, Ubuntu: install {PACKAGE}-dev)"
     if ctypes.util.find_library("numa") is None:
         return "the library libnuma is missing, vLLM loads it (Debian, Ubuntu: install libnuma1)"
     if free_disk < DISK_NEEDED:
@@ -220,28 +225,28 @@ def check_versions() -> None:
     installed = importlib.metadata.distributions(path=[site_packages()])
     found = {canonical(item.metadata["Name"]): item for item in installed}
     if "kimi-plugins" not in found:
-        raise Error("kimi_plugins is not in .venv: run `make clean` and `make setup`")
+        raise Error(f"kimi_plugins is not in {VENV.name}: run `make clean` and `make setup`")
     wanted = pins(LOCK.read_text()) | pins("\n".join(found["kimi-plugins"].requires))
     for name, version in wanted.items():
         there = found[canonical(name)].version if canonical(name) in found else "missing"
         # torch 2.13.0+cpu and the like are builds of the pinned version.
         if version not in (there, there.partition("+")[0]):
-            raise Error(f"{name} is {there} in .venv, not {version}: run `make clean` and `make setup`")
+            raise Error(f"{name} is {there} in {VENV.name}, not {version}: run `make clean` and `make setup`")
 
 
 # When a stage's inputs change, it and what follows is redone; the first one starts from an empty .venv.
 STAGES: dict[str, list[tuple[str, Callable[[], None]]]] = {
     "base": [
-        ("making .venv", make_venv),
+        (f"making {VENV.name}", make_venv),
         ("fetching OpenRLHF as released", fetch_upstream),
-        ("installing torch", install_torch),
+        *([] if CUDA else [("installing torch", install_torch)]),  # cuda.txt names what it needs
         ("installing the locked dependencies", install_locked),
     ],
     "project": [
         ("building and installing the patched OpenRLHF", install_openrlhf),
-        ("building DeepSpeed's operation for the CPU", build_deepspeed_op),
+        *([] if CUDA else [("building DeepSpeed's operation for the CPU", build_deepspeed_op)]),
         ("installing this package", install_package),
-        ("making torchvision importable", make_torchvision_importable),
+        *([] if CUDA else [("making torchvision importable", make_torchvision_importable)]),
         ("checking versions", check_versions),
     ],
 }
