@@ -55,18 +55,19 @@ def write_json(path: Path, result: dict) -> None:
     progress(f"wrote {path}")
 
 
-def openrlhf(command: str, config: Path, flags: dict, log: Path, plugins: str | None = None) -> None:
-    """Run `openrlhf COMMAND`, its output in `log`; raises CalledProcessError if it fails.
-
-    flags: by name; False for --no-NAME.
-    """
-    words = ["--config", config] + (["--plugins", plugins] if plugins else [])
+def command(name: str, flags: dict, config: Path | None = None, plugins: str | None = None) -> list[str]:
+    """The words of `openrlhf NAME`. flags: by name; False for --no-NAME."""
+    words = (["--config", config] if config else []) + (["--plugins", plugins] if plugins else [])
     for key, value in flags.items():
-        words += [f"--no-{key}"] if value is False else [f"--{key}", value]
+        words += [f"--{'' if value else 'no-'}{key}"] if isinstance(value, bool) else [f"--{key}", value]
+    return [sys.executable, "-m", "openrlhf.cli.main", name, *map(str, words)]
+
+
+def openrlhf(name: str, config: Path, flags: dict, log: Path, plugins: str | None = None) -> None:
+    """Run `openrlhf NAME`, its output in `log`; raises CalledProcessError if it fails. flags: as of command()."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:
-        command = [sys.executable, "-m", "openrlhf.cli.main", command, *map(str, words)]
-        subprocess.run(command, check=True, stdout=file, stderr=file)
+        subprocess.run(command(name, flags, config, plugins), check=True, stdout=file, stderr=file)
 
 
 def progress(text: str) -> None:

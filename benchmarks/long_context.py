@@ -1,26 +1,27 @@
 """Memory and time of the log probs of one long response: from the logits of all tokens, and in chunks.
 
-A decoder of one layer with the vocabulary of a 7 B model (151,936), one forward and backward pass of OpenRLHF's Actor,
-each path and length in a fresh process, in turn. Memory is the peak above what the loaded model takes. Where the
-logits of all tokens do not fit the machine, the memory of that path is what it took a token at the longest length that
-did, times the tokens.
+A decoder of one layer with the vocabulary of a 7 B model (151,936), one forward and backward pass of OpenRLHF's Actor
+with gradient checkpointing, each path and length in a fresh process, in turn. Memory is the peak above what the loaded
+model takes. Lengths that the file of results has already are kept, so that they can be measured one at a time. Where
+the logits of all tokens do not fit the machine, their memory is the straight line through the two longest lengths that
+did.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import median
 
 import psutil
 from common import RESULTS, machine, progress, spread, write_json
 
 VOCABULARY = 151_936
 PATHS = ("whole", "chunks")
-BYTES_A_TOKEN = 6 * VOCABULARY * 4  # of the path by whole logits, before it was measured: six tensors in float32
+MIB_A_TOKEN = 3.1 * VOCABULARY * 4 / 2**20  # of whole logits, where only one length is measured: 3.1 float32 tensors
 
 
 def measure(path: str, tokens: int, chunk: int, hidden: int, dtype: str) -> dict:
@@ -46,6 +47,8 @@ def measure(path: str, tokens: int, chunk: int, hidden: int, dtype: str) -> dict
     )
     actor = Actor(Qwen3ForCausalLM(config).to(getattr(torch, dtype)))
     actor.packing_samples = False
+    actor.train()
+    actor.gradient_checkpointing_enable()  # as the recipes for long contexts have it
     actor.chunked_head = ChunkedHead(actor.model, chunk) if path == "chunks" else None
     sequences = torch.randint(VOCABULARY, (1, tokens))
     mask = torch.ones_like(sequences)
@@ -82,7 +85,38 @@ def in_fresh_process(path: str, tokens: int, args) -> dict:
     return result
 
 
-def main() -> None:
+def by_arithmetic(rows: list[dict], tokens: int) -> float:
+    """MiB of the whole logits of so many tokens: the straight line through the two longest lengths measured."""
+    measured = [(row["tokens"], row["whole"]["mib"]["median"]) for row in rows if not row["whole_by_arithmetic"]]
+    if len(measured) < 2:
+        long, more = measured[0] if measured else (0, 0.0)
+        return more + MIB_A_TOKEN * (tokens - long)
+    (short, less), (long, more) = sorted(measured)[-2:]
+    return more + (more - less) / (long - short) * (tokens - long)
+
+
+def measured_row(tokens: int, rows: list[dict], args) -> dict:
+    """Both paths at one length, in turn; rows: of other lengths."""
+    whole_mib = by_arithmetic(rows, tokens)
+    fits = 1.1 * whole_mib * 2**20 < psutil.virtual_memory().available
+    paths = PATHS if fits else ("chunks",)
+    runs = [{path: in_fresh_process(path, tokens, args) for path in paths} for _ in range(args.repeats)]
+    row: dict = {"tokens": tokens, "whole_by_arithmetic": not fits, "load_average": round(os.getloadavg()[0], 1)}
+    for path in paths:
+        row[path] = {key: spread([run[path][key] for run in runs]) for key in ("mib", "seconds", "cpu_seconds")}
+    if fits:
+        for key in ("seconds", "cpu_seconds"):
+            row[f"{key}_ratio"] = spread([run["chunks"][key] / run["whole"][key] for run in runs])
+        row["log_prob_difference"] = max(abs(run["chunks"]["log_prob"] / run["whole"]["log_prob"] - 1) for run in runs)
+        row["times_less"] = spread([run["whole"]["mib"] / run["chunks"]["mib"] for run in runs])["median"]
+    else:
+        row["whole"] = {"mib": whole_mib}
+        row["times_less"] = whole_mib / row["chunks"]["mib"]["median"]
+    progress(f"{tokens} tokens: {row['times_less']:.1f} × less{'' if fits else ' (by arithmetic)'}")
+    return row
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--tokens", type=int, nargs="+", default=[2048, 8192, 32768, 131072])
     parser.add_argument("--repeats", type=int, default=3)
@@ -94,35 +128,17 @@ def main() -> None:
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(args.measure, args.tokens[0], args.chunk, args.hidden, args.dtype)))
-        return
-
-    rows, a_token = [], BYTES_A_TOKEN
-    for tokens in sorted(args.tokens):
-        fits = 1.2 * a_token * tokens < psutil.virtual_memory().available
-        repeats = args.repeats if fits else 1
-        runs = [
-            {path: in_fresh_process(path, tokens, args) for path in PATHS if fits or path == "chunks"}
-            for _ in range(repeats)
-        ]
-        row = {"tokens": tokens, "whole_by_arithmetic": not fits}
-        for path in runs[0]:
-            row[path] = {key: spread([run[path][key] for run in runs]) for key in ("mib", "seconds", "cpu_seconds")}
-        if fits:
-            a_token = row["whole"]["mib"]["median"] * 2**20 / tokens
-            for key in ("seconds", "cpu_seconds"):
-                row[f"{key}_ratio"] = spread([run["chunks"][key] / run["whole"][key] for run in runs])
-            row["log_prob_difference"] = max(
-                abs(run["chunks"]["log_prob"] / run["whole"]["log_prob"] - 1) for run in runs
-            )
-        else:
-            row["whole"] = {"mib": a_token * tokens / 2**20}
-        whole = row["whole"]["mib"]["median"] if fits else row["whole"]["mib"]
-        row["times_less"] = whole / median(run["chunks"]["mib"] for run in runs)
-        progress(f"{tokens} tokens: {row['times_less']:.1f} × less{'' if fits else ' (by arithmetic)'}")
-        rows.append(row)
+        return 0
+    found = {"machine": machine()}
     settings = {name: getattr(args, name) for name in ("chunk", "hidden", "dtype")} | {"vocabulary": VOCABULARY}
-    write_json(args.out, {"machine": machine(), "settings": settings, "rows": rows})
+    before = json.loads(args.out.read_text()) if args.out.exists() else {}
+    rows = before["rows"] if before.get("settings") == settings else []
+    rows = [row for row in rows if row["tokens"] not in args.tokens]
+    for tokens in sorted(args.tokens):
+        rows.append(measured_row(tokens, rows, args))
+        write_json(args.out, found | {"settings": settings, "rows": sorted(rows, key=lambda row: row["tokens"])})
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

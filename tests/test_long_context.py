@@ -87,3 +87,17 @@ def test_the_recipe_fits_by_arithmetic(benchmark):
     assert memory.memory(memory.QWEN2_7B, tokens, gpus=8, ring=ring, chunk=chunk)["sum"] < 80e9 / 2**30 - 16
     segment, longest = int(recipe["kimi.rollout.segment_tokens"]), int(recipe["rollout.max_new_tokens"])
     assert int(recipe["kimi.rollout.max_age"]) * segment >= longest
+
+
+def test_whole_logits_beyond_the_machine_are_on_a_line(benchmark):
+    module = benchmark("long_context")
+    unmeasured = 3.1 * 151_936 * 4 / 2**20  # a token
+    assert module.by_arithmetic([], 1000) == pytest.approx(1000 * unmeasured)
+    rows = [
+        {"tokens": tokens, "whole_by_arithmetic": False, "whole": {"mib": {"median": 100 + 2 * tokens}}}
+        for tokens in (4000, 1000, 2000)
+    ]
+    assert module.by_arithmetic(rows[:1], 5000) == pytest.approx(8100 + 1000 * unmeasured)
+    rows[1]["whole"]["mib"]["median"] = 0  # the shortest of three does not count
+    rows.append({"tokens": 8000, "whole_by_arithmetic": True, "whole": {"mib": 1.0}})
+    assert module.by_arithmetic(rows, 16000) == pytest.approx(32_100)
