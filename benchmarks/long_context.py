@@ -5,6 +5,8 @@ with gradient checkpointing, each path and length in a fresh process, in turn. M
 model takes. Lengths that the file of results has already are kept, so that they can be measured one at a time. Where
 the logits of all tokens do not fit the machine, their memory is the straight line through the two longest lengths that
 did.
+
+With --run, a run of RL instead, on the whole stack: see long_run.py.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+import long_run
 import psutil
 from common import RESULTS, machine, progress, spread, write_json
 
@@ -123,20 +126,33 @@ def main() -> int:
     parser.add_argument("--chunk", type=int, default=512, help="ds.logits_chunk_size")
     parser.add_argument("--hidden", type=int, default=128, help="hidden size of the model")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--out", type=Path, default=RESULTS / "long_context.json")
+    parser.add_argument("--out", type=Path, help="default: long_context.json or long_run.json in benchmarks/results")
     parser.add_argument("--measure", choices=PATHS, help=argparse.SUPPRESS)
+    parser.add_argument("--run", type=Path, metavar="DIR", help="a run of RL, in this new directory")
+    parser.add_argument("--context", type=int, default=131072, help="of the run, tokens; 16384 takes minutes")
+    parser.add_argument("--prompts", type=int, default=24, help="of the run, with 2 responses each")
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(args.measure, args.tokens[0], args.chunk, args.hidden, args.dtype)))
         return 0
     found = {"machine": machine()}
+    if args.run:
+        try:
+            found["run"] = long_run.run(args.context, args.prompts, args.run.resolve())
+        except RuntimeError as error:
+            print(f"long_context: {error}", file=sys.stderr)
+            return 1
+        write_json(args.out or RESULTS / "long_run.json", found)
+        return 0
+
+    out = args.out or RESULTS / "long_context.json"
     settings = {name: getattr(args, name) for name in ("chunk", "hidden", "dtype")} | {"vocabulary": VOCABULARY}
-    before = json.loads(args.out.read_text()) if args.out.exists() else {}
+    before = json.loads(out.read_text()) if out.exists() else {}
     rows = before["rows"] if before.get("settings") == settings else []
     rows = [row for row in rows if row["tokens"] not in args.tokens]
     for tokens in sorted(args.tokens):
         rows.append(measured_row(tokens, rows, args))
-        write_json(args.out, found | {"settings": settings, "rows": sorted(rows, key=lambda row: row["tokens"])})
+        write_json(out, found | {"settings": settings, "rows": sorted(rows, key=lambda row: row["tokens"])})
     return 0
 
 

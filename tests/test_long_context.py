@@ -101,3 +101,12 @@ def test_whole_logits_beyond_the_machine_are_on_a_line(benchmark):
     rows[1]["whole"]["mib"]["median"] = 0  # the shortest of three does not count
     rows.append({"tokens": 8000, "whole_by_arithmetic": True, "whole": {"mib": 1.0}})
     assert module.by_arithmetic(rows, 16000) == pytest.approx(32_100)
+
+
+def test_gaps_are_averaged_by_length(benchmark):
+    found = benchmark("long_run").gaps([(1, 1.0), (7, 3.0), (8, 5.0), (600, 7.0)])
+    assert [(row["tokens"], row["responses"], row["mean"]) for row in found] == [
+        ([1, 7], 2, 2.0),
+        ([8, 63], 1, 5.0),
+        ([512, 4095], 1, 7.0),
+    ]
