@@ -103,7 +103,10 @@ def installed(names: list[str]) -> dict[str, str | None]:
 
 def probe() -> checks.Torch | Finding:
     """What torch says, or that it cannot be asked."""
-    fix = "install what requirements/cpu.txt or cuda.txt pins into a new environment"
+    fix = (
+        "install what requirements/cpu.txt or cuda.txt pins into a new environment; for CPUs from an index with "
+        "torch's CPU builds, since PyPI's is for CUDA and lacks its libraries after --no-deps"
+    )
     try:
         done = subprocess.run(
             [sys.executable, "-c", PROBE], capture_output=True, text=True, errors="replace", timeout=PROBE_SECONDS
