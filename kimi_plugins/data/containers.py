@@ -8,6 +8,7 @@ Values are those of the file: whole numbers of any size are exact, and a number 
 `Number`. No type is inferred from other rows.
 """
 
+import ast
 import csv
 import json
 import lzma
@@ -63,6 +64,8 @@ def _csv(path: str, file: BinaryIO, delimiter: str) -> Iterator[Found]:
             continue
         if header is None:
             header = fields
+            if len(header) == 1 and header[0].count(";"):
+                raise Unreadable(f"{path}: fields are separated by ';'; write it with commas")
             if repeated := [name for name in header if header.count(name) > 1]:
                 raise Unreadable(f"{path}: two columns are called {repeated[0]!r}; rename one")
         elif any(UNDECODED.search(field) for field in fields):
@@ -127,10 +130,11 @@ def _values(batch: Any) -> list[tuple[Any, str | None]]:
 def _parquet(path: str, columns: Iterable[str] | None) -> Iterator[Found]:
     import pyarrow.parquet
 
-    with seekable(path) as name, open(name, "rb") as raw:
+    with seekable(path) as name, pyarrow.OSFile(name) as raw:
         try:
-            # Read page by page: a row group of images may be larger than the memory.
-            file = pyarrow.parquet.ParquetFile(raw, pre_buffer=False, buffer_size=1 << 18)
+            # Read page by page: a row group of images may be larger than the memory. Not by a file of Python, whose
+            # pages would be copied once more.
+            file = pyarrow.parquet.ParquetFile(raw, pre_buffer=False, buffer_size=1 << 20)
         except (pyarrow.ArrowException, OSError) as error:
             raise Unreadable(f"{path}: not a whole Parquet file ({one_line(error)}); download it again") from error
         schema = file.schema_arrow
@@ -342,11 +346,15 @@ def value_at(row: dict, column: str) -> Any:
 
 
 def _unpacked(value: Any) -> Any:
-    """The object or list that a JSON text holds; any other value as it is."""
+    """The object or list that a text holds as JSON or as Python writes it; any other value as it is."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
             return json.loads(value, parse_float=Number)
         except (ValueError, RecursionError):
+            pass
+        try:  # SYNTHETIC-1 writes Python's form
+            return ast.literal_eval(value)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
             return value
     return value
 

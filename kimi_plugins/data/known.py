@@ -14,7 +14,7 @@ from kimi_plugins.data import containers
 from kimi_plugins.data.containers import Row, has_column, value_at
 from kimi_plugins.data.shapes import Shape
 from kimi_plugins.data.shards import Unreadable
-from kimi_plugins.data.values import BadRow, as_object, parsed_messages
+from kimi_plugins.data.values import RESPONSES, BadRow, as_object, parsed_messages
 
 EXAMPLE = '{"input": …, "label": …}'
 
@@ -435,6 +435,23 @@ SHAPES: tuple[Shape, ...] = (
             is_messages("prompt")(row) and any(name in row for name in ("answer", "ground_truth", "label", "solution"))
         ),
     ),
+    Shape(
+        "mathqa",
+        ("Problem", "options", "correct"),
+        (("Problem",),),
+        ("correct",),
+        choices=("options",),
+        discipline=("category",),
+    ),
+    Shape(
+        "alpaca",
+        ("instruction", "output"),
+        (("instruction",),),
+        ("output",),
+        after=("input",),
+        images=_IMAGES,
+        source=_SOURCE,
+    ),
     Shape("svamp", ("Body", "Question", "Answer"), (("Body", "Question"),), ("Answer",), identity=("ID",)),
     Shape("asdiv", ("body", "question", "answer"), (("body", "question"),), ("answer",), also=_asdiv),
     Shape(
@@ -458,7 +475,7 @@ ANSWERS: tuple[str, ...] = (
     "reference_answer",
     "correct_answer",
 )
-ANSWERS += ("gt_answer", "groundtruth", "gold", "target", "answers", "gt", "solution")
+ANSWERS += ("gt_answer", "groundtruth", "gold", "target", "answers", "gt", "solution", "ground_truth_solution")
 CONTEXTS = ("body", "context", "passage", "paragraph", "table")
 CHOICES = ("choices", "options", "option")
 
@@ -615,6 +632,8 @@ def recognised(rows: list[Any], name: str) -> Shape:
     lower = {column.lower(): column for column in columns}
     question = tuple((lower[column],) for column in QUESTIONS if column in lower)
     answer = tuple(lower[column] for column in ANSWERS if column in lower)
+    if not answer:  # else what a model said would stand in for a missing label
+        answer = tuple(lower[column] for column in RESPONSES if column in lower)
     if question and (answer or any(is_messages(*(way[0] for way in question))(row) for row in objects)):
         roles = ("context", "images", "choices", "source", "difficulty", "domain", "discipline", "identity")
         known: dict[str, Any] = {

@@ -13,6 +13,7 @@ from kimi_plugins.data.containers import has_column, value_at
 from kimi_plugins.data.placeholders import holds_image, placed
 from kimi_plugins.data.values import (
     LETTERS,
+    RESPONSES,
     SOLUTIONS,
     BadRow,
     answer_text,
@@ -81,10 +82,10 @@ class Shape:
     """Which columns of a row are what; names may be dotted, alternatives are tried in turn.
 
     needs: columns whose presence the shape is recognised by. also: what must hold of a row besides. question:
-    alternatives, each of columns that are joined. context: columns put before the question where they are not empty.
-    images: alternatives of the images' column, of which the first that is not empty is taken; `image_*` stands for
-    image_1, image_2 … same_images: the other alternatives may name the same image. choices: the options' column, or
-    several columns with one option each. index: the answer is the number, from 0, of the right choice. wrong: columns
+    alternatives, each of columns that are joined. context: columns put before the question where they are not empty,
+    after: behind it. images: alternatives of the images' column, of which the first that is not empty is taken;
+    `image_*` stands for image_1, image_2 … same_images: the other alternatives may name the same image. choices: the
+    options' column, or several columns with one option each. index: the answer is the number, from 0, of the right choice. wrong: columns
     of the wrong choices, where the answer is the right one.
     unlabelled: answers are not looked at and are "". verbatim: answers are text as it is in the data, and objects are
     JSON. short_solutions: a solution without a box that is short is the answer itself. pattern: regular expression of
@@ -96,6 +97,7 @@ class Shape:
     question: tuple[tuple[str, ...], ...] = ()
     answer: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     same_images: bool = False
@@ -117,7 +119,16 @@ class Shape:
 
     def names(self) -> list[str]:
         """Its columns, for readers of tables."""
-        groups = (self.answer, self.context, self.images, self.choices, self.wrong, self.source, self.difficulty)
+        groups = (
+            self.answer,
+            self.context,
+            self.after,
+            self.images,
+            self.choices,
+            self.wrong,
+            self.source,
+            self.difficulty,
+        )
         more = (self.domain, self.discipline, self.identity, self.needs)
         return list(dict.fromkeys(name for group in (*self.question, *groups, *more) for name in group))
 
@@ -126,7 +137,8 @@ class Shape:
         row = as_object(value)
         way = next((way for way in self.question if all(has_column(row, name) for name in way)), ())
         context = [name for name in self.context if filled(value_at(row, name))]
-        parts = [f"question = {' + '.join((*context, *way))}"] if way else []
+        after = [name for name in self.after if filled(value_at(row, name))]
+        parts = [f"question = {' + '.join((*context, *way, *after))}"] if way else []
         for role in ("answer", "images", "choices", "difficulty", "source"):
             names = [name for name in getattr(self, role) if has_column(row, name)]
             if role == "images" and not names:
@@ -192,8 +204,11 @@ class Shape:
         value = parsed_messages(value_at(row, way[0]), way[0]) if len(way) == 1 else None
         if value is None:
             parts = [text_of(row, name, "question") for name in way]
-            context = [str(value_at(row, name)).strip() for name in self.context if filled(value_at(row, name))]
-            return [{"role": "user", "content": "\n".join([*context, " ".join(parts)])}], inline, None, False
+            context, after = (
+                [str(value_at(row, name)).strip() for name in names if filled(value_at(row, name))]
+                for names in (self.context, self.after)
+            )
+            return [{"role": "user", "content": "\n".join([*context, " ".join(parts), *after])}], inline, None, False
         messages = [message_of(message, inline) for message in value]
         if not messages:
             raise BadRow(f"no question: {way[0]} has no messages")
@@ -226,6 +241,8 @@ class Shape:
                 return choices, final_answers(value, self.pattern)[-1]
             except NoAnswer:
                 pass  # another source's answers stand alone
+        if name.lower() in RESPONSES:
+            return choices, spoken_answer(_said(value, name))
         solution = name.rpartition(".")[2].lower() in SOLUTIONS
         if solution and self.short_solutions and isinstance(value, str) and len(value.split()) <= SHORT:
             solution = BOX.search(value) is not None
@@ -274,3 +291,15 @@ class Shape:
         for name, value in row.items():
             if name not in outer and not name.startswith("__") and holds_image(value, name):
                 raise BadRow(f"has an image in the column {name!r} too, which would be lost; name the images' column")
+
+
+def _said(value: Any, name: str) -> str:
+    """The text of a response, which may be the assistant's messages.
+
+    Raises:
+        BadRow: it is neither.
+    """
+    messages = parsed_messages(value, name)
+    if messages:
+        return message_of(messages[-1], [])["content"]
+    return verbatim_text(value, name)

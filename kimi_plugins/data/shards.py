@@ -1,6 +1,7 @@
 """The files that a data set's name stands for, and their contents, decompressed."""
 
 import bz2
+import codecs
 import glob
 import gzip
 import io
@@ -156,6 +157,8 @@ def checked_kind(path: str) -> str:
     with opened(path) as file:
         start = file.read(512)
     kind = kind_of(path)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise Unreadable(f"{path}: UTF-16, not UTF-8; convert it (iconv -f UTF-16 -t UTF-8)")
     text = start.lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         raise Unreadable(f"{path}: a Git LFS pointer, not the data; download it (git lfs pull)")

@@ -96,7 +96,8 @@ def opened(name: str, split: str, options: Options) -> PromptRows:
         objects = [row for row in (object_or_none(row.value) for row in first) if row]
         given = [key for key in (options.input, options.label) if key is not None]
         default = options.input == DEFAULT_KEYS[0] and options.label in (None, DEFAULT_KEYS[1])
-        if not default or any(has_column(row, options.input) for row in objects) or not objects:
+        named_so = all(any(has_column(row, key) for row in objects) for key in given)
+        if not default or named_so or not objects:
             for option, key in (("data.input_key", options.input), ("data.label_key", options.label)):
                 if key is not None and objects and not any(has_column(row, key) for row in objects):
                     columns = ", ".join(dict.fromkeys(str(column) for row in objects for column in row))

@@ -20,6 +20,8 @@ class BadRow(ValueError):
 
 
 SOLUTIONS = {"solution", "rationale", "explanation", "reasoning", "gold_standard_solution", "full_solution"}
+SOLUTIONS |= {"ground_truth_solution"}
+RESPONSES = ("response", "output", "completion")  # what a model or a person said, as in sets for fine-tuning
 _ANSWER_TAGS = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _ROLES = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
 _ROLES |= {"developer": "developer", "tool": "tool", "bot": "assistant", "model": "assistant", "chatgpt": "assistant"}
@@ -53,7 +55,7 @@ def as_object(row: Any) -> dict:
         return {"conversations": row}
     if not isinstance(row, dict):
         raise BadRow(f"is a {type(row).__name__}, not an object")
-    if {"0", "1"} <= set(row) and all(key.isdigit() for key in row):
+    if {"0", "1"} <= set(row) and all(key.isdigit() and isinstance(row[key], dict | None) for key in row):
         return {"conversations": [row[key] for key in sorted(row, key=int) if row[key] is not None]}
     return row
 
@@ -127,6 +129,13 @@ def message_of(message: dict, images: list[Any]) -> dict[str, str]:
         content = [content]
     if isinstance(content, list):
         content = "".join(_part(part, images) for part in content)
+    if (
+        isinstance(content, int | float)
+        and not isinstance(content, bool)
+        and role in _ROLES
+        and _ROLES[role] == "assistant"
+    ):
+        content = str(content)  # an answer
     if not isinstance(content, str):
         raise BadRow(f"the content of a message is {kind(content)}")
     if not isinstance(role, str) or role not in _ROLES:
@@ -139,7 +148,9 @@ def _part(part: Any, images: list[Any]) -> str:
     if isinstance(part, str):
         return part
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind == "text" and isinstance(text := part.get("text", part.get("content")), str):
+    if kind in ("text", "input_text", "output_text") and isinstance(
+        text := part.get("text", part.get("content")), str
+    ):
         return text
     if kind in ("image", "image_url", "input_image"):
         reference = next(
@@ -167,13 +178,15 @@ def answer_text(value: Any, name: str, *, solution: bool = False) -> str:
             value = parsed
         elif isinstance(parsed, list) and value.strip().startswith(('["', "['")):
             value = parsed
+        elif isinstance(parsed, dict) and parsed and all(isinstance(key, str) for key in parsed):
+            raise BadRow(f"no answer: {name} is an object with {columns_of(parsed)}, not one answer")
     if isinstance(value, dict):
         keys = [key for key in value if key in _ANSWER_KEYS and value[key] is not None]
         if not keys:
             raise BadRow(f"no answer: {name} is an object with {columns_of(value)}, not one answer")
         return answer_text(value[keys[0]], f"{name}.{keys[0]}")
     if isinstance(value, list):
-        texts = list(dict.fromkeys(answer_text(item, name) for item in value if item is not None))
+        texts = list(dict.fromkeys(answer_text(item, name, solution=solution) for item in value if item is not None))
         if len(texts) != 1:
             raise BadRow(f"no answer: {name} is a list of {len(texts)} different answers, not one answer")
         return texts[0]
@@ -203,6 +216,8 @@ def spoken_answer(text: str) -> str:
         BadRow: it is a long response without a final answer that is marked.
     """
     said = after_thinking(text).strip()
+    if (lead := _SPOKEN_LEAD.match(said)) and "\n" not in said:
+        said = said[lead.end() :].removesuffix(".")
     marked = BOX.search(said) or "####" in said or _ANSWER_TAGS.search(said)
     if not marked and len(said.split()) > LONGEST_SPOKEN:
         raise BadRow(f"no answer: the last message has {len(said.split())} words and no final box")
@@ -225,6 +240,9 @@ def verbatim_text(value: Any, name: str) -> str:
     return str(value)
 
 
+_SPOKEN_LEAD = re.compile(
+    r"(?:(?:so|thus|therefore|hence),? )?(?:the )?(?:final |correct )?answer(?: is:?|:)\s*(?=\S)", re.IGNORECASE
+)
 LONGEST_SPOKEN = 30  # words of a message that is an answer by itself
 _ANSWER_KEYS = {"ground_truth", "value", "answer", "target", "label", "final_answer"}
 
@@ -272,10 +290,10 @@ def parsed_choices(value: Any, name: str) -> list[str]:
 
 
 def _split_options(text: str) -> list[str] | None:
-    """["x", "y"] of "A. x; B. y" in one line or several; None if the labels are not A, B, C …"""
+    """["x", "y"] of "A. x; B. y" or of "a ) x , b ) y", in one line or several; None without such labels."""
     starts = []
     at = 0
-    for letter in LETTERS:
+    for letter in LETTERS if re.match(r"\s*\(?A", text) else LETTERS.lower():
         match = re.compile(rf"(?:^|(?<=[\s;,(]))\(?{letter}\s*[).:、．]\s*").search(text, at)
         if match is None:
             break

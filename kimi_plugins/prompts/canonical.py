@@ -35,7 +35,23 @@ _CHARACTERS = str.maketrans(
         ord("≈"): " approx ",
         ord("∞"): " infty ",
     }
-    | {ord("√"): " sqrt ", ord("°"): " circ ", ord("∈"): " in ", ord("∪"): " cup ", ord("∩"): " cap ", ord("…"): " … "}
+    | {
+        ord("√"): " sqrt ",
+        ord("°"): " ^circ ",
+        ord("∠"): " angle ",
+        ord("△"): " triangle ",
+        ord("⊥"): " perp ",
+        ord("∥"): " parallel ",
+        ord("≡"): " equiv ",
+        ord("±"): " pm ",
+        ord("∑"): " sum ",
+        ord("∫"): " int ",
+        ord("→"): " rightarrow ",
+        ord("∈"): " in ",
+        ord("∪"): " cup ",
+        ord("∩"): " cap ",
+        ord("…"): " … ",
+    }
     | {
         ord(mark): f" {name} "
         for mark, name in zip(
@@ -75,7 +91,9 @@ _ASCII_TOKEN = re.compile(r"[a-z]+|\d+(?:\.\d+)?|[^\w\s,.:;?'\"]")  # the same o
 
 def _plain(text: str) -> str:
     """The text with one spelling of its LaTeX, and without case."""
-    text = _THOUSANDS.sub("", text.translate(_CHARACTERS))
+    if not text.isascii():
+        text = text.translate(_CHARACTERS)
+    text = _THOUSANDS.sub("", text)
     if "\\" in text or "$" in text:
         text = _SCRIPT.sub(r"\1 \2 ", text)
         for _ in range(3):  # nested fractions, from inside
@@ -102,13 +120,18 @@ _LABEL = re.compile(
     r"\A\W*(?:(?:(?:problem|question|exercise|example|task|puzzle|challenge|item|aufgabe|problème|problema|exercice|"
     r"ejercicio|задача|題|q|ex|p|no|nr)(?![^\W\d])\s*(?:statement|no|number|#)?\s*[.:#]*\s*(?:[\d.]+[a-z]?)?|例|第\s*[\d一二三四五六七"
     r"八九十]+\s*[题題问])\s*[*.:)\]、-]*\s+(?=\S)"
-    r"|(?:例|题|題|问题|题目|解答题|填空题|计算题|应用题)\s*\d*\s*[.:、]\s*"
+    r"|(?:例|题|題|问题|题目|解答题|填空题|计算题|应用题)\s*\d*\s*[.:、]\s*|例\s*\d+\s+|【[^】\n]{1,8}】\s*(?=\S)"
+    r"|请[^，,。\n]{0,12}(?:思考|推理|解答|作答)[，,]\s*(?=\S)"
     r"|\(?\d{1,3}\s*[.)、]\s*(?=[^\d\s])(?=\D)"
     r"|[\[({]\s*(?:\d+(?:\.\d+)?\s*(?:points?|pts?\.?|marks?|分)|(?:本|此|每)?(?:小)?题?(?:满分|共)?\s*\d+\s*分|[^\])}\n]{0,40}\b"
     r"(?:19|20)\d\d\b[^\])}\n]{0,30})\s*[\])}]\s*[.:]?"
     r"|(?:user|human|prompt|input|instruction|student|teacher)\s*:\s*)",
     re.IGNORECASE,
 )
+_CHAT = re.compile(
+    r"<\|[a-z_]{2,30}\|>(?:(?:user|system|assistant|human)\s*\n|(?:user|system|assistant)(?=<\|))?|</?s>|\[/?INST\]",
+    re.IGNORECASE,
+)  # tokens of chat templates
 _POINTS = re.compile(
     r"</?(?:problem|question|task|exercise|math|instruction|input)>|[\[({]\s*(?:worth\s*)?\d+(?:\.\d+)?\s*(?:points?|pts?\.?|marks?|分)\s*[\])}]|[(]\s*(?:本|此|每)?(?:小)?题?(?:满分|共)\s*\d+"
     r"\s*分\s*[)]",
@@ -208,7 +231,10 @@ _CJK_ONE = re.compile(r"一(?=\s*[个支本只条件位名元角分米厘天年�
 
 def problem(text: str) -> Problem:
     """The problem that a text states, without case, numbering, instructions and the spelling of its LaTeX."""
-    text = text.translate(_WIDE)
+    if not text.isascii():
+        text = text.translate(_WIDE)
+    if "<" in text or "[" in text:
+        text = _CHAT.sub(" ", text)
     while (shorter := _LABEL.sub("", text, count=1)) != text and shorter.strip():
         text = shorter
     if "(" in text or "[" in text or "<" in text or "{" in text:

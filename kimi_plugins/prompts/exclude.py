@@ -34,7 +34,7 @@ def _bare(answer: str) -> str:
 
 # Multiple choice
 
-_BEFORE = r"(?:^|(?<=[\s,;:.?!}$\])—–_]))"  # a label stands here, or after CJK text: "f(A) = 1" has none
+_BEFORE = r"(?:^|(?<=[\s,;:.?!}$\])—–_])|(?<=quad))"  # a label stands here, or after CJK text: "f(A) = 1" has none
 _CJK = r"(?<=[\u3001-\u30ff\u4e00-\u9fff\uac00-\ud7af])"
 _BOLD = r"(?:\*\*|[-*•]\s+|\\(?:textbf|text|mathrm|mathbf|bf|textrm)\s*\{{?\s*|\$)*"
 _PAREN = r"[(\[{{]\s*{}\s*[)\]}}]|{}\s*\)"
@@ -49,6 +49,8 @@ STYLES = {  # labels, and whether they need more than themselves to be options: 
     "Roman": (("I", "II", "III", "IV", "V"), True),
     "digits": ("12345", True),
     "circled": ("①②③④⑤", True),
+    "Cyrillic": ("АБВГД", False),
+    "cyrillic": ("абвгд", True),
     "kana": ("アイウエオ", True),
     "hangul": ("ㄱㄴㄷㄹㅁ", True),
 }
@@ -111,6 +113,11 @@ _CHOOSING_WORDS = (
     ),
     *("folgenden", "seguintes", "следующих", "次のうち", "正しいもの", "다음"),
 )
+_COUNTS_WAYS = re.compile(
+    r"\b(?:ways?|chances?|probability|odds|likely|order|tries|attempts?|able|students?)\b[^.?!]{0,30}\bto\s*$", re.I
+)
+_STATEMENTS = re.compile(r"[①②③④⑤⑥⑦⑧⑨](?:\s*(?:[、,，和与]|and)?\s*[①②③④⑤⑥⑦⑧⑨])*")
+_NUMBERED = re.compile(r"[(\[][1-9][)\]]")
 _LETTER = re.compile(r"[(\[]?([A-H])[)\].:]?")
 
 
@@ -126,7 +133,7 @@ _LABELS = {  # of each style, for each suffix the patterns of its labels
     for style, (labels, _) in STYLES.items()
 }
 _THIRD = re.compile(
-    r"(?:[Cc3③ウㄷ]|iii|III)\}?\s*[})\].、:=–—-]|③|ウ|ㄷ|\nC[ \t]"
+    r"(?:[Cc3③ウㄷВв]|iii|III)\}?\s*[})\].、:=–—-]|③|ウ|ㄷ|\nC[ \t]"
 )  # without it there are no three options
 
 
@@ -153,10 +160,17 @@ def _options(text: str, style: str) -> tuple[str, list[str], bool] | None:
     return None
 
 
+def _tasks(contents: list[str]) -> bool:
+    """Whether most of the labelled texts are tasks of their own: sub-questions, not options."""
+    return sum(_TASK.match(one) is not None for one in contents) > len(contents) / 2
+
+
 def _multiple_choice(text: str, answer: str, choices: list | None) -> str | None:
     if choices:
         return "multiple choice: the row has a list of options"
     chooses = _CHOOSING.search(text) if _any(_CHOOSING_WORDS, text) else None
+    if chooses and _COUNTS_WAYS.search(text[: chooses.start()]):
+        chooses = None
     letter = _LETTER.fullmatch(answer)
     label = answer.strip("()[].: ")
     for style, (labels, ambiguous) in STYLES.items() if _THIRD.search(text) else ():
@@ -166,8 +180,13 @@ def _multiple_choice(text: str, answer: str, choices: list | None) -> str | None
         if sure and not ambiguous:
             return f"multiple choice: labelled options “{_short(shown)}”"
         answered = label in list(labels) or (label.lower() in list(labels) and len(label) == 1)
-        tasks = sum(_TASK.match(one) is not None for one in contents) > len(contents) / 2
-        if chooses or (answered and not tasks and not label.isdigit()):
+        if any(_bare(one).strip(",;") == answer for one in contents) and answer:
+            return f"multiple choice: the answer is one of the labelled options “{_short(shown)}”"
+        if style == "circled" and _STATEMENTS.fullmatch(answer):
+            return f"multiple choice: the answer names some of “{_short(shown)}”"
+        if style == "digits" and _NUMBERED.fullmatch(answer) and not _tasks(contents):
+            return f"multiple choice: labelled options “{_short(shown)}”"
+        if chooses or (answered and not _tasks(contents) and not label.isdigit()):
             return f"multiple choice: labelled options “{_short(shown)}”"
     if chooses:
         return f"multiple choice: “{_short(chooses[0])}”"
@@ -232,8 +251,10 @@ def _true_false(text: str, answer: str) -> str | None:
         return None
     asked = _YES_NO.search(text)
     if asked and not _CHOICE.search(asked[0]) and not _value_asked(text):
-        of_question = {word.casefold() for word in _WORDS.findall(text)}
-        if _DECIDED.search(answer) or any(word.casefold() in of_question for word in _WORDS.findall(answer)):
+        of_question = {word.casefold().removesuffix("s") for word in _WORDS.findall(text)}
+        if _DECIDED.search(answer) or any(
+            word.casefold().removesuffix("s") in of_question for word in _WORDS.findall(answer)
+        ):
             return f"true/false: the answer to “{_short(asked[0])}” is “{_short(answer)}”"
     return None
 
@@ -358,14 +379,20 @@ _FIGURE = re.compile(
     r"|illustrated) (?:below|"
     r"above|here|in (?:the )?(?:figure|diagram|picture|graph|image)|(?:at|to|on) the (?:right|left))\b"
     r"|\b(?:circuit|shape|triangle|polygon|solid|region|rectangle|square|circle|quadrilateral|network|curve|graph|"
-    r"pattern|cube|angle|trapezoid|parallelogram|hexagon|structure|object|grid|spinner|number line) shown\b"
+    r"pattern|cube|angle|trapezoid|parallelogram|hexagon|structure|object|grid|spinner|number line) "
+    r"(?:shown|pictured)\b"
     r"(?! (?:to|that|by)\b)"
     r"|\bthe (?:figure|diagram|picture|graph|chart|image) (?:shows|illustrates|depicts|represents)\b"
-    r"|\bthe pictured\b|\bthe (?:total )?(?:area of the )?shaded\b"
+    r"|\bthe pictured\b|\bthe (?:total )?(?:area of the )?shaded\b(?! (?:area|part|side) of an? )"
+    r"|\buse the (?:\w+ )?(?:graph|chart|figure|diagram|picture|map) (?:to|below|above)\b"
+    r"|\bdrawn (?:below|above)\b"
+    r"|\b(?:graph|plot|figure|diagram|curve)\b(?: of [^.?!]{1,40})? (?:is|are) "
+    r"(?:shown|pictured|displayed|depicted)\b(?! (?:to|that|by)\b)"
+    r"|\bon the number line at (?:the )?point\b"
     r"|\blook at the (?:picture|figure|diagram|graph|image|chart)\b|\b(?:figure|fig\.?"
     r"|diagram) ?\d+\b"
     rf"|\bin the \w+ (?:figure|diagram)\b|^\s*(?:refer to|see) (?:the )?{_KIND}"
-    r"|如图|图中|[下上右左]图|见图|图[\d一二三四]|如下图|[图表]所示"
+    r"|如图|图中|由图|观察(?:下[列面]?)?[^。，,]{0,6}图|统计图(?:显示|表示|可知)|阴影(?:部分)?的?(?:面积|周长)|[下上右左]图|见图|图[\d一二三四]|如下图|[图表]所示"
     r"|\b(?:en|seg[uú]n|observa|de) la (?:figura|imagen|gr[aá]fica)\b|\bfigure (?:ci-dessous|ci-contre|suivante)\b"
     r"|\bsur la figure\b|\b(?:in der|siehe|die) (?:abbildung|skizze|zeichnung)\b|\bна рисунке\b|\bна рис\b"
     r"|\bna figura\b|\bnella figura\b|図の|右の図|下の図|그림",
@@ -375,7 +402,7 @@ _FIGURE_WORDS = (
     "shaded",
     *("fig", "diagram", "picture", "drawing", "sketch", "illustration", "image", "chart", "graph", "circuit", "plot"),
     *("map", "shown", "depicted", "drawn", "图", "表", "gráfica", "abbildung", "skizze", "zeichnung", "рис", "図"),
-    "그림",
+    *("그림", "number line", "阴影"),
 )
 _TABULAR = re.compile(
     r"\b(?:the )?table (?:is )?(?:shown |given )?(?:below|above|at the right|to the right)\b"

@@ -24,6 +24,10 @@ def user(content: Any) -> list[dict[str, Any]]:
     return [{"role": "user", "content": content}]
 
 
+def said(content: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": content}
+
+
 def parts(text: str, image: Any = PNG) -> list[dict[str, Any]]:
     return [{"type": "image", "image": image, "text": None}, {"type": "text", "text": text, "image": None}]
 
@@ -505,6 +509,30 @@ CASES = [
             "grade": 3,
         },
         "Pears\na | 2\nHow many?",
+        "2",
+    ),
+    Case(
+        "MathQA",
+        "mathqa",
+        {"Problem": "Which?", "Rationale": "…", "options": "a ) 1 , b ) 2 , c ) 3", "correct": "b", "category": "x"},
+        f"Which?\nA. 1\nB. 2\nC. 3{PICK}",
+        "B",
+    ),
+    Case("Alpaca", "alpaca", {"instruction": "Add.", "input": "1 + 1", "output": "2"}, "Add.\n1 + 1", "2"),
+    Case("MetaMathQA", "columns", {"query": ASK, "response": "We add.\n#### 2\nThe answer is: 2"}, ASK, "2"),
+    Case("TRL, prompt and completion", "columns", {"prompt": user(ASK), "completion": [said(BOX)]}, ASK, "2"),
+    Case(
+        "OpenThoughts, metadata",
+        "columns",
+        {"problem": ASK, "deepseek_solution": "\\boxed{3}", "ground_truth_solution": BOX, "domain": "math"},
+        ASK,
+        "2",
+    ),
+    Case(
+        "SYNTHETIC-1, Python's form",
+        "prime-rl",
+        {"prompt": ASK, "verification_info": "{'ground_truth': '2'}", "task_type": "verifiable_math"},
+        ASK,
         "2",
     ),
 ]

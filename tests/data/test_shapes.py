@@ -84,6 +84,30 @@ def test_every_command_reads_the_same_of_every_shape(tmp_path, case):
         assert shape.prompt(next(rows).value).answer == case.answer
 
 
+ODD = [json.loads(line) for line in Path(__file__).with_name("odd_rows.jsonl").open(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("case", ODD, ids=lambda case: case["name"])
+def test_odd_values_are_taken_right_or_rejected_with_the_reason(tmp_path, case):
+    """Null fields, empty lists, several answers, nested text, numbers: rows of public sets' shapes."""
+    path = write(tmp_path, Case("", "", case["row"], "", ""))
+    if "answer" in case:
+        question, answer, images = by_curate(path)
+        assert (answer, images) == (case["answer"], case["images"]) and ("1 + 1" in question)
+        assert by_train(path) == (question, answer, images)
+        return
+    with pytest.raises((BadRow, UnknownShape), match="^no |column|images|unusable|has |image|message"):
+        shape, rows = opened(str(path))
+        adapted(next(rows).value, shape, path.parent, Store(path.parent / "store"), LIMITS, allow_urls=False)
+
+
+def test_a_response_stands_in_for_no_missing_label(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"question": "1 + 1?", "answer": null, "response": "\\\\boxed{3}"}\n')
+    shape, rows = opened(str(tmp_path / "x.jsonl"))
+    with pytest.raises(BadRow, match="no answer: answer is null"):
+        shape.prompt(next(rows).value)
+
+
 def cells(folder: Path, case: Case) -> list[str]:
     """The case's line of the table in the docs."""
     folder.mkdir()

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -89,7 +90,22 @@ def test_labels_are_cleaned_to_what_a_solver_writes(pool, label, solver):
 @pytest.mark.parametrize(
     "label",
     ["x^2+1", "f(x)=x^2", "(1, 2)", "2(x+1)", "8 (x)", "3 (a+b)", "No, 91 = 7 * 13", "no solution", "5 cm", "Tuesday"]
-    + ["n is not 3", "n is divisible by 4", "undefined", "x is less than 5", "f(3)", "2 (mod 5)", "-2 < x < 3"]
+    + [
+        "n is not 3",
+        "n is divisible by 4",
+        "undefined",
+        "x is less than 5",
+        "f(3)",
+        "至少3个",
+        "3万元",
+        "不是7",
+        "2小时30分",
+        "向东3米",
+        "无解",
+        "trivial",
+        "2 (mod 5)",
+        "-2 < x < 3",
+    ]
     + ["Ann is 5 and Bob is 7", "5 (base 7)", "the empty set", r"1.5 \times 10^3", "8 (2 each)"],
 )
 def test_labels_that_are_answers_stay(label):
@@ -105,6 +121,20 @@ def test_labels_that_are_answers_stay(label):
 def test_labels_that_are_no_answers_are_rejected(label):
     [(_, reason)] = cleaned([({"answer": label}, None)])
     assert reason.startswith("no answer: the label is “")
+
+
+LABELS = [json.loads(line) for line in Path(__file__).with_name("labels.jsonl").open(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("case", LABELS, ids=lambda case: case["label"])
+def test_labels_of_many_languages_and_forms(pool, case):
+    [(row, reason)] = cleaned([({"answer": case["label"]}, None)])
+    if case["solver"] is None:
+        assert reason is not None or outcomes([row["answer"]], pool) != [None]
+        return
+    assert reason is None and outcomes([row["answer"]], pool) == [None]
+    for solver in case["solver"]:
+        assert pool.grade(rf"\boxed{{{solver}}}", row["answer"]).correct is True
 
 
 def test_a_failed_grade_is_tried_again_alone():
