@@ -85,8 +85,8 @@ class Shape:
     alternatives, each of columns that are joined. context: columns put before the question where they are not empty,
     after: behind it. images: alternatives of the images' column, of which the first that is not empty is taken;
     `image_*` stands for image_1, image_2 … same_images: the other alternatives may name the same image. choices: the
-    options' column, or several columns with one option each. index: the answer is the number, from 0, of the right choice. wrong: columns
-    of the wrong choices, where the answer is the right one.
+    options' column, or several columns with one option each. index: the answer is the number, from 0, of the right
+    choice. wrong: columns of the wrong choices, where the answer is the right one.
     unlabelled: answers are not looked at and are "". verbatim: answers are text as it is in the data, and objects are
     JSON. short_solutions: a solution without a box that is short is the answer itself. pattern: regular expression of
     the answer within its column, as of grading.extraction; where it finds nothing, the column is read as without it.

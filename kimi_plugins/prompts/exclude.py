@@ -34,7 +34,7 @@ def _bare(answer: str) -> str:
 
 # Multiple choice
 
-_BEFORE = r"(?:^|(?<=[\s,;:.?!}$\])—–_])|(?<=quad))"  # a label stands here, or after CJK text: "f(A) = 1" has none
+_BEFORE = r"(?:^|(?<=[\s,;:.?!}$\])—–_>])|(?<=quad))"  # a label stands here, or after CJK text: "f(A) = 1" has none
 _CJK = r"(?<=[\u3001-\u30ff\u4e00-\u9fff\uac00-\ud7af])"
 _BOLD = r"(?:\*\*|[-*•]\s+|\\(?:textbf|text|mathrm|mathbf|bf|textrm)\s*\{{?\s*|\$)*"
 _PAREN = r"[(\[{{]\s*{}\s*[)\]}}]|{}\s*\)"
@@ -117,6 +117,8 @@ _COUNTS_WAYS = re.compile(
     r"\b(?:ways?|chances?|probability|odds|likely|order|tries|attempts?|able|students?)\b[^.?!]{0,30}\bto\s*$", re.I
 )
 _STATEMENTS = re.compile(r"[①②③④⑤⑥⑦⑧⑨](?:\s*(?:[、,，和与]|and)?\s*[①②③④⑤⑥⑦⑧⑨])*")
+_ROMAN = re.compile(r"(?:statements? )?(?:I{1,3}|IV|V)(?:(?:\s*,\s*|\s*,?\s+and\s+)(?:I{1,3}|IV|V))*(?: only)?")
+_LOOSE = re.compile(r"(?<![A-Za-z])A\s+[^\sA-Za-z;,]+\s*[;,]?\s+B\s+[^\sA-Za-z;,]+\s*[;,]?\s+C\s+[^\sA-Za-z;,]+")
 _NUMBERED = re.compile(r"[(\[][1-9][)\]]")
 _LETTER = re.compile(r"[(\[]?([A-H])[)\].:]?")
 
@@ -160,6 +162,23 @@ def _options(text: str, style: str) -> tuple[str, list[str], bool] | None:
     return None
 
 
+def _by_answer(text: str, answer: str, letter: re.Match | None) -> str | None:
+    """Options that are so loosely labelled that only the answer, one of their labels, says what they are."""
+    if letter and (found := _LOOSE.search(text)):
+        return f"multiple choice: labelled options “{_short(found[0])}”"
+    if "①" in text and "②" in text and _STATEMENTS.fullmatch(answer):
+        return f"multiple choice: the answer “{answer}” names statements"
+    if _ROMAN.fullmatch(answer) and re.search(r"\bII\s*[.):]", text):
+        return f"multiple choice: the answer “{answer}” names statements"
+    return None
+
+
+def _initials(shown: str, contents: list[str]) -> bool:
+    """Whether the labels are initials of names within a sentence: A. Smith, B. Jones and C. Brown."""
+    joined = re.search(r"\b(?:and|or)\s+C\.$", shown.rstrip())
+    return joined is not None and all(re.match(r"\s*[A-Z][a-z]+(?:[\s,.]|$)", one) for one in contents)
+
+
 def _tasks(contents: list[str]) -> bool:
     """Whether most of the labelled texts are tasks of their own: sub-questions, not options."""
     return sum(_TASK.match(one) is not None for one in contents) > len(contents) / 2
@@ -172,24 +191,26 @@ def _multiple_choice(text: str, answer: str, choices: list | None) -> str | None
     if chooses and _COUNTS_WAYS.search(text[: chooses.start()]):
         chooses = None
     letter = _LETTER.fullmatch(answer)
-    label = answer.strip("()[].: ")
+    label, plain = answer.strip("()[].: "), text.isascii()
     for style, (labels, ambiguous) in STYLES.items() if _THIRD.search(text) else ():
+        if plain and not labels[0].isascii():
+            continue
         if (found := _options(text, style)) is None:
             continue
         shown, contents, sure = found
-        if sure and not ambiguous:
+        if sure and not ambiguous and (letter or not _initials(shown, contents)):
             return f"multiple choice: labelled options “{_short(shown)}”"
         answered = label in list(labels) or (label.lower() in list(labels) and len(label) == 1)
         if any(_bare(one).strip(",;") == answer for one in contents) and answer:
             return f"multiple choice: the answer is one of the labelled options “{_short(shown)}”"
-        if style == "circled" and _STATEMENTS.fullmatch(answer):
-            return f"multiple choice: the answer names some of “{_short(shown)}”"
         if style == "digits" and _NUMBERED.fullmatch(answer) and not _tasks(contents):
             return f"multiple choice: labelled options “{_short(shown)}”"
         if chooses or (answered and not _tasks(contents) and not label.isdigit()):
             return f"multiple choice: labelled options “{_short(shown)}”"
     if chooses:
         return f"multiple choice: “{_short(chooses[0])}”"
+    if found_by := _by_answer(text, answer, letter):
+        return found_by
     if letter and re.search(r"\bwhich\b|\boptions?\b|\bletter\b|哪", text, re.IGNORECASE):
         return f"multiple choice: the answer is the letter {letter[1]}"
     return None
@@ -285,7 +306,22 @@ _PROVE = re.compile(
 _PROOF_WORDS = (
     *("prov", "proof", "show", "demon", "verify", "establish", "deduce", "conclude", "check", "argue", "confirm"),
     *("explain", "justify", "q.e.d", "qed", "demuest", "demuést", "demost", "prueb", "probar", "montre", "prouve"),
-    *("démontre", "beweise", "zeige", "mostre", "dimostr", "докаж", "доказ", "покаж", "证", "証", "示", "증명", "보"),
+    *(
+        "démontre",
+        "beweise",
+        "zeige",
+        "mostre",
+        "dimostr",
+        "докаж",
+        "доказ",
+        "покаж",
+        "说明",
+        "证",
+        "証",
+        "示",
+        "증명",
+        "보",
+    ),
 )
 _PROVE_OR = re.compile(r"\bprove or (?:disprove|give|find|provide|refute|construct)\b|\bdisprove or prove\b", re.I)
 # In a story: "she wants to show that".
@@ -296,7 +332,7 @@ _STORY_BEFORE = re.compile(
     re.IGNORECASE,
 )
 _PROVE_ABROAD = re.compile(
-    r"证明|求证|试证"
+    r"证明|求证|试证|试说明|说明[^。]{0,30}理由"
     r"|\b(?:demuestr[ea]n?|demostrar|demuéstrese|pruebe(?:n)? que|probar que|montre[rz]? que"
     r"|démontre[rz]?|prouve[rz]?|"
     r"beweise(?:n)?|zeige(?:n)?|man (?:zeige|beweise)|mostre que|demonstre|prove que|dimostra(?:re)?|si dimostri)\b"
@@ -370,7 +406,7 @@ _FIGURE = re.compile(
     rf"\b(?:in|from|on|using|see|to|at|by) (?:the|this|that) (?:(?:\w+ )?(?:following|accompanying"
     rf"|attached|given|above|"
     rf"below|adjacent|adjoining|right|left|bar|pie|line|circuit) )?(?:bar |pie |line "
-    rf"|flow )?{_KIND}\b(?! ?(?:of speech|"
+    rf"|flow )?{_KIND}\b(?! ?(?:of speech|of lots|"
     r"frames?|books?|shows?|skat\w+|shop|album|wall|taken|gallery|contest|drawing))"
     rf"|\b(?:following|accompanying|attached|adjoining|given) (?:bar |pie |line )?(?:{_KIND}|graph|circuit)\b"
     rf"|\b(?:{_KIND}|graph|circuit|plot|map|figures|diagrams|graphs) (?:is |are )?(?:shown |given |drawn |displayed )?"
@@ -382,17 +418,20 @@ _FIGURE = re.compile(
     r"pattern|cube|angle|trapezoid|parallelogram|hexagon|structure|object|grid|spinner|number line) "
     r"(?:shown|pictured)\b"
     r"(?! (?:to|that|by)\b)"
-    r"|\bthe (?:figure|diagram|picture|graph|chart|image) (?:shows|illustrates|depicts|represents)\b"
+    r"|\bof (?:the|this) (?:figure|diagram|picture|shape|grid) (?:is|are) shaded\b"
+    rf"|\b(?:study|examine|given|observe) the (?:\w+ )?(?:{_KIND}|graph)(?! (?:of|under)\b)"
+    r"|\bshown on the (?:clock|thermometer|ruler|scale|number line|graph|map|diagram)\b"
+    r"|\bthe (?:\w+ )?(?:figure|diagram|picture|graph|chart|image) (?:shows|illustrates|depicts|represents)\b"
     r"|\bthe pictured\b|\bthe (?:total )?(?:area of the )?shaded\b(?! (?:area|part|side) of an? )"
     r"|\buse the (?:\w+ )?(?:graph|chart|figure|diagram|picture|map) (?:to|below|above)\b"
     r"|\bdrawn (?:below|above)\b"
     r"|\b(?:graph|plot|figure|diagram|curve)\b(?: of [^.?!]{1,40})? (?:is|are) "
     r"(?:shown|pictured|displayed|depicted)\b(?! (?:to|that|by)\b)"
     r"|\bon the number line at (?:the )?point\b"
-    r"|\blook at the (?:picture|figure|diagram|graph|image|chart)\b|\b(?:figure|fig\.?"
+    r"|\blook at the (?:picture|figure|diagram|graph|image|chart)\b|(?<!the )\b(?:figure|fig\.?"
     r"|diagram) ?\d+\b"
     rf"|\bin the \w+ (?:figure|diagram)\b|^\s*(?:refer to|see) (?:the )?{_KIND}"
-    r"|如图|图中|由图|观察(?:下[列面]?)?[^。，,]{0,6}图|统计图(?:显示|表示|可知)|阴影(?:部分)?的?(?:面积|周长)|[下上右左]图|见图|图[\d一二三四]|如下图|[图表]所示"
+    r"|如图|图中|由图|看图(?!书)|观察(?:下[列面]?)?[^。，,]{0,6}图|统计图(?:显示|表示|可知)|阴影(?:部分)?的?(?:面积|周长)|[下上右左]图|见图|图[\d一二三四]|如下图|[图表]所示"
     r"|\b(?:en|seg[uú]n|observa|de) la (?:figura|imagen|gr[aá]fica)\b|\bfigure (?:ci-dessous|ci-contre|suivante)\b"
     r"|\bsur la figure\b|\b(?:in der|siehe|die) (?:abbildung|skizze|zeichnung)\b|\bна рисунке\b|\bна рис\b"
     r"|\bna figura\b|\bnella figura\b|図の|右の図|下の図|그림",
