@@ -470,10 +470,12 @@ class TestData:
             data__input_key="qestion"
         )
 
-    def test_a_shape_is_recognised_where_the_usual_columns_are_missing(self):
+    def test_a_shape_is_recognised_where_the_usual_columns_are_missing(self, capsys):
         rows = [{"prompt": [{"role": "user", "content": "?"}], "reward_model": {"ground_truth": "1"}}] * 64
         write_rows("verl.jsonl", rows)
         assert found(data__prompt_dataset="verl.jsonl", data__apply_chat_template=True) == []
+        named = "data.prompt_dataset: verl.jsonl: verl (question = prompt, answer = reward_model.ground_truth)\n"
+        assert capsys.readouterr().out.startswith(named)
         line = only(data__prompt_dataset="verl.jsonl", data__apply_chat_template=True, data__label_key=None)
         assert "data.label_key: not set, and verl.jsonl has the shape verl" in line
 

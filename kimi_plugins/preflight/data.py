@@ -111,16 +111,17 @@ def scan_file(option: str, path: str, split: str, columns: list[Column], limit: 
 
 
 def scan_prompts(option: str, name: str, split: str, args, limit: int) -> Count:
-    """Rows of a data set of prompts, of which the trainer takes the first `limit`."""
+    """Rows of a data set of prompts, of which the trainer takes the first `limit`; prints the shape that they have."""
     from kimi_plugins.data import training
 
-    count, problems, options = 0, Problems(), training.Options.of(args)
+    count, problems, options, shape = 0, Problems(), training.Options.of(args), None
     try:
         found = training.opened(name, split, options)
         for row, _, problem in islice(found.prompts(), limit):
             count += 1
             if problem is not None:
                 problems.add(row, name, problem)
+            shape = shape or (found.shape.described(row.value) if problem is None else None)
     except (OSError, ValueError) as error:
         yield f"{option}: {' '.join(str(error).split())}"
         return None
@@ -132,6 +133,8 @@ def scan_prompts(option: str, name: str, split: str, args, limit: int) -> Count:
             f"data.label_key: not set, and {name} has the shape {found.shape.name}, whose answers would reach no "
             "reward function; set it to label"
         )
+    if shape is not None:
+        print(f"{option}: {name}: {shape}")
     return None if problems.rows or count == 0 else count
 
 
