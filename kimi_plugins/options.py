@@ -104,6 +104,18 @@ class Policy:
         "alone (first_moment, ours), or nothing",
         ("none", "first_moment", "all"),
     )
+    reset_every: int = option(
+        1,
+        "iterations from one reset to the next; 1 in §2.3.2",
+        valid=lambda value: value >= 1,
+        rule="a number of iterations ≥ 1; for no reset set kimi.policy.optimizer_reset to none",
+    )
+    reset_warm_up: int = option(
+        0,
+        "optimizer steps after a reset, within its iteration, over which the learning rate rises to its own (ours)",
+        valid=lambda value: value >= 0,
+        rule="a number of optimizer steps ≥ 0",
+    )
 
 
 @dataclass(frozen=True)

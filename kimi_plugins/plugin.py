@@ -10,7 +10,7 @@ from kimi_plugins import options
 
 
 class Policy:
-    """§2.3.2: the mirror-descent loss, its baseline, and the optimizer reset."""
+    """§2.3.2: the mirror-descent loss, its baseline, and the optimizer reset; updates without a signal are skipped."""
 
     def openrlhf_add_arguments(self, parser, command):
         if command == "train":
@@ -48,16 +48,15 @@ class Policy:
             log_ratio_high=policy.log_ratio_high,
         )
 
-    def openrlhf_before_policy_update(self, optimizer, args):
-        from kimi_plugins.policy.optimizer_reset import reset_optimizer
+    def openrlhf_before_optimizer_step(self, experiences, taken, optimizer, scheduler, step, args):
+        from kimi_plugins.policy.updates import before_optimizer_step
 
-        if args.kimi.policy.optimizer_reset != "none":
-            reset_optimizer(optimizer, args.kimi.policy.optimizer_reset)
+        return before_optimizer_step(experiences, taken, optimizer, scheduler, step, args)
 
-    def openrlhf_metrics(self, experiences, args):
+    def openrlhf_metrics(self, experiences, step, args):
         from kimi_plugins.policy.batch import metrics
 
-        return metrics(experiences, args)
+        return metrics(experiences, step, args)
 
 
 class Length:

@@ -93,6 +93,7 @@ def test_the_annotated_recipes_set_what_the_policy_needs(path):
     rollouts = int(recipe["rollout.batch_size"]) * int(recipe["rollout.n_samples_per_prompt"])
     assert rollouts > int(recipe["train.batch_size"])
     others = {"baseline_scale", "baseline_rises", "length_normalization", "log_ratio_low", "log_ratio_high"}
+    others |= {"reset_every", "reset_warm_up"}
     assert {f"kimi.policy.{field.name}" for field in fields(Policy) if field.name not in others} <= set(recipe)
 
 

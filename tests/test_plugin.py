@@ -11,6 +11,7 @@ from openrlhf.utils.config import hierarchize
 from kimi_plugins import groups, options, run_log
 from kimi_plugins.plugin import Kimi, Log, Policy, Preflight
 from kimi_plugins.policy.mirror_descent import MirrorDescentLoss
+from kimi_plugins.policy.optimizer_reset import resets_at
 from kimi_plugins.policy.settings import problems
 
 
@@ -94,6 +95,12 @@ def test_options_become_flags_with_their_defaults():
             {"kimi": SimpleNamespace(policy=options.Policy(baseline_rises="batch", baseline="none"))},
             "kimi.policy.baseline_rises",
         ),
+        ({"kimi": SimpleNamespace(policy=options.Policy(reset_every=0))}, "kimi.policy.reset_every"),
+        ({"kimi": SimpleNamespace(policy=options.Policy(reset_warm_up=-1))}, "kimi.policy.reset_warm_up"),
+        (
+            {"kimi": SimpleNamespace(policy=options.Policy(optimizer_reset="none", reset_warm_up=4))},
+            "kimi.policy.reset_warm_up",
+        ),
         ({"algo__advantage__estimator": "reinforce_baseline"}, "algo.advantage.estimator"),
         ({"algo__kl__init_coef": 0.01}, "algo.kl.init_coef"),
         ({"actor__eps_clip_low_high": (0.2, 0.27)}, "actor.eps_clip_low_high"),
@@ -164,17 +171,27 @@ def test_the_loss_is_built_from_the_options():
 
 
 @pytest.mark.parametrize(
-    ("what", "cleared"),
-    [("all", {"step", "exp_avg", "exp_avg_sq"}), ("first_moment", {"exp_avg"}), ("none", set())],
+    ("what", "every", "step", "cleared"),
+    [
+        ("all", 1, 2, {"step", "exp_avg", "exp_avg_sq"}),
+        ("all", 3, 4, {"step", "exp_avg", "exp_avg_sq"}),
+        ("all", 3, 3, set()),
+        ("first_moment", 1, 2, {"exp_avg"}),
+        ("none", 1, 2, set()),
+    ],
 )
-def test_the_optimizer_is_reset_as_asked_for(what, cleared):
+def test_the_optimizer_is_reset_when_and_as_asked_for(what, every, step, cleared):
     weight = torch.nn.Parameter(torch.ones(3))
     optimizer = torch.optim.AdamW([weight])
     weight.sum().backward()
     optimizer.step()
-    policy = options.Policy(optimizer_reset=what)
-    Policy().openrlhf_before_policy_update(optimizer, settings(kimi=SimpleNamespace(policy=policy)))
+    policy = options.Policy(optimizer_reset=what, reset_every=every)
+    args = settings(kimi=SimpleNamespace(policy=policy), actor__entropy_coef=None, actor__aux_loss_coef=0)
+    Policy().openrlhf_before_optimizer_step([], 1, optimizer, None, step, args)
+    assert all(value.any() for value in optimizer.state[weight].values())  # not amid an iteration
+    Policy().openrlhf_before_optimizer_step([], 0, optimizer, None, step, args)
     assert {name for name, value in optimizer.state[weight].items() if not value.any()} == cleared
+    assert resets_at(step, policy) is bool(cleared)
 
 
 def test_groups_survive_any_order_of_micro_batches():
@@ -192,9 +209,9 @@ def test_groups_survive_any_order_of_micro_batches():
     ]
     assert torch.equal(groups.by_prompt(experiences, 3, lambda experience: experience.rewards), rewards)
     args = settings(rollout__n_samples_per_prompt=3)
-    assert Policy().openrlhf_metrics(experiences, args)["kimi/zero_advantage_share"] == pytest.approx(2 / 3)
+    assert Policy().openrlhf_metrics(experiences, 1, args)["kimi/zero_advantage_share"] == pytest.approx(2 / 3)
     args.kimi.policy = options.Policy(baseline_scale=0.5)  # the wholly right group is pushed then
-    assert Policy().openrlhf_metrics(experiences, args)["kimi/zero_advantage_share"] == pytest.approx(1 / 3)
+    assert Policy().openrlhf_metrics(experiences, 1, args)["kimi/zero_advantage_share"] == pytest.approx(1 / 3)
 
 
 def test_the_log_goes_next_to_the_checkpoints(tmp_path):

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from kimi_plugins import groups
 from kimi_plugins.policy.advantages import family_advantages, success_scale, zero_advantage_share
+from kimi_plugins.policy.optimizer_reset import resets_at
 
 
 def advantages(rewards: Tensor, experiences: list, args) -> Tensor:
@@ -18,10 +19,10 @@ def advantages(rewards: Tensor, experiences: list, args) -> Tensor:
     return family_advantages(rewards, families, baseline=policy.baseline, tau=policy.tau, graded=graded, scale=scale)
 
 
-def metrics(experiences: list, args) -> dict[str, float]:
+def metrics(experiences: list, step: int, args) -> dict[str, float]:
     rewards = groups.by_prompt(experiences, args.rollout.n_samples_per_prompt, lambda experience: experience.rewards)
     found = advantages(rewards, experiences, args)
     return {
         "kimi/zero_advantage_share": zero_advantage_share(found, groups.sharing_baseline(experiences, args)),
-        "kimi/optimizer_reset": float(args.kimi.policy.optimizer_reset != "none"),
+        "kimi/optimizer_reset": float(resets_at(step, args.kimi.policy)),
     }

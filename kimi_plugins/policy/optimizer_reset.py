@@ -1,4 +1,4 @@
-"""Optimizer reset (k1.5 §2.3.2): the reference policy changed, so the optimizer starts afresh."""
+"""Optimizer reset (k1.5 §2.3.2): the reference policy changed, so the optimizer starts afresh, warily."""
 
 import torch
 
@@ -6,6 +6,11 @@ import torch
 _STEP_AT_CONSTRUCTION = {"FP16_Optimizer": 1, "FP16_UnfusedOptimizer": 1}
 _FIRST_MOMENTS = {"exp_avg", "momentum_buffer"}
 _MOMENTS = _FIRST_MOMENTS | {"exp_avg_sq", "max_exp_avg_sq"}
+
+
+def resets_at(step: int, policy) -> bool:
+    """Whether the options of kimi.policy have the optimizer reset before the update of a step, the first being 1."""
+    return policy.optimizer_reset != "none" and (step - 1) % policy.reset_every == 0
 
 
 def reset_optimizer(optimizer, what: str = "all") -> None:
@@ -51,3 +56,16 @@ def reset_optimizer(optimizer, what: str = "all") -> None:
     for group in base.param_groups:
         if "step" in group:
             group["step"] = 0  # FusedAdam's seed for states it has yet to create; it never counts here
+
+
+def set_learning_rates(optimizer, scheduler, *, taken: int, warm_up: int) -> None:
+    """Let the learning rates of the next optimizer step be the scheduler's, or less of it after a reset.
+
+    Args:
+        optimizer, scheduler: as DeepSpeed returns them; the scheduler sets the rates anew after every step.
+        taken: optimizer steps taken since the reset: the n-th one has n / (warm_up + 1) of the scheduler's rate.
+        warm_up: number of steps with a lower rate; 0 for none.
+    """
+    share = min(1.0, (taken + 1) / (warm_up + 1))
+    for group, rate in zip(optimizer.param_groups, scheduler.get_last_lr(), strict=True):
+        group["lr"] = rate * share

@@ -79,6 +79,16 @@ def _baseline_problems(policy, samples_per_prompt: int) -> Iterator[str]:
         )
 
 
+def _reset_problems(policy) -> Iterator[str]:
+    if policy.optimizer_reset == "none":
+        for name, default in (("reset_every", 1), ("reset_warm_up", 0)):
+            if getattr(policy, name) != default:
+                yield (
+                    f"kimi.policy.{name} is {getattr(policy, name)} with kimi.policy.optimizer_reset none, which does "
+                    "not reset; leave it out, or set kimi.policy.optimizer_reset to all"
+                )
+
+
 def _problems(args) -> Iterator[str]:
     policy, algo = args.kimi.policy, args.algo
     yield from loss_problems(policy, token_level_loss=args.actor.loss_agg_mode == "token-mean")
@@ -88,6 +98,7 @@ def _problems(args) -> Iterator[str]:
             "algo.advantage.is_correction_level to token"
         )
     yield from _baseline_problems(policy, args.rollout.n_samples_per_prompt)
+    yield from _reset_problems(policy)
     if policy.importance_cap and args.rollout.top_p < 1:
         yield (
             f"rollout.top_p is {args.rollout.top_p} with kimi.policy.importance_cap: the weights compare the policy "

@@ -6,6 +6,7 @@ Writes rest_WORLD_RANK.json.
 
 import json
 import sys
+from types import SimpleNamespace
 
 import deepspeed
 import torch
@@ -48,15 +49,17 @@ class ToyActor(Actor):
         return self.model(sequences)[:, -action_mask.shape[1] :], None
 
 
-def make_trainer(stage, micro):
+def make_trainer(stage, micro, *, lr=0.0, flags="", policy=None):
+    """OpenRLHF's trainer of the policy; policy: the options of kimi-policy, if that plugin is loaded."""
     words = f"--ds.zero_stage {stage} --train.micro_batch_size {micro} --train.batch_size {TRAIN_BATCH} "
-    words += "--ds.param_dtype fp32 --vllm.sync_backend gloo --actor.eps_clip_low_high 0.2 0.2"
+    words += f"--ds.param_dtype fp32 --vllm.sync_backend gloo --actor.eps_clip_low_high 0.2 0.2 {flags}"
     args = hierarchize(get_parser().parse_args(words.split()))
+    args.kimi = SimpleNamespace(policy=policy)
     strategy = get_strategy(args)
     strategy.setup_distributed()
     actor = ToyActor()
     # At a learning rate of 0 every step's gradient is that of the same policy.
-    adam = {"lr": 0.0, "betas": (BETA, 0.95), "eps": 1e-8, "weight_decay": 0.0}
+    adam = {"lr": lr, "betas": (BETA, 0.95), "eps": 1e-8, "weight_decay": 0.0}
     settings = {"optim": "adam", "muon": {}, "adam": adam, "lr_scheduler": "constant", "max_norm": 0.0}
     actor, optim, scheduler = strategy.prepare((actor, settings | {"scheduler_steps": 10}))
     trainer = ActorPPOTrainer(strategy, actor, None, optim, scheduler, micro_train_batch_size=micro)

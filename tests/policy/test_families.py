@@ -123,8 +123,8 @@ def test_equal_rewards_of_a_family_have_advantages_of_exactly_zero_and_are_count
     assert advantages[2:].abs().max() == 0 and advantages[:2].abs().min() == 0.5
     assert zero_advantage_share(advantages, families) == pytest.approx(2 / 3)
     experiences = batch(rewards, pairs=["a", "a", "b", "b", None])
-    assert Policy().openrlhf_metrics(experiences, settings())["kimi/zero_advantage_share"] == pytest.approx(2 / 3)
-    assert Policy().openrlhf_metrics(experiences, settings(key=None))["kimi/zero_advantage_share"] == 1.0
+    assert Policy().openrlhf_metrics(experiences, 1, settings())["kimi/zero_advantage_share"] == pytest.approx(2 / 3)
+    assert Policy().openrlhf_metrics(experiences, 1, settings(key=None))["kimi/zero_advantage_share"] == 1.0
 
 
 @pytest.mark.parametrize("baseline", BASELINES)

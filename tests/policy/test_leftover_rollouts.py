@@ -1,15 +1,10 @@
 """The last iteration of an episode has fewer rollouts: all of them are trained on, by every rank, and none twice."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from ranks import start
 
-HERE = Path(__file__).parent
 CASES = [
     "micro-batches larger than the rest",
     "micro-batches smaller than the rest",
@@ -21,37 +16,11 @@ CASES = [
 ]
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-def start(world, directory):
-    environment = os.environ | {
-        "WORLD_SIZE": str(world),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "GLOO_SOCKET_IFNAME": "lo",
-        "OMP_NUM_THREADS": "1",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
-    for rank in range(world):
-        log = (directory / f"log_{world}_{rank}").open("w")
-        yield subprocess.Popen(
-            [sys.executable, str(HERE / "leftover_worker.py"), str(directory)],
-            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-
-
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """{ranks: results of each}, the ranks of both runs started together."""
     directory = tmp_path_factory.mktemp("rest")
-    ranks = [process for world in (1, 2) for process in start(world, directory)]
+    ranks = [process for world in (1, 2) for process in start("leftover_worker.py", world, directory)]
     try:
         assert [process.wait(timeout=500) for process in ranks] == [0] * len(ranks), directory
     finally:
