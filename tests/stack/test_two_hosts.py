@@ -1,4 +1,7 @@
-"""What preflight says of a cluster of two hosts, set up as docs/clusters.md says."""
+"""The recipe on two hosts, as docs/clusters.md says, until one of them loses power.
+
+The tests share the hosts and follow each other: the second starts with the cluster that the first has left.
+"""
 
 import subprocess
 import time
@@ -8,10 +11,14 @@ import pytest
 import real_runs
 import two_hosts
 
+from kimi_plugins import run_log
 from kimi_plugins.quickstart.model import build_model
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(900)]
 
+STEPS = 3  # before the power cut
+ALL_STEPS = 12  # more than it can do before Ray notices
+START_UP = 600  # seconds to the first steps: six processes import torch and vLLM, on two cores that may be busy
 REWARD = """
 import pathlib, socket
 
@@ -54,6 +61,13 @@ class Cluster:
     def start(self, log: Path, words: list[str]) -> subprocess.Popen:
         return self.alpha.start(words, log, self.environment)
 
+    def processes(self, host: two_hosts.Host) -> str:
+        lines = host.run(["ps", "-eo", "args"], self.environment).splitlines()
+        return "\n".join(line for line in lines if not line.endswith("<defunct>"))  # process 1 there reaps none
+
+    def steps(self) -> list[int]:
+        return [record["step"] for record in run_log.read(self.shared / "ckpt", "train")]
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
@@ -61,7 +75,7 @@ def cluster(tmp_path_factory):
         pytest.skip(why)
     shared = tmp_path_factory.mktemp("two_hosts")
     build_model(shared / "model", seed=0, tie=True)
-    real_runs.write_prompts(shared, rows=64)
+    real_runs.write_prompts(shared, rows=8 * ALL_STEPS)
     (shared / "reward.py").write_text(REWARD)
     with two_hosts.two_hosts(shared) as (alpha, beta):
         yield Cluster(shared, alpha, beta)
@@ -88,3 +102,23 @@ def test_a_run_waits_for_the_second_host_and_names_what_is_missing_there(cluster
     assert "need 2 GPUs with a CPU each" in text and "10.77.0.1 (GPU 1, CPU 3); hosts without GPUs offer" in text
     assert "1 problem\n" in text, text
     assert "reward.remote_url: /tmp/mine/reward.py is not on node 10.77.0.2" in text.splitlines()[-1], text
+
+
+def test_it_trains_on_both_until_one_loses_power(cluster):
+    log = cluster.shared / "run.txt"
+    run = cluster.start(log, cluster.words())
+    wait_until(lambda: len(cluster.steps()) >= STEPS or run.poll() is not None, START_UP, log)
+    assert run.poll() is None, log.read_text(errors="replace")[-6000:]
+    assert {path.name for path in cluster.shared.glob("graded-by-*")} == {"graded-by-alpha", "graded-by-beta"}
+    for host in (cluster.alpha, cluster.beta):
+        processes = cluster.processes(host)
+        assert "ray::PolicyModelActor" in processes and "ray::RolloutRayActor" in processes
+
+    cluster.beta.cut_power()
+    assert run.wait(timeout=180) == 1
+    end = log.read_text(errors="replace").strip().splitlines()[-3:]
+    assert " on 10.77.0.2) died" in end[0], end
+    assert end[2].startswith("Its log: "), end
+    # Ray ends the job's processes once the driver has left.
+    running = ("ray::PolicyModelActor", "ray::RolloutRayActor", "ray::PPOTrainer", "VLLM", "openrlhf train")
+    wait_until(lambda: not any(name in cluster.processes(cluster.alpha) for name in running), 60, log)
