@@ -957,7 +957,7 @@ class TestOutputs:
             (saved / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt").touch()
         line = only(command, ckpt__load_enable=True, ds__zero_stage=2)
         assert line.startswith(f"ckpt.load_enable: {directory}/global_step3 is of 2 ranks, this run has 1")
-        assert f"ds_to_universal --input_folder {directory}/global_step3 --output_folder" in line
+        assert line.endswith("give it 2 ranks")
         assert found(command, ckpt__load_enable=True, ds__zero_stage=0) == []
         (saved / "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt").unlink()
         assert found(command, ckpt__load_enable=True, ds__zero_stage=2) == []

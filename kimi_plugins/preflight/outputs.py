@@ -41,9 +41,7 @@ def _check_ranks(args, checkpoint_path: Path, ranks: int) -> Iterator[str]:
     if args.ds.zero_stage > 0 and saved not in (0, ranks):
         yield (
             f"ckpt.load_enable: {checkpoint_path} is of {saved} ranks, this run has {ranks}, and DeepSpeed with "
-            f"ds.zero_stage {args.ds.zero_stage} goes on with as many only; give it {saved} ranks, or convert it: "
-            f"`python -m deepspeed.checkpoint.ds_to_universal --input_folder {checkpoint_path} --output_folder "
-            f"{checkpoint_path}_universal`, and set ds.use_universal_ckpt"
+            f"ds.zero_stage {args.ds.zero_stage} goes on with as many only; give it {saved} ranks"
         )
 
 
