@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kimi_plugins.cli.command import INVALID, exit_code
 from kimi_plugins.data.files import replacing
+from kimi_plugins.progress import progress
 
 
 def add_parser(subparsers) -> None:
@@ -68,8 +69,6 @@ def read_rows(path: Path) -> Iterator[tuple[str, object]]:
 
 
 def _grade(rows: list, out: Path, workers: int | None) -> int:
-    from tqdm import tqdm
-
     from kimi_plugins.grading.programs import judge_all
     from kimi_plugins.sandbox.pool import Sandbox
 
@@ -78,7 +77,7 @@ def _grade(rows: list, out: Path, workers: int | None) -> int:
     with Sandbox(workers) as sandbox, replacing(out) as partial, partial.open("w", encoding="utf-8") as file:
         responses, problems = zip(*rows, strict=True)
         verdicts = judge_all(responses, problems, sandbox)
-        for number, verdict in enumerate(tqdm(verdicts, total=len(rows), unit="response"), 1):
+        for number, verdict in enumerate(progress(verdicts, total=len(rows), unit="response"), 1):
             row = {"row": number, "correct": verdict.correct, "kind": verdict.kind, "reason": verdict.reason}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             right += verdict.correct is True

@@ -12,6 +12,7 @@ from kimi_plugins.cli.command import exit_code
 from kimi_plugins.data.files import replacing
 from kimi_plugins.grading.failures import Failures, TooManyFailures
 from kimi_plugins.grading.math import labels
+from kimi_plugins.progress import progress
 
 
 class BadInput(ValueError):
@@ -59,8 +60,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _grade(args, out: Path) -> int:
-    from tqdm import tqdm
-
     from kimi_plugins.grading.workers import Pool
 
     count = sum(1 for _ in _rows(args))  # everything is checked before anything is graded
@@ -74,7 +73,7 @@ def _grade(args, out: Path) -> int:
         Pool(args.workers, timeout=args.timeout, memory_mib=args.memory_mib, pattern=args.answer_pattern) as pool,
         replacing(out) as partial,
         partial.open("w", encoding="utf-8") as file,
-        tqdm(total=count, unit="response", disable=None) as bar,
+        progress(total=count, unit="response") as bar,
     ):
         graded = pool.grade_all((response, reference) for _, response, reference in _rows(args))
         for (row, _, _), verdict in zip(_rows(args), graded, strict=True):

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from kimi_plugins.cli.command import exit_code
+from kimi_plugins.progress import progress
 
 FROM_BASE = ("task_arithmetic", "ties", "dare_linear", "dare_ties")
 METHODS = ("average", "slerp", *FROM_BASE)
@@ -56,7 +57,6 @@ def merge(args: argparse.Namespace) -> None:
     if (args.method in FROM_BASE) != (args.base is not None):
         raise ValueError(f"--base goes with {', '.join(FROM_BASE)}, which need it: what both were fine-tuned from")
     import torch
-    from tqdm import tqdm
 
     from kimi_plugins.long2short import merge
 
@@ -70,7 +70,7 @@ def merge(args: argparse.Namespace) -> None:
         "dare_linear": partial(dare, elect=False),
         "dare_ties": partial(dare, elect=True),
     }[args.method]
-    with tqdm(unit="B", unit_scale=True, desc="merge", disable=None) as bar:
+    with progress(unit="B", unit_scale=True, desc="merge") as bar:
         merged = merge.merge_checkpoints(
             [*args.checkpoints, *([args.base] if args.base else [])],
             args.out,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kimi_plugins.cli.command import INVALID, exit_code
 from kimi_plugins.data.files import replacing
+from kimi_plugins.progress import progress
 
 
 def add_parser(commands) -> None:
@@ -45,8 +46,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _make(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from kimi_plugins.grading import test_cases
     from kimi_plugins.sandbox.pool import Sandbox
 
@@ -57,7 +56,7 @@ def _make(args: argparse.Namespace) -> None:
         raise ValueError(f"--generators: {args.generators} is no directory")
     problems = test_cases.read_problems(args.file)
     finished = test_cases.Journal(args.out.with_name(args.out.name + ".journal"))
-    with Sandbox(args.workers) as sandbox, tqdm(total=len(problems), unit="problem") as bar:
+    with Sandbox(args.workers) as sandbox, progress(total=len(problems), unit="problem") as bar:
         outcomes = test_cases.make_all(problems, args.generators, thresholds, finished, sandbox, bar.update)
     with replacing(args.out) as partial, partial.open("w", encoding="utf-8") as file:
         for outcome in outcomes:

@@ -12,6 +12,7 @@ from kimi_plugins.completions.identity import model_files
 from kimi_plugins.completions.prompts import Prompt
 from kimi_plugins.completions.resume import resumed
 from kimi_plugins.completions.types import Completion, EngineOptions, Request, Sampling
+from kimi_plugins.progress import progress
 
 Asked = tuple[Any, str, Request]  # an item, its right answer, and what is asked for it
 
@@ -65,8 +66,6 @@ def graded_samples(
     Raises:
         ValueError: a row of the data is invalid, or the file's responses were made otherwise.
     """
-    from tqdm import tqdm
-
     ask = ask or (lambda prompts: as_they_are(prompts, sampler.chat))
     total = images = 0
     for _, _, request in ask(sampler.prompts()):  # everything is checked before an engine starts
@@ -79,7 +78,7 @@ def graded_samples(
         when_needed(lambda: (engines or start_engines)(sampler.engines, images=images), sampler.sampling),
     )
     both = zip(ask(sampler.prompts()), answered, strict=True)
-    shown = tqdm(both, total=total, unit="prompt", desc=title, disable=None)
+    shown = progress(both, total=total, unit="prompt", desc=title)
     yield from graded(((item, answer, completions) for (item, answer, _), (_, completions) in shown), pool)
 
 

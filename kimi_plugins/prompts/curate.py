@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from kimi_plugins.completions.types import EngineOptions, Sampling
+from kimi_plugins.progress import progress
 
 STAGES = ("normalise", "dedup", "decontaminate", "exclude", "gradable", "difficulty", "guess", "tag", "balance")
 SAMPLED = ("difficulty", "guess")
@@ -86,8 +87,6 @@ def curate(settings: Settings, engines=None) -> dict:
     Raises:
         ValueError, OSError: a setting or an input is invalid.
     """
-    from tqdm import tqdm
-
     from kimi_plugins.data import sources
     from kimi_plugins.prompts import pipeline
 
@@ -108,7 +107,7 @@ def curate(settings: Settings, engines=None) -> dict:
 
     @contextmanager
     def bars() -> Iterator:
-        with tqdm(unit="row", disable=None, leave=False) as bar:
+        with progress(unit="row", leave=False) as bar:
 
             def watched(chunks, name: str, total: int | None):
                 bar.reset(total)

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from tqdm import tqdm
 
 from kimi_plugins import CONFIGS, run_log
+from kimi_plugins.progress import progress
 from kimi_plugins.quickstart.arithmetic import write_dataset
 
 REWARD = Path(__file__).with_name("reward.py")  # a path: importing it would import torch
@@ -134,7 +134,7 @@ def warm_up(out: Path, seed: int) -> None:
     words = ["--config", str(CONFIGS / "quickstart_sft.yaml"), "--train.seed", str(seed)]
     words += ["--model.model_name_or_path", str(out / "base"), "--data.dataset", str(out / "sft.jsonl")]
     words += ["--ckpt.output_dir", str(out / "warm_up"), "--ckpt.path", str(out / "warm_up_checkpoints")]
-    bar = tqdm(desc="warm-up (openrlhf sft)", bar_format="{desc} {elapsed}")
+    bar = progress(desc="warm-up (openrlhf sft)", bar_format="{desc} {elapsed}")
     with bar:
         _call([sys.executable, "-m", "openrlhf.cli.main", "sft", *words], out / "warm_up.log", bar.refresh)
 
@@ -149,7 +149,7 @@ def _train(out: Path, seed: int) -> float:
     words += ["--ckpt.path", str(out / "rl"), "--ckpt.output_dir", str(out / "rl_model")]
     steps = config["data"]["max_samples"] * config["train"].get("num_episodes", 1) // config["rollout"]["batch_size"]
     began = time.time()
-    with tqdm(desc="RL (openrlhf train --plugins kimi)", total=steps, unit="step") as bar:
+    with progress(desc="RL (openrlhf train --plugins kimi)", total=steps, unit="step") as bar:
 
         def show():
             records = run_log.read(out / "rl", "train")

@@ -8,9 +8,9 @@ from dataclasses import replace
 from functools import partial as given
 
 import numpy as np
-from tqdm import tqdm
 
 from kimi_plugins.data.files import replacing
+from kimi_plugins.progress import progress
 from kimi_plugins.simulate import lengths, page
 from kimi_plugins.simulate.engine import Speed
 from kimi_plugins.simulate.schedules import Job, Result, asynchronous, partial, synchronous
@@ -89,7 +89,7 @@ def scan(job: Job, longest: float, args: argparse.Namespace) -> list[dict]:
     """What each budget gives on the smallest number of engines."""
     fleet = _fleet(job, min(args.engines))
     rows = []
-    for share in tqdm(SHARES, desc="budgets", unit="budget"):
+    for share in progress(SHARES, desc="budgets", unit="budget"):
         budget = max(1, round(share * longest))
         result = partial(fleet, args.steps, args.seed, segment_tokens=budget, in_flight=args.in_flight)
         rows.append({"segment_tokens": budget} | figures(result, fleet))
@@ -120,7 +120,7 @@ def compare(job: Job, engines: int, args: argparse.Namespace) -> Iterator[dict]:
         ),
     }
     first = None
-    for name, schedule in tqdm(schedules.items(), desc=f"{engines} engines", unit="schedule"):
+    for name, schedule in progress(schedules.items(), desc=f"{engines} engines", unit="schedule"):
         row = figures(schedule(), fleet)
         first = first or row["groups_per_second"]
         yield {"engines": engines, "schedule": name} | row | {"speed_up": row["groups_per_second"] / first}

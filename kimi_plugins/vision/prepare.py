@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kimi_plugins.data.files import replacing
+from kimi_plugins.progress import progress
 
 if TYPE_CHECKING:
     from kimi_plugins.vision.mixture import Mixture
@@ -45,8 +46,6 @@ def prepare(mixture: "Mixture", out: Path, *, allow_urls: bool = False, workers:
     workers: processes; 0 for this one, which a picture that crashes its decoder ends.
     What an interrupted run has made stands in OUT/unfinished.jsonl, from which the same command goes on.
     """
-    from tqdm import tqdm
-
     from kimi_plugins.data.shards import Unreadable
     from kimi_plugins.data.store import Store
     from kimi_plugins.sampling.curriculum import as_number
@@ -69,7 +68,7 @@ def prepare(mixture: "Mixture", out: Path, *, allow_urls: bool = False, workers:
         rejects = Rejects(mixture.reject_limit, lambda reject: bad.write(json.dumps(reject) + "\n"))
         rows = mixed(mixture, rejects, work)
         try:
-            for row in tqdm(rows, total=mixture.rows, unit="row", disable=None):
+            for row in progress(rows, total=mixture.rows, unit="row"):
                 if row["facts"]:
                     contents[row["datasource"]][json.dumps([row["input"], row["facts"]])] += 1
                 number = as_number(row["difficulty"])

@@ -166,7 +166,7 @@ class Client:
         client = openai.AsyncOpenAI(
             api_key="see the headers",
             base_url=self._url,
-            http_client=http,  # type: ignore[arg-type]  # its own fork of httpx by its types; it takes both
+            http_client=http,
             max_retries=0,
         )
         self._clients = http, client
