@@ -42,9 +42,9 @@ ITERATIONS = 16
 PASSES = 4  # how often a training problem comes
 HELD_OUT = 512
 EVERY = 2  # iterations from one evaluation to the next
-STARTS = {"fifth": 700, "twentieth": 420}  # steps of supervised warm-up, and what share is right after them
+STARTS = {"fifth": 1600, "twentieth": 850}  # steps of supervised warm-up, and what share is right after them
 TARGET = 0.5  # held-out pass@1 that tokens are counted to
-LEARNING_RATES = (3e-4, 1e-3, 3e-3)
+LEARNING_RATES = (1e-3, 3e-4, 3e-3)  # in the order in which the search tries them
 TAUS = (0.01, 0.1, 1.0)
 COLLAPSE = 0.1  # below the best point so far, at the end
 
@@ -368,9 +368,9 @@ def collapsed(result: dict) -> bool:
 def search_jobs(forms: list[str], steps: int, start: str, seed: int) -> list[Job]:
     return [
         Job(name, number, rate, steps, start, seed)
+        for rate in LEARNING_RATES
         for name in forms
         for number in FORMS[name].number
-        for rate in LEARNING_RATES
     ]
 
 
