@@ -49,6 +49,11 @@ def settings(tmp_path, **changed):
         kimi__sampling__linked_key="pair",
         kimi__policy__linked_baseline=True,
         kimi__log__groups=BATCH,
+        actor__num_gpus_per_node=2,
+        ds__zero_stage=2,
+        rollout__micro_batch_size=4,
+        train__colocate_all=None,  # one engine for both
+        train__micro_batch_size=1,  # with an image on one rank and without on the other
         **changed,
     )
 
@@ -84,19 +89,26 @@ def test_images_and_text_with_resume_partial_rollouts_and_length_reward(tmp_path
     build_model(tmp_path / "model", [*"0123456789+="], seed=0)
     write_prompts(tmp_path)
     run = start(settings(tmp_path), plugins="kimi")
-    run.wait_for(lambda: len(run.steps()) >= 4, START_UP)
+    run.wait_for(lambda: len(run.steps()) >= 2, START_UP)
     run.kill()
 
-    resumed = start([*settings(tmp_path, kimi__rollout__segment_tokens=SEGMENT), "--resume"], plugins="kimi")
+    partial = [*settings(tmp_path, kimi__rollout__segment_tokens=SEGMENT), "--resume"]
+    run = start(partial, plugins="kimi")
+    run.wait_for(lambda: len(run.steps()) >= 4, START_UP)
+    run.kill()
+    resumed = start(partial, plugins="kimi")
     assert resumed.process.wait(timeout=START_UP) == 0, resumed.tail()
     steps = resumed.steps()  # those before the checkpoint included
     assert [step["step"] for step in steps] == [*range(1, len(steps) + 1)] and len(steps) == 6
     first = next(n for n, step in enumerate(steps) if "kimi/segments_mean" in step)
-    assert first >= 3  # whole rollouts before, and what follows goes on
+    assert first >= 1  # whole rollouts before, and what follows goes on
     # Here all go on within the iteration, with one policy; later, some have begun with an older one.
     assert steps[first]["response_length"] > SEGMENT and steps[first]["kimi/segments_mean"] == 1
     assert max(step["kimi/logprob_gap_abs"] for step in steps[: first + 1]) < 0.01, steps
     assert steps[-1]["kimi/segments_mean"] > 1
+    held = [step for step in steps[first:] if step["kimi/held_groups"]]  # with one copy of each image
+    # At most 4 x 3 patches of an image of 8 x 8 pixels in 3 colours and 2 frames, float32, are one prompt's.
+    assert held and all(0 < step["kimi/held_mib"] * 2**20 < step["kimi/held_groups"] * 200_000 for step in held)
     assert any(step["kimi/length_reward_mean"] for step in steps)
 
     rollouts = list(run_log.read_rollouts(resumed.checkpoints))
