@@ -21,6 +21,7 @@ SINGLE_PROVIDER = {
     "openrlhf_samples_generator",
     "openrlhf_group_advantages",
     "openrlhf_policy_loss",
+    "openrlhf_before_optimizer_step",
 }
 # What a hook accepts, and what it refuses with the text of the refusal.
 ACCEPTED = {
@@ -35,6 +36,7 @@ ACCEPTED = {
     "openrlhf_samples_generator": SimpleNamespace(generate_samples=print),
     "openrlhf_group_advantages": torch.tensor([[0.5, -0.5], [0.0, 0.0]]),
     "openrlhf_policy_loss": torch.nn.Identity(),
+    "openrlhf_before_optimizer_step": True,
     "openrlhf_metrics": {"a": 1.0},
 }
 REFUSED = {
@@ -51,6 +53,7 @@ REFUSED = {
         ([[0.5, -0.5], [0.0, 0.0]], "a tensor shaped like rewards or None, not list"),
     ],
     "openrlhf_policy_loss": [(3.0, "a torch.nn.Module or None, not float")],
+    "openrlhf_before_optimizer_step": [(1, "true or false or None, not int")],
     "openrlhf_metrics": [(("a", 1.0), "a dict or None, not tuple")],
 }
 
