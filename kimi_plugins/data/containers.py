@@ -16,7 +16,7 @@ import os
 import sys
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 
@@ -24,6 +24,7 @@ from kimi_plugins.data.json_rows import NOT_UTF8, UNDECODED, Decoder, Found, Num
 from kimi_plugins.data.shards import Unreadable, checked_kind, one_line, opened, seekable, shards, source_kind
 
 FEW, MANY = 8, 1024  # rows of a batch of a table with binary columns (images), and of one without
+NAMED_ROWS = 3  # how many bad rows a problem names; the others are counted
 _BROKEN = (OSError, EOFError, UnicodeDecodeError, zlib.error, lzma.LZMAError)  # what reading a damaged file raises
 
 
@@ -368,3 +369,14 @@ def has_column(row: dict, column: str) -> bool:
         return False
     inside = _unpacked(value_at(row, outer))
     return value_at(row, column) is not None or (isinstance(inside, dict) and column.rpartition(".")[2] in inside)
+
+
+def row_problems(option: str, name: str, bad: Mapping[str, Sequence[object]]) -> Iterator[str]:
+    """A line for each problem with the rows that have it: the first NAMED_ROWS are named, the others counted.
+
+    option: that names the data. name: of the data. bad: {problem: its rows}.
+    """
+    for problem, rows in bad.items():
+        named = ", ".join(map(str, rows[:NAMED_ROWS]))
+        more = f" and {len(rows) - NAMED_ROWS} more" if len(rows) > NAMED_ROWS else ""
+        yield f"{option}: {name} row{'s' if len(rows) > 1 else ''} {named}{more}: {problem}"

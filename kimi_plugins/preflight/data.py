@@ -15,7 +15,6 @@ from itertools import islice
 from kimi_plugins.data import containers
 from kimi_plugins.preflight import batches, models
 
-NAMED_ROWS = 3  # how many bad rows a problem names; the others are counted
 LOADED_FILES = (".json", ".jsonl", ".csv", ".parquet", ".arrow")  # that OpenRLHF loads for SFT and preferences
 KINDS = 5  # how many kinds of bad rows are told apart in one file
 
@@ -85,10 +84,7 @@ class Problems:
         self.rows.setdefault(kind, []).append(where)
 
     def lines(self, option: str, name: str) -> Iterator[str]:
-        for problem, rows in self.rows.items():
-            named = ", ".join(rows[:NAMED_ROWS])
-            more = f" and {len(rows) - NAMED_ROWS} more" if len(rows) > NAMED_ROWS else ""
-            yield f"{option}: {name} row{'s' if len(rows) > 1 else ''} {named}{more}: {problem}"
+        yield from containers.row_problems(option, name, self.rows)
 
 
 def scan_file(option: str, path: str, split: str, columns: list[Column], limit: int) -> Count:

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from itertools import islice
 
 from kimi_plugins import options
-from kimi_plugins.data import training
+from kimi_plugins.data import containers, training
 from kimi_plugins.grading.extraction import compiled
 from kimi_plugins.grading.functions import Function, FunctionFailed
 from kimi_plugins.grading.kinds import FILE, Settings, is_function, kind_problem
 from kimi_plugins.rewards.labels import Tagged
 from kimi_plugins.rewards.mixed_reward import Format, MixedReward
 
-NAMED_ROWS = 3  # how many bad rows a problem names; the others are counted
 BY_PLUGIN = "plugin"  # what OpenRLHF sets reward.remote_url to where a plugin grades the responses
 IMPORT_SECONDS = 60.0  # of a function, before the run
 
@@ -223,10 +222,7 @@ def _set_problems(option: str, path: str, split: str, args, used: set[str]) -> I
                 bad.setdefault(found, []).append(row.number)
     except (OSError, ValueError):
         return
-    for problem, rows in bad.items():
-        named = ", ".join(map(str, rows[:NAMED_ROWS]))
-        more = f" and {len(rows) - NAMED_ROWS} more" if len(rows) > NAMED_ROWS else ""
-        yield f"{option}: {path} row{'s' if len(rows) > 1 else ''} {named}{more}: {problem}"
+    yield from containers.row_problems(option, path, bad)
 
 
 def label_problem(kind: str, label: object, column: str | None) -> str | None:

@@ -7,15 +7,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from kimi_plugins.data import training
+from kimi_plugins.data import containers, training
 from kimi_plugins.data.images import BadImage, file_named, is_encoded, is_url, opened, read_bytes
 from kimi_plugins.data.shapes import Prompt
 from kimi_plugins.data.store import folder_of
 from kimi_plugins.data.values import PLACEHOLDER
 from kimi_plugins.grading.extraction import compiled
 from kimi_plugins.vision.processor import ModelProcessor, loaded
-
-NAMED_ROWS = 3  # how many bad rows a problem names; the others are counted
 
 
 def problems(args) -> list[str]:
@@ -67,10 +65,7 @@ def _set_problems(option: str, path: str, split: str, args) -> Iterator[str]:
                 bad.setdefault(problem, []).append(row.number)
     except (OSError, ValueError):
         return
-    for problem, rows in bad.items():
-        named = ", ".join(map(str, rows[:NAMED_ROWS]))
-        more = f" and {len(rows) - NAMED_ROWS} more" if len(rows) > NAMED_ROWS else ""
-        yield f"{option}: {path} row{'s' if len(rows) > 1 else ''} {named}{more}: {problem}"
+    yield from containers.row_problems(option, path, bad)
 
 
 def _problems_of(images: list, folder: Path, data) -> Iterator[str]:
