@@ -1,17 +1,15 @@
-"""Partial against whole rollouts on the real stack, on response lengths with a long tail; and the simulator beside.
+"""Partial against whole rollouts on the real stack, on response lengths with a long tail.
 
     python benchmarks/partial_rollout.py [--seeds 1 2 3] [--parts speed accuracy] [--runs DIR] [--out FILE]
 
 The quickstart's warmed-up model learns to write about log-normally many tokens that do no work after its answer. From
 it two runs of each seed train on the same problems, one with whole rollouts, one with partial ones (kimi-rollout).
 speed: at a learning rate of next to nothing, because any other lets the lengths of the tail wander, by a factor of two
-within a run, and step times with them. accuracy: at the quickstart's, where times are not compared. Then the engine's
-speeds are measured alone, and the simulator (`openrlhf kimi simulate`) predicts the runs of `speed` from them. A
-finished run is not run again: stop and go on as you like.
+within a run, and step times with them. accuracy: at the quickstart's, where times are not compared. A finished run is
+not run again: stop and go on as you like.
 """
 
 import argparse
-import asyncio
 import itertools
 import json
 import math
@@ -19,7 +17,6 @@ import random
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from statistics import NormalDist, fmean, median
 
@@ -29,9 +26,6 @@ from common import RESULTS, machine, openrlhf, progress, spread, write_json
 from kimi_plugins import run_log
 from kimi_plugins.quickstart.arithmetic import ANSWER_OPEN, EOS, generate_problems, prompt, solution
 from kimi_plugins.quickstart.run import CONFIGS, REWARD, make_inputs, warm_up
-from kimi_plugins.simulate import lengths
-from kimi_plugins.simulate.engine import Speed
-from kimi_plugins.simulate.schedules import Job, partial, synchronous
 
 # Of the tokens after the answer. With the answer and its working, p99/mean of the demonstrations is 8.7.
 MEDIAN, SIGMA = 12, 1.5
@@ -53,9 +47,6 @@ VARIANTS = {
         "kimi.rollout.repetition_tokens": 0,  # the tail is made of repetitions
     },
 }
-# Requests at which the engine's decode speed is measured, and tokens of each: only long ones are left among few.
-CONCURRENT = {1: 512, 4: 512, 16: 256, 64: 64, 128: 64, 256: 64}
-REPEATS = 3
 SETTLED = 6  # steps until the buffer is full
 
 
@@ -80,14 +71,7 @@ def main() -> int:
     try:
         measured = {part: [run(part, seed, runs) for seed in args.seeds] for part in args.parts}
         if "speed" in args.parts:
-            speed = engine_speed(_warmed_up(runs), runs)
-            results |= {"speed": summarize_speed(measured["speed"]), "engine": speed}
-            known = [
-                lengths.measured(runs / "speed" / "whole" / f"seed-{seed}" / run_log.ROLLOUTS) for seed in args.seeds
-            ]
-            results["simulated"] = [
-                simulate(one, speed, tokens) for one, tokens in zip(measured["speed"], known, strict=True)
-            ]
+            results["speed"] = summarize_speed(measured["speed"])
         if "accuracy" in args.parts:
             results["accuracy"] = summarize_accuracy(measured["accuracy"])
     except subprocess.CalledProcessError as failure:
@@ -164,7 +148,8 @@ def _run(part: str, variant: str, seed: int, directory: Path, runs: Path) -> dic
 def _measured(directory: Path) -> dict:
     """End to end, from the first generation on: filling the buffer at the start and emptying it at the end count."""
     steps, evals = run_log.read(directory, "train"), run_log.read(directory, "eval")
-    tokens = lengths.measured(directory / run_log.ROLLOUTS)
+    samples = [sample for record in run_log.read_rollouts(directory) for sample in record["samples"]]
+    tokens = np.array([response["tokens"] for sample in samples for response in sample["responses"]], float)
     seconds = sum(step["timing/step_total"] for step in steps)
     middle = steps[SETTLED:-SETTLED]
     phases = ("generation", "make_experience", "ppo_train", "broadcast")
@@ -237,104 +222,6 @@ def tail(rng: random.Random) -> str:
         if rng.random() > survival[j + 1] / survival[j]:
             break
     return text[: CONTEXT - 64]
-
-
-# The engine alone
-
-
-def engine_speed(start: Path, runs: Path) -> dict:
-    """Median of REPEATS: tokens a second of n requests together, and of prefill."""
-    done = runs / "engine.json"
-    if not done.exists():
-        progress("the engine's speeds")
-        done.write_text(json.dumps(_measure_engine(start / "long_tail")) + "\n")
-    return json.loads(done.read_text())
-
-
-def _measure_engine(model: Path) -> dict:
-    import ray
-    from openrlhf.cli.train_ppo_ray import cpu_env_vars, local_cluster
-    from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
-
-    ray.init(runtime_env={"env_vars": cpu_env_vars() | {"PYTHONPATH": str(Path(__file__).parent)}}, **local_cluster())
-    engine = RolloutRayActor.options(num_cpus=1, num_gpus=1).remote(
-        model=str(model),
-        remote_rm_url=str(REWARD),
-        worker_extension_cls="openrlhf.trainer.ray.vllm_worker_wrap.WorkerWrap",
-        distributed_executor_backend="uni",
-        dtype="float32",
-        enforce_eager=True,
-        max_model_len=CONTEXT,
-        gpu_memory_utilization=0.1,
-        num_gpus=1,
-    )
-    try:
-        decode = [
-            (n, median(ray.get(engine.run.remote(decode_rate, n=n, tokens=tokens)) for _ in range(REPEATS + 1)))
-            for n, tokens in CONCURRENT.items()
-        ]
-        prefill = median(ray.get(engine.run.remote(prefill_rate, n=16, tokens=512)) for _ in range(REPEATS + 1))
-    finally:
-        ray.shutdown()
-    return {"decode": decode, "prefill": prefill, "max_running": max(CONCURRENT)}
-
-
-async def decode_rate(engine, n: int, tokens: int) -> float:
-    """Tokens a second of n requests that each write as many, in the engine's process."""
-    return n * tokens / await _seconds(engine, n, prompt_tokens=8, tokens=tokens)
-
-
-async def prefill_rate(engine, n: int, tokens: int) -> float:
-    return n * tokens / await _seconds(engine, n, prompt_tokens=tokens, tokens=1)
-
-
-async def _seconds(engine, n: int, prompt_tokens: int, tokens: int) -> float:
-    from vllm import SamplingParams
-
-    params = SamplingParams(max_tokens=tokens, min_tokens=tokens, ignore_eos=True, temperature=1.0, logprobs=1)
-    began = time.perf_counter()
-    prompts = [[4 + random.randrange(10) for _ in range(prompt_tokens)] for _ in range(n)]
-    await asyncio.gather(*(engine.generate(prompt, params) for prompt in prompts))
-    return time.perf_counter() - began
-
-
-# The simulator
-
-
-def simulate(measured: dict, speed: dict, known: np.ndarray) -> dict:
-    """Predicted and measured seconds a step; known: [n] response lengths.
-
-    Seconds of training and sync are those of the run with whole rollouts.
-    """
-    whole = measured["whole"]
-    tokens = BATCH * K * whole["mean_tokens"]
-    training = whole["phases"]["make_experience"] + whole["phases"]["ppo_train"]
-    job = Job(
-        speed=Speed(**speed),
-        engines=1,
-        batch=BATCH,
-        k=K,
-        prompt_tokens=9,
-        train_rate=tokens / training,
-        sync_seconds=whole["phases"]["broadcast"],
-        lengths=lambda rng, size: rng.choice(known, size),
-    )
-    predicted = {
-        "whole": synchronous(job, 60),
-        "partial": partial(job, 60, segment_tokens=SEGMENT, in_flight=IN_FLIGHT),
-    }
-    rows = {}
-    for variant, result in predicted.items():
-        step, generation = median(result.step_seconds[SETTLED:]), median(result.generation_seconds[SETTLED:])
-        of_run = measured[variant]
-        rows[variant] = {
-            "step_seconds": step,
-            "generation_seconds": generation,
-            "measured_step_seconds": of_run["step_seconds"],
-            "measured_generation_seconds": of_run["phases"]["generation"],
-            "error": step / of_run["step_seconds"] - 1,
-        }
-    return rows
 
 
 if __name__ == "__main__":

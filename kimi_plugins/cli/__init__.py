@@ -11,7 +11,6 @@ COMMANDS = (
     "kimi_plugins.cli.doctor",
     "kimi_plugins.cli.quickstart",
     "kimi_plugins.cli.report",
-    "kimi_plugins.cli.simulate",
     "kimi_plugins.cli.warmup",
     "kimi_plugins.cli.curate",
     "kimi_plugins.cli.merge",

@@ -1,4 +1,4 @@
-"""How many prompts an iteration of partial rollouts draws; the generator and the simulator ask the same rule."""
+"""How many prompts an iteration of partial rollouts draws."""
 
 import math
 
