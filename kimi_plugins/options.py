@@ -5,7 +5,7 @@ The report (arXiv 2501.12599) discloses no value of τ, k, learning rate or batc
 
 import argparse
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import Field, dataclass, field, fields
 from operator import attrgetter
 from types import UnionType
@@ -525,8 +525,11 @@ def values(section: type, given: object):
     return section(**{entry.name: getattr(given, entry.name) for entry in fields(section)})
 
 
-def describe(section: type, name: str) -> str:
-    """Help of one option, with its default, for a command's own flag."""
-    [entry] = [entry for entry in fields(section) if entry.name == name]
-    text = entry.metadata["help"]
-    return text if entry.default is None else f"{text}; default: {entry.default}"
+def add_flags(parser: argparse.ArgumentParser, section: type, names: Iterable[str]) -> None:
+    """Add options of a section as a command's own flags, `--memory-mib`, with their defaults in the help."""
+    known = {entry.name: entry for entry in fields(section)}
+    for name in names:
+        kwargs = _argparse_kwargs(known[name])
+        if kwargs["default"] is not None:
+            kwargs["help"] += f"; default: {kwargs['default']}"
+        parser.add_argument(f"--{name.replace('_', '-')}", **kwargs)

@@ -3,20 +3,21 @@
 import argparse
 import os
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from kimi_plugins import options
 from kimi_plugins.cli import sampling
-from kimi_plugins.cli.command import exit_code
+from kimi_plugins.cli.command import add_command
 from kimi_plugins.prompts.curate import STAGES, Settings
 
 
 def add_parser(commands) -> None:
-    """Add the parser of `curate` to those of `openrlhf kimi`."""
+    """Add the command to argparse's subparsers."""
     defaults = options.Curation()
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "curate",
+        run,
         help="make a prompt set for RL from raw problems",
         description="Make a prompt set for RL (k1.5 §2.1): normalise, remove duplicates and what is in evaluation "
         "sets, exclude multiple choice, true/false and proofs, check that answers can be graded, measure the "
@@ -24,6 +25,7 @@ def add_parser(commands) -> None:
         "and reason of every other row, DIR/report.json and report.html. A stage that was done with the same settings "
         "is not done again. Exit code 2: invalid input or options; 130: interrupted. Rules and "
         "figures: docs/prompts.md.",
+        example="curate raw.jsonl --eval MATH-500.jsonl --model Qwen/Qwen2.5-7B-Instruct --out prompts",
     )
     add = parser.add_argument
     add(
@@ -46,13 +48,11 @@ def add_parser(commands) -> None:
     )
     add(
         "--answer-pattern",
-        default=None,
         help="regular expression of the answer within the answer column, its first group or the rest of the line "
         "after it, e.g. '####'; default, and where it is not found: the whole column",
     )
     add(
         "--stages",
-        default=None,
         metavar="STAGE,…",
         help=f"of {', '.join(STAGES)}; normalise is always done. Default: all, but difficulty and guess with --model, "
         "decontaminate with --eval and balance with --shares",
@@ -65,11 +65,7 @@ def add_parser(commands) -> None:
         metavar="FILE",
         help="evaluation sets, read as the inputs are",
     )
-    add("--similarity", type=float, default=defaults.similarity, help=_help("similarity"))
-    add("--containment", type=float, default=defaults.containment, help=_help("containment"))
-    add("--trivial", type=float, default=defaults.trivial, help=_help("trivial"))
-    add("--guesses", type=int, default=defaults.guesses, help=_help("guesses"))
-    add("--guess-tokens", type=int, default=defaults.guess_tokens, help=_help("guess_tokens"))
+    options.add_flags(parser, options.Curation, ("similarity", "containment", "trivial", "guesses", "guess_tokens"))
     add("--tag-by", choices=("rules", "model"), default="rules", help="how disciplines are found; default: rules")
     add(
         "--shares",
@@ -80,36 +76,18 @@ def add_parser(commands) -> None:
         help="shares of the values of --balance-by, * for all others: algebra=0.4 geometry=0.4 *=0.2",
     )
     add("--balance-by", default="discipline", metavar="COLUMN", help="column that is balanced; default: discipline")
-    add("--solve-template", default=None, help="prompt of the responses, with {question}")
-    add("--guess-template", default=None, help="prompt of the guesses, with {question}")
+    add("--solve-template", help="prompt of the responses, with {question}")
+    add("--guess-template", help="prompt of the guesses, with {question}")
     add("--no-chat", dest="chat", action="store_false", help="prompts as text, without the model's chat template")
-    grader = options.MathGrader()
-    add("--response-pattern", default=None, help="of the final answer in the model's responses; default: \\boxed{…}")
-    for name in ("timeout", "memory_mib"):
-        default = getattr(grader, name)
-        add(
-            "--" + name.replace("_", "-"),
-            type=type(default),
-            default=default,
-            help=options.describe(options.MathGrader, name),
-        )
+    add("--response-pattern", help="of the final answer in the model's responses; default: \\boxed{…}")
+    options.add_flags(parser, options.MathGrader, ("timeout", "memory_mib"))
     add("--workers", type=int, default=len(os.sched_getaffinity(0)), help="parallel processes; default: one a core")
     sampling.add_engine_arguments(
         parser, max_new_tokens=1024, temperature=defaults.temperature, n=defaults.samples, required=False
     )
-    parser.set_defaults(func=run)
 
 
-def _help(name: str) -> str:
-    return options.describe(options.Curation, name)
-
-
-def run(args: argparse.Namespace) -> int:
-    """0 when the set is written, 2 for bad input or options, 130 for Ctrl-C."""
-    return exit_code("curate", partial(curate, args))
-
-
-def curate(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from kimi_plugins.prompts.curate import curate
 
     report = curate(settings(args))

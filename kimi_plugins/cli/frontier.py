@@ -1,36 +1,33 @@
 """The command `openrlhf kimi frontier`."""
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 from kimi_plugins.cli import sampling
-from kimi_plugins.cli.command import exit_code
+from kimi_plugins.cli.command import add_command
 
 
 def add_parser(commands) -> None:
-    """Add the parser of `frontier` to those of `openrlhf kimi`."""
-    parser = commands.add_parser(
+    """Add the command to argparse's subparsers."""
+    parser = add_command(
+        commands,
         "frontier",
+        run,
         help="accuracy over tokens of several models, with intervals and the Pareto front",
         description="Sample n responses of every model to the same prompts with the same seeds, and write pass@1 and "
-        "mean tokens with 95 %% intervals (bootstrap over prompts) and the Pareto front as OUT/frontier.json, .png "
+        "mean tokens with 95 % intervals (bootstrap over prompts) and the Pareto front as OUT/frontier.json, .png "
         "and .html. The others are compared with the first model. An interrupted command goes on where it stood.",
+        example="frontier long=runs/long/model short=runs/short/model --data held_out.jsonl --out frontier",
     )
     # argparse would take the prompts for a model: they need a flag here.
     parser.add_argument("models", nargs="+", metavar="MODEL", help="directory or name on the hub, or NAME=MODEL")
     sampling.add_prompt_arguments(parser, flag="--data")
-    parser.add_argument("--out", type=Path, required=True, help="directory")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write to")
     sampling.add_grading_arguments(parser)
     sampling.add_engine_arguments(parser, max_new_tokens=8192, temperature=1.0, n=4, model=False)
-    parser.set_defaults(func=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    return exit_code("frontier", partial(frontier, args))
-
-
-def frontier(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from kimi_plugins.long2short import frontier
 
     models = frontier.named(args.models)

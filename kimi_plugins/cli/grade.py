@@ -1,10 +1,10 @@
-"""The command `openrlhf kimi grade math|code`."""
+"""The commands `openrlhf kimi grade math|code`."""
 
 from kimi_plugins.cli import grade_code, grade_math
 
 
 def add_parser(commands) -> None:
-    """Add the parser of `grade` to those of `openrlhf kimi`."""
+    """Add the commands to argparse's subparsers."""
     parser = commands.add_parser("grade", help="grade a file of responses", description="Grade a file of responses.")
     kinds = parser.add_subparsers(metavar="KIND", required=True)
     grade_math.add_parser(kinds)

@@ -2,16 +2,21 @@
 
 import argparse
 import signal
-import sys
+
+from kimi_plugins.cli.command import add_command
 
 
 def add_parser(commands) -> None:
-    """Add the parser of `judge-serve` to those of `openrlhf kimi`."""
-    parser = commands.add_parser(
+    """Add the command to argparse's subparsers."""
+    parser = add_command(
+        commands,
         "judge-serve",
+        run,
         help="serve a judge that reasons, by vLLM",
         description="Serve MODEL by vLLM's OpenAI-compatible server under the name `judge`, say when it answers, "
         "and end it with Ctrl-C. A classic judge is served by OpenRLHF: python -m openrlhf.cli.serve_rm.",
+        example="judge-serve runs/judge/model --port 8100 --vllm --max-model-len 8192",
+        unfinished=lambda args: "nothing is served any more",
     )
     parser.add_argument("model", metavar="MODEL", help="directory or hub name")
     parser.add_argument("--port", type=int, default=8100, help="default: 8100")
@@ -32,11 +37,14 @@ def add_parser(commands) -> None:
         metavar="FLAG",
         help="all that follows are flags of vLLM's server: --vllm --max-model-len 8192",
     )
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns when interrupted: 0; 1 when the server ended by itself."""
+    """0 when it is interrupted.
+
+    Raises:
+        ServerFailed: the server did not start, or ended by itself.
+    """
     from kimi_plugins.grading.judge import serve
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -50,11 +58,7 @@ def run(args: argparse.Namespace) -> int:
         code = server.wait()
     except KeyboardInterrupt:
         return 0
-    except serve.ServerFailed as error:
-        print(f"openrlhf kimi judge-serve: error: {error}", file=sys.stderr)
-        return 1
     finally:
         if server is not None:
             server.stop()
-    print(f"openrlhf kimi judge-serve: the server ended with exit code {code}; its output is above", file=sys.stderr)
-    return 1
+    raise serve.ServerFailed(f"the server ended with exit code {code}; its output is above")

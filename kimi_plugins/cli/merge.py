@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from kimi_plugins.cli.command import exit_code
+from kimi_plugins.cli.command import add_command
 from kimi_plugins.progress import progress
 
 FROM_BASE = ("task_arithmetic", "ties", "dare_linear", "dare_ties")
@@ -12,14 +12,18 @@ METHODS = ("average", "slerp", *FROM_BASE)
 
 
 def add_parser(commands) -> None:
-    """Add the parser of `merge` to those of `openrlhf kimi`."""
-    parser = commands.add_parser(
+    """Add the command to argparse's subparsers."""
+    parser = add_command(
+        commands,
         "merge",
+        run,
         help="merge two checkpoints into one: a long thinker and a short one (§2.4)",
         description="Write the weighted average of two checkpoints of one architecture (k1.5 §2.4: plain average), "
         "or their merge by SLERP, task arithmetic, TIES or DARE as mergekit defines them, in float32 from tensor to "
         "tensor. What does not fit is said before anything is written, and OUT appears when it is whole. The "
         "configuration is the first checkpoint's, and so is the tokenizer without --tokenizer.",
+        example="merge runs/long/model runs/short/model --out merged",
+        unfinished=lambda args: f"{args.out} is not written",
     )
     add = parser.add_argument
     add("checkpoints", type=Path, nargs=2, metavar="CHECKPOINT", help="directories with safetensors")
@@ -42,14 +46,9 @@ def add_parser(commands) -> None:
         help="whose tokens the model has, where the tokenizers differ; embeddings are merged token by token",
     )
     add("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16", help="default: bfloat16")
-    parser.set_defaults(func=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    return exit_code("merge", partial(merge, args))
-
-
-def merge(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     if not 0 <= args.weight <= 1:
         raise ValueError(f"--weight is {args.weight}: it must be from 0 (the first checkpoint) to 1 (the second)")
     if not 0 < args.density <= 1:

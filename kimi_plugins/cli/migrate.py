@@ -7,22 +7,25 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 
-from kimi_plugins.cli.command import exit_code
+from kimi_plugins.cli.command import add_command
 
 
 def add_parser(commands) -> None:
-    """Add the parser of `migrate` to those of `openrlhf kimi`."""
-    parser = commands.add_parser(
+    """Add the command to argparse's subparsers."""
+    parser = add_command(
+        commands,
         "migrate",
+        run,
         help="turn a launch script of OpenRLHF, of today or from 0.5 on, into a configuration",
         description="Read a shell script that starts train_ppo_ray, train_sft, train_dpo or train_rm, without running "
         "any of it, and print each training as a configuration for `openrlhf train|sft|dpo|rm --config`: today's "
         "names for older flags, the line of the script beside each value, and as comments what kimi-policy would "
         "need. What needs a hand is listed on stderr, with its line. Exit code 0: nothing does; 1: something does; "
         "2: there is no training in the script.",
+        example="migrate train_ppo_ray.sh --out run.yaml",
+        unfinished=lambda args: "nothing was written",
     )
     add = parser.add_argument
     add("script", type=Path, metavar="SCRIPT.sh")
@@ -34,14 +37,10 @@ def add_parser(commands) -> None:
         metavar="NAME=VALUE",
         help="a variable that the script does not set itself",
     )
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    return exit_code("migrate", partial(migrate, args), interrupted="")
-
-
-def migrate(args: argparse.Namespace) -> int:
+    """1 if something needs a hand, else 0."""
     from kimi_plugins.migrate.configuration import trainings
 
     if wrong := [item for item in args.set if "=" not in item]:

@@ -4,23 +4,25 @@ import argparse
 from fractions import Fraction
 from functools import partial
 
-from kimi_plugins.cli.command import exit_code
+from kimi_plugins.cli.command import add_command
 from kimi_plugins.cli.shortest import add_response_arguments, write
 
 
 def add_parser(commands) -> None:
-    """Add the parser of `pairs` to those of `openrlhf kimi`."""
-    parser = commands.add_parser(
+    """Add the command to argparse's subparsers."""
+    parser = add_command(
+        commands,
         "pairs",
+        run,
         help="preference pairs for `openrlhf dpo`: shortest right before longer (§2.4)",
         description="Sample n responses to each prompt, grade their answers, and write pairs for `openrlhf dpo` "
         "(--data.prompt_key prompt): the shortest right response before each that is wrong and longer, or right and "
         "RATIO times as long. The responses are kept and shared with `openrlhf kimi shortest`; an interrupted command "
         "goes on where it stood. OUT appears when it is whole.",
+        example="pairs train.jsonl --model runs/long/model --out pairs.jsonl",
     )
     add_response_arguments(parser)
     parser.add_argument("--ratio", type=_ratio, default="1.5", help="see above, 1.1 or 11/10; default: 1.5, as §2.4")
-    parser.set_defaults(func=run)
 
 
 def _ratio(text: str) -> Fraction:
@@ -31,11 +33,7 @@ def _ratio(text: str) -> Fraction:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number; write 1.5 or 3/2") from error
 
 
-def run(args: argparse.Namespace) -> int:
-    return exit_code("pairs", partial(pairs, args))
-
-
-def pairs(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     if not args.ratio > 1:
         raise ValueError(f"--ratio is {args.ratio}: it must be > 1")
     from kimi_plugins.long2short import data_sets

@@ -3,21 +3,25 @@
 import argparse
 from pathlib import Path
 
+from kimi_plugins.cli.command import add_command
+
 
 def add_parser(commands) -> None:
-    """Add the parser of `quickstart` to those of `openrlhf kimi`."""
-    parser = commands.add_parser(
+    """Add the command to argparse's subparsers."""
+    parser = add_command(
+        commands,
         "quickstart",
+        run,
         help="warm up a small model and train it by RL on this machine",
         description="Make a 1 M parameter model, warm it up on long-CoT additions (openrlhf sft), train it by RL with "
         "the mirror-descent policy (openrlhf train --plugins kimi), and print the scores on held-out problems before "
         "and after.",
+        example="quickstart --seed 2",
     )
     parser.add_argument("--seed", type=int, default=1, help="of data, model and training; default 1")
     parser.add_argument(
         "--out", type=Path, default=None, help="where everything goes; default runs/quickstart/seed-SEED"
     )
-    parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:

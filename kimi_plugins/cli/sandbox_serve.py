@@ -4,17 +4,21 @@ import argparse
 import ipaddress
 from pathlib import Path
 
-from kimi_plugins.cli.command import INVALID, exit_code
+from kimi_plugins.cli.command import add_command
 
 
 def add_parser(commands) -> None:
-    """Add the parser of `sandbox-serve` to those of `openrlhf kimi`."""
-    parser = commands.add_parser(
+    """Add the command to argparse's subparsers."""
+    parser = add_command(
+        commands,
         "sandbox-serve",
+        run,
         help="grade programs over HTTP for machines that may not isolate them",
         description="Serve the code reward over HTTP: name http://:TOKEN@HOST:PORT/ in reward.remote_url of a run "
         "whose own machines may not isolate programs. Needs a token unless it listens on loopback only, which "
         "is the default. Exit code 2: bad input, or programs cannot be isolated here.",
+        example="sandbox-serve --host 0.0.0.0 --token-file token.txt --workers 16",
+        unfinished=lambda args: "nothing is served any more",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: 127.0.0.1")
     parser.add_argument("--port", type=int, default=8500, help="default: 8500")
@@ -22,17 +26,10 @@ def add_parser(commands) -> None:
     parser.add_argument("--workers", type=int, default=None, help="programs at a time; default one a core")
     parser.add_argument("--queue", type=int, default=1024, help="responses that may wait; default: 1024")
     parser.add_argument("--cases", type=Path, default=None, help="directory from which labels FILE#ID are read")
-    parser.set_defaults(func=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    """0 after it was stopped, 2 for bad input or without isolation, 130 for Ctrl-C before it served."""
-    from kimi_plugins.sandbox.pool import SandboxUnavailable
-
-    return exit_code("sandbox-serve", lambda: _serve(args), invalid=(*INVALID, SandboxUnavailable))
-
-
-def _serve(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
+    """Serve until it is stopped."""
     import uvicorn
 
     from kimi_plugins.grading.programs_server import application

@@ -5,24 +5,26 @@ from functools import partial
 from pathlib import Path
 
 from kimi_plugins.cli import sampling
-from kimi_plugins.cli.command import exit_code
+from kimi_plugins.cli.command import add_command
 
 
 def add_parser(commands) -> None:
-    """Add the parser of `shortest` to those of `openrlhf kimi`."""
-    parser = commands.add_parser(
+    """Add the command to argparse's subparsers."""
+    parser = add_command(
+        commands,
         "shortest",
+        run,
         help="shortest rejection sampling: rows for `openrlhf sft` (§2.4)",
         description="Sample n responses to each prompt, grade their answers, and write the shortest right one as a "
         "row for `openrlhf sft` (--data.input_key input --data.output_key output). The responses are kept and "
         "shared with `openrlhf kimi pairs`. An interrupted command goes on where it stood; OUT appears when it is "
         "whole.",
+        example="shortest train.jsonl --model runs/long/model --out shortest.jsonl",
     )
     add_response_arguments(parser)
     add = parser.add_argument
     add("--ties", choices=("first", "random", "all"), default="first", help="of equally short ones; default: first")
     add("--weight-key", help="column of whole numbers: how often a prompt's row is written; default: once")
-    parser.set_defaults(func=run)
 
 
 def add_response_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,11 +38,7 @@ def add_response_arguments(parser: argparse.ArgumentParser) -> None:
     sampling.add_engine_arguments(parser, max_new_tokens=8192, temperature=1.0, n=8)
 
 
-def run(args: argparse.Namespace) -> int:
-    return exit_code("shortest", partial(shortest, args))
-
-
-def shortest(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from kimi_plugins.long2short import data_sets
 
     rows_of = partial(

@@ -1,23 +1,25 @@
 """The command `openrlhf kimi test-cases`."""
 
 import argparse
-import json
 from pathlib import Path
 
-from kimi_plugins.cli.command import INVALID, exit_code
-from kimi_plugins.data.files import replacing
+from kimi_plugins.cli.command import add_command
+from kimi_plugins.data.files import json_lines
 from kimi_plugins.progress import progress
 
 
 def add_parser(commands) -> None:
-    """Add the parser of `test-cases` to those of `openrlhf kimi`."""
-    parser = commands.add_parser(
+    """Add the command to argparse's subparsers."""
+    parser = add_command(
+        commands,
         "test-cases",
+        run,
         help="make test cases for code problems",
         description="Make test cases for code problems (k1.5 §2.3.5): a generator a problem makes inputs, reference "
         "submissions answer them, what enough of them agree on is the output, and problems whose references do not "
         "pass are dropped. Writes JSONL that the code reward reads. Goes on where an earlier run was stopped. "
         "docs/sandbox.md has the formats.",
+        example="test-cases problems.jsonl --generators generators --out cases.jsonl",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="JSONL of problems with id and submissions")
     parser.add_argument("--generators", type=Path, required=True, help="directory of one Python file a problem, ID.py")
@@ -32,20 +34,9 @@ def add_parser(commands) -> None:
         ("disputed", float, "share of the cases on which references disagree from which on it has a special judge"),
     ):
         parser.add_argument(f"--{name}", type=kind, default=None, help=text)
-    parser.set_defaults(func=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    """0 when all problems were decided, 1 when the sandbox failed, 2 for bad input, 130 for Ctrl-C."""
-    from kimi_plugins.sandbox.pool import SandboxError, SandboxUnavailable
-
-    again = "start again to go on"
-    return exit_code(
-        "test-cases", lambda: _make(args), invalid=(*INVALID, SandboxUnavailable), failed=SandboxError, hint=again
-    )
-
-
-def _make(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from kimi_plugins.grading import test_cases
     from kimi_plugins.sandbox.pool import Sandbox
 
@@ -53,14 +44,14 @@ def _make(args: argparse.Namespace) -> None:
     chosen = {name: value for name in names if (value := getattr(args, name)) is not None}
     thresholds = test_cases.Thresholds(**chosen)
     if not args.generators.is_dir():
-        raise ValueError(f"--generators: {args.generators} is no directory")
+        raise ValueError(f"--generators: {args.generators} is not a directory")
     problems = test_cases.read_problems(args.file)
     finished = test_cases.Journal(args.out.with_name(args.out.name + ".journal"))
     with Sandbox(args.workers) as sandbox, progress(total=len(problems), unit="problem") as bar:
         outcomes = test_cases.make_all(problems, args.generators, thresholds, finished, sandbox, bar.update)
-    with replacing(args.out) as partial, partial.open("w", encoding="utf-8") as file:
+    with json_lines(args.out) as write:
         for outcome in outcomes:
             if outcome.row is not None:
-                file.write(json.dumps(outcome.row, ensure_ascii=False) + "\n")
+                write(outcome.row)
     print(test_cases.funnel(outcomes))
     print(args.out)

@@ -4,18 +4,22 @@ import argparse
 import os
 from pathlib import Path
 
-from kimi_plugins.cli.command import exit_code
+from kimi_plugins.cli.command import GOES_ON, add_command
 
 
 def add_parser(commands) -> None:
-    """Add the parser of `vision-prepare` to those of `openrlhf kimi`."""
-    parser = commands.add_parser(
+    """Add the command to argparse's subparsers."""
+    parser = add_command(
+        commands,
         "vision-prepare",
+        run,
         help="make a prompt set with images, checked row by row",
         description="Make a prompt set (k1.5 §2.3.5) from files of prompts with images, or from a mixture of such "
         "files, procedural scenes and text rendered as images, which a YAML file describes. Writes DIR/prompts.jsonl "
         "for data.prompt_dataset, the images beside it, and DIR/rejects.jsonl with every row that cannot be used and "
         "why. docs/vision.md has the formats.",
+        example="vision-prepare mixture.yaml --model Qwen/Qwen2.5-VL-7B-Instruct --out prompts",
+        unfinished=_unfinished,
     )
     parser.add_argument(
         "inputs",
@@ -33,24 +37,15 @@ def add_parser(commands) -> None:
         help="the model to train, whose processor counts the tokens of images; its own tokens in a text are rejected",
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; default: one a core")
-    parser.set_defaults(func=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    """0 when it is written, 1 when too many rows were rejected, 2 for bad input, 130 for Ctrl-C."""
+def _unfinished(args: argparse.Namespace) -> str:
     from kimi_plugins.vision.prepare import PROMPTS, REJECTS
-    from kimi_plugins.vision.rows import TooManyRejects
 
-    return exit_code(
-        "vision-prepare",
-        lambda: _prepare(args),
-        failed=TooManyRejects,
-        hint=f"see {args.out / REJECTS}",
-        interrupted=f"; the same command goes on from here; {args.out / PROMPTS} is not written",
-    )
+    return f"{args.out / PROMPTS} is not written, {args.out / REJECTS} says what was rejected; {GOES_ON}"
 
 
-def _prepare(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from kimi_plugins.vision.prepare import mixture_of, prepare
 
     if args.workers < 1:

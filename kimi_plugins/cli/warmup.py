@@ -6,20 +6,23 @@ from functools import partial
 from pathlib import Path
 
 from kimi_plugins.cli import sampling
-from kimi_plugins.cli.command import exit_code
+from kimi_plugins.cli.command import add_command
 
 TEMPLATES = Path(__file__).with_name("warm_up.yaml")
 
 
-def add_parser(subparsers) -> None:
-    """Add the parser of `warmup` to those of `openrlhf kimi`."""
-    parser = subparsers.add_parser(
+def add_parser(commands) -> None:
+    """Add the command to argparse's subparsers."""
+    parser = add_command(
+        commands,
         "warmup",
+        run,
         help="make a long-CoT warm-up set by rejection sampling",
         description="Ask a model every problem with several prompt templates (planning, evaluation, reflection, "
         "exploration: k1.5 §2.2), keep only verified responses, of them long and unlike ones, and write rows for "
         "`openrlhf sft`: the problem as it is, without the template, and the response. An interrupted command goes on "
         "where it stood when it is given again.",
+        example="warmup train.jsonl --model Qwen/Qwen2.5-7B-Instruct --apply-chat-template --out warm_up",
     )
     sampling.add_prompt_arguments(parser)
     parser.add_argument("--out", type=Path, required=True, help="directory of warm_up.jsonl and the rest")
@@ -38,14 +41,9 @@ def add_parser(subparsers) -> None:
     )
     sampling.add_grading_arguments(parser)
     sampling.add_engine_arguments(parser, max_new_tokens=2048, temperature=1.0, n=4)
-    parser.set_defaults(func=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    return exit_code("warmup", partial(warmup, args))
-
-
-def warmup(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> None:
     from kimi_plugins.completions.engines import tokenizer_of
     from kimi_plugins.completions.forms import form_of, note, training_command
     from kimi_plugins.completions.grading import math_pool

@@ -1,10 +1,12 @@
 """Files that are whole or not there."""
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -19,6 +21,14 @@ def replacing(path: Path, suffix: str = ".partial") -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def json_lines(path: Path) -> Iterator[Callable[[Any], None]]:
+    """A function that writes a row; the rows become `path` when the block ends."""
+    # A lone surrogate, as model output may hold, is written as the escape that JSON has for it.
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        yield lambda row: print(json.dumps(row, ensure_ascii=False), file=file)
 
 
 @contextmanager

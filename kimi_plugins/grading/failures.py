@@ -2,13 +2,14 @@
 
 from collections import Counter
 
+from kimi_plugins.errors import Failed
 from kimi_plugins.grading.verdict import Verdict
 
 GRADER_FAILED = "grader_failed"  # in a rollout's info: 1 if its grade says nothing of it, else 0
 LEAST_GRADES = 100  # a share of fewer grades is taken for one of so many
 
 
-class TooManyFailures(RuntimeError):
+class TooManyFailures(Failed):
     """The grader failed so often that the rewards cannot be trusted."""
 
 

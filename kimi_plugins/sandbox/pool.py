@@ -19,6 +19,7 @@ from importlib.machinery import PathFinder
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from kimi_plugins.errors import Failed, Unavailable
 from kimi_plugins.sandbox import cgroups, interpreter, seccomp
 from kimi_plugins.sandbox.worker import PATIENCE
 
@@ -33,11 +34,11 @@ PACKAGES = ("sortedcontainers", "cyaron", "xeger", "colorful")
 COMPILED_PACKAGES = ("numpy", "numpy.libs")  # directories, for a Python of the same version
 
 
-class SandboxUnavailable(Exception):
+class SandboxUnavailable(Unavailable):
     """Programs cannot be isolated on this machine; the message says why and what to do. Nothing was run."""
 
 
-class SandboxError(Exception):
+class SandboxError(Failed):
     """The sandbox failed, not the program in it: nothing is known about the program."""
 
 

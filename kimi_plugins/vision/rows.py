@@ -21,6 +21,7 @@ from kimi_plugins.data.images import Limits
 from kimi_plugins.data.known import opened
 from kimi_plugins.data.store import Store, folder_of, stored
 from kimi_plugins.data.values import PLACEHOLDER, BadRow
+from kimi_plugins.errors import Failed
 from kimi_plugins.sampling.curriculum import as_number
 from kimi_plugins.vision.mixture import Mixture, Source
 from kimi_plugins.vision.processor import check_prompt
@@ -33,7 +34,7 @@ READ_IT = "Answer the question in the picture."
 Reject = Callable[[dict], object]
 
 
-class TooManyRejects(RuntimeError):
+class TooManyRejects(Failed):
     """So many rows cannot be used that something else must be wrong."""
 
 

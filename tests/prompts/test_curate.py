@@ -26,6 +26,10 @@ def parse(*words):
     return parser.parse_args(["curate", *map(str, words)])
 
 
+def ended(args):
+    return args.func(args)
+
+
 def curated(args, engines=None):
     return curate.curate(command.settings(args), engines)
 
@@ -201,7 +205,7 @@ def test_stages_alone(problems, tmp_path):
 
 
 def test_the_set_can_be_curated_again(problems, tmp_path, capsys):
-    assert command.run(parse(*problems, "--out", tmp_path / "a")) == 0
+    assert ended(parse(*problems, "--out", tmp_path / "a")) == 0
     assert "4 prompts of 15 rows" in capsys.readouterr().out
     report = curated(parse(tmp_path / "a/prompts.jsonl", "--out", tmp_path / "b"), None)
     assert report["kept"] == report["read"] == 4
@@ -217,7 +221,7 @@ def test_the_model_tags(problems, model, tmp_path):
 
 def test_without_a_good_row(write_rows, tmp_path, capsys):
     path = write_rows("bad.jsonl", ["{", "nonsense"])
-    assert command.run(parse(path, "--out", tmp_path / "out")) == 2
+    assert ended(parse(path, "--out", tmp_path / "out")) == 2
     assert "bad.jsonl: not one of the first 2 rows can be read; row 1: not valid JSON" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -243,7 +247,7 @@ def test_without_a_good_row(write_rows, tmp_path, capsys):
 )
 def test_bad_options_are_named(problems, model, tmp_path, capsys, words, message):
     words = [model if word == "MODEL" else word for word in words]
-    assert command.run(parse(*problems, "--out", tmp_path / "out", *words)) == 2
+    assert ended(parse(*problems, "--out", tmp_path / "out", *words)) == 2
     error = capsys.readouterr().err
     assert "openrlhf kimi curate: error: " in error and message in error
     assert not (tmp_path / "out/prompts.jsonl").exists()
@@ -257,7 +261,7 @@ def test_inputs_that_cannot_be_read(problems, tmp_path, capsys):
         ([broken], ""),
         ([problems[0], problems[0]], "named twice"),
     ):
-        assert command.run(parse(*inputs, "--map", "question=problem", "--out", tmp_path / "out")) == 2
+        assert ended(parse(*inputs, "--map", "question=problem", "--out", tmp_path / "out")) == 2
         assert message in capsys.readouterr().err
 
 

@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from kimi_plugins.errors import Failed
 from kimi_plugins.preflight.machine import cuda_devices
 
 START_SECONDS = 1800.0  # to load a large model
@@ -21,7 +22,7 @@ STOP_SECONDS = 20.0  # from Ctrl-C to SIGKILL
 _PR_SET_PDEATHSIG = 1
 
 
-class ServerFailed(RuntimeError):
+class ServerFailed(Failed):
     """The server did not start; the message says why."""
 
 
