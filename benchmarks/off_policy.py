@@ -24,126 +24,25 @@ from statistics import fmean, median
 
 import torch
 from common import RESULTS, machine, progress, spread, write_json
-from torch import Tensor, nn
-from torch.nn import functional as F
+from plain_loop import Decoder, evaluate, generate, prompts_of, supervised_step, update, verdicts
+from torch import Tensor
 
 from kimi_plugins.policy.advantages import family_advantages, group_advantages, success_scale
 from kimi_plugins.policy.mirror_descent import MirrorDescentLoss
 from kimi_plugins.policy.optimizer_reset import reset_optimizer
-from kimi_plugins.quickstart.arithmetic import ANSWER_CLOSE, ANSWER_OPEN, EOS, generate_problems, prompt, solution
-from kimi_plugins.quickstart.model import SYMBOLS
 
-PAD = 0
-TOKENS = ["<pad>", EOS, *SYMBOLS]
-INDEX = {token: number for number, token in enumerate(TOKENS)}
-PROMPT, ROOM = 9, 72  # tokens: of a prompt, padded on the left, and of a response
-GROUPS, K = 64, 8  # prompts an iteration, responses a prompt
+GROUPS, K = 32, 8  # prompts an iteration, responses a prompt
 ITERATIONS = 16
-PASSES = 4  # how often a training problem comes
+TRAINING = 256  # problems; each comes twice
 HELD_OUT = 512
-EVERY = 2  # iterations from one evaluation to the next
-STARTS = {"fifth": 1600, "twentieth": 850}  # steps of supervised warm-up, and what share is right after them
+EVERY = 4  # iterations from one evaluation to the next
+STARTS = {"twentieth": 0.05, "fifth": 0.2}  # share of right answers at which the supervised warm-up stops
+WARM_UP_RATE = 5e-3
+LOOK = 25  # supervised steps from one look at that share to the next
 TARGET = 0.5  # held-out pass@1 that tokens are counted to
 LEARNING_RATES = (1e-3, 3e-4, 3e-3)  # in the order in which the search tries them
 TAUS = (0.01, 0.1, 1.0)
 COLLAPSE = 0.1  # below the best point so far, at the end
-
-
-# The model
-
-
-class Decoder(nn.Module):
-    """A decoder of 0.1 million parameters over TOKENS: tokens [B, T] → logits [B, T, V]."""
-
-    def __init__(self, width: int = 64, layers: int = 2, heads: int = 4) -> None:
-        super().__init__()
-        self.heads = heads
-        self.embed = nn.Embedding(len(TOKENS), width)
-        self.position = nn.Embedding(PROMPT + ROOM, width)
-        self.layers = nn.ModuleList(
-            nn.ModuleDict(
-                {
-                    "norm1": nn.RMSNorm(width),
-                    "qkv": nn.Linear(width, 3 * width, bias=False),
-                    "out": nn.Linear(width, width, bias=False),
-                    "norm2": nn.RMSNorm(width),
-                    "up": nn.Linear(width, 4 * width, bias=False),
-                    "down": nn.Linear(4 * width, width, bias=False),
-                }
-            )
-            for _ in range(layers)
-        )
-        self.norm = nn.RMSNorm(width)
-
-    def forward(self, tokens: Tensor, pads: Tensor, cache: list | None = None, start: int = 0) -> Tensor:
-        """pads: [B], padding on the left. cache: keys and values of the tokens before `start`, extended in place."""
-        batch, length = tokens.shape
-        column = torch.arange(start, start + length)
-        x = self.embed(tokens) + self.position((column - pads[:, None]).clamp(min=0))  # [B, T, W]
-        keys = torch.arange(start + length)
-        allowed = (keys <= column[:, None]) & (keys >= pads[:, None, None])  # [B, T, S]
-        allowed = (allowed | (keys == column[:, None])).unsqueeze(1)  # a row of padding sees itself: no NaN
-        for number, layer in enumerate(self.layers):
-            q, k, v = layer["qkv"](layer["norm1"](x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            if cache is not None:
-                if start:
-                    k, v = torch.cat([cache[number][0], k], dim=2), torch.cat([cache[number][1], v], dim=2)
-                cache[number] = (k, v)
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)
-            x = x + layer["out"](mixed.transpose(1, 2).reshape(batch, length, -1))
-            x = x + layer["down"](F.gelu(layer["up"](layer["norm2"](x))))
-        return self.norm(x) @ self.embed.weight.T
-
-
-def encode(text: str) -> list[int]:
-    """Tokens of a text made of TOKENS; the longest that fits comes first."""
-    found, names = [], sorted(INDEX, key=len, reverse=True)
-    while text:
-        name = next(name for name in names if text.startswith(name))
-        found.append(INDEX[name])
-        text = text[len(name) :]
-    return found
-
-
-def prompts_of(problems: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """(tokens [N, PROMPT] padded on the left, padding [N])."""
-    rows = [encode(prompt(a, b)) for a, b in problems]
-    pads = [PROMPT - len(row) for row in rows]
-    return torch.tensor([[PAD] * pad + row for pad, row in zip(pads, rows, strict=True)]), torch.tensor(pads)
-
-
-@torch.no_grad()
-def generate(model: Decoder, prompts: Tensor, pads: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Sampled at temperature 1: tokens [B, PROMPT + n] and the mask of the response's, its <eos> included."""
-    cache: list = [None] * len(model.layers)
-    tokens, following, start = [prompts], prompts, 0
-    running = torch.ones(len(prompts), dtype=torch.bool)
-    masks = []
-    for _ in range(ROOM):
-        logits = model(following, pads, cache, start)[:, -1]
-        start += following.shape[1]
-        following = torch.multinomial(logits.softmax(dim=-1), 1, generator=generator)
-        following[~running] = PAD
-        tokens.append(following)
-        masks.append(running.unsqueeze(1))
-        running = running & (following[:, 0] != INDEX[EOS])
-        if not running.any():
-            break
-    return torch.cat(tokens, dim=1), torch.cat([torch.zeros_like(prompts, dtype=torch.bool), *masks], dim=1)
-
-
-def log_probs(model: Decoder, tokens: Tensor, pads: Tensor) -> Tensor:
-    """[B, T − 1]: of each token after the first."""
-    return model(tokens[:, :-1], pads).log_softmax(dim=-1).gather(-1, tokens[:, 1:, None]).squeeze(-1)
-
-
-def verdicts(tokens: Tensor, problems: list[tuple[int, int]]) -> Tensor:
-    """[B]: 1 for a response that ends in its right answer, else 0."""
-    right = []
-    for row, (a, b) in zip(tokens.tolist(), problems, strict=True):
-        text = "".join(TOKENS[token] for token in row if token != PAD)
-        right.append(float(text.endswith(f"{ANSWER_OPEN}{a + b}{ANSWER_CLOSE}{EOS}")))
-    return torch.tensor(right)
 
 
 # The forms
@@ -229,43 +128,32 @@ class Job:
 
 
 def problems_of(seed: int) -> tuple[list, list, list]:
-    """Problems of the warm-up, of training and held out; no two alike."""
-    found = generate_problems(4000 + GROUPS * ITERATIONS // PASSES + HELD_OUT, seed)
-    return found[:4000], found[4000:-HELD_OUT], found[-HELD_OUT:]
+    """Problems of the warm-up, of training and held out: sums of two numbers of two digits, no two alike."""
+    found = [(a, b) for a in range(10, 100) for b in range(a, 100)]
+    random.Random(seed).shuffle(found)
+    return found[:2000], found[2000 : 2000 + TRAINING], found[-HELD_OUT:]
 
 
 def warmed_up(start: str, seed: int, runs: Path) -> Decoder:
-    """The model after the supervised steps of STARTS, made once for each seed."""
-    torch.manual_seed(seed)
-    model, path = Decoder(), runs / f"warm_up-{start}-{seed}.pt"
-    if path.exists():
-        model.load_state_dict(torch.load(path))
-        return model
-    rng, (problems, _, _) = random.Random(seed), problems_of(seed)
-    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=STARTS[start], pct_start=0.1)
-    for _ in range(STARTS[start]):
-        chosen = rng.choices(problems, k=64)
-        prompts, pads = prompts_of(chosen)
-        answers = [encode(solution(a, b, rng))[:ROOM] for a, b in chosen]
-        longest = max(map(len, answers))
-        tokens = torch.cat([prompts, torch.tensor([row + [PAD] * (longest - len(row)) for row in answers])], dim=1)
-        mask = torch.arange(1, tokens.shape[1]) < PROMPT + torch.tensor([[len(row)] for row in answers])
-        mask[:, : PROMPT - 1] = False
-        optimizer.zero_grad()
-        (-(log_probs(model, tokens, pads) * mask).sum() / mask.sum()).backward()
-        optimizer.step()
-        schedule.step()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), path)
+    """The model at one of STARTS; those of a seed are made in one go, once."""
+    model, path = Decoder(), runs / f"start-{start}-{seed}.pt"
+    if not path.exists():
+        runs.mkdir(parents=True, exist_ok=True)
+        _warm_up(seed, runs)
+    model.load_state_dict(torch.load(path))
     return model
 
 
-def evaluate(model: Decoder, problems: list, seed: int, samples: int = 1) -> list[float]:
-    """Share solved of each problem, of `samples` responses at temperature 1."""
-    repeated = [problem for problem in problems for _ in range(samples)]
-    tokens, _ = generate(model, *prompts_of(repeated), torch.Generator().manual_seed(seed))
-    return verdicts(tokens, repeated).view(-1, samples).mean(dim=1).tolist()
+def _warm_up(seed: int, runs: Path) -> None:
+    torch.manual_seed(seed)
+    model, rng, (problems, training, _) = Decoder(), random.Random(seed), problems_of(seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=WARM_UP_RATE, betas=(0.9, 0.98))
+    for start, share in STARTS.items():
+        step = 0
+        while step % LOOK or fmean(evaluate(model, training, step)) < share:
+            supervised_step(model, optimizer, problems, rng)
+            step += 1
+        torch.save(model.state_dict(), runs / f"start-{start}-{seed}.pt")
 
 
 def run(job: Job, runs: Path) -> dict:
@@ -274,8 +162,8 @@ def run(job: Job, runs: Path) -> dict:
     began = time.process_time()
     form, model = FORMS[job.form], warmed_up(job.start, job.seed, runs)
     _, training, held_out = problems_of(job.seed)
-    order = random.Random(job.seed)
-    stream = [problem for _ in range(PASSES) for problem in order.sample(training, len(training))]
+    order, passes = random.Random(job.seed), GROUPS * ITERATIONS // TRAINING
+    stream = [problem for _ in range(passes) for problem in order.sample(training, len(training))]
     generator = torch.Generator().manual_seed(job.seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=job.learning_rate)
     loss_function = loss_of(form, job.number)
@@ -289,22 +177,10 @@ def run(job: Job, runs: Path) -> dict:
         tokens, mask = generate(model, prompts, pads, generator)
         generated += int(mask.sum())
         rewards = verdicts(tokens, repeated).view(GROUPS, K)
-        advantages = advantages_of(form, rewards, job.number or 1.0).view(-1, 1)  # [B, 1]
-        mask = mask[:, 1:]
-        with torch.no_grad():
-            old = log_probs(model, tokens, pads)
+        advantages = advantages_of(form, rewards, job.number or 1.0).flatten()  # [B]
         if form.reset:
             reset_optimizer(optimizer)
-        for rows in torch.randperm(len(tokens), generator=generator).chunk(job.steps):
-            new = log_probs(model, tokens[rows], pads[rows])
-            loss, *_ = loss_function(new, old[rows], advantages[rows].expand_as(new), mask[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-        with torch.no_grad():
-            delta = ((log_probs(model, tokens, pads) - old) * mask).sum(dim=-1)
-        drift.append(delta.abs().mean().item())
+        drift.append(update(model, optimizer, loss_function, tokens, pads, mask, advantages, job.steps, generator))
         if (iteration + 1) % EVERY == 0:
             score = fmean(evaluate(model, held_out, 0))
             points.append({"iteration": iteration + 1, "tokens": generated, "pass_at_1": score, "drift": fmean(drift)})
