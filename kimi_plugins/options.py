@@ -5,6 +5,7 @@ The report (arXiv 2501.12599) discloses no value of τ, k, learning rate or batc
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import Field, dataclass, field, fields
 from operator import attrgetter
@@ -20,12 +21,23 @@ def option(
     valid: Callable[[Any], bool] | None = None,
     rule: str = "",
 ) -> Any:
-    """A field of a section. valid: whether a value that is set can be used; rule: "it must be …" of those it can."""
+    """A field of a section.
+
+    valid: whether a value that is set can be used, or raises a ValueError that says why not. rule: "it must be …".
+    """
     return field(default=default, metadata={"help": text, "choices": choices, "valid": valid, "rule": rule})
 
 
 def _positive(value: float) -> bool:
     return 0 < value < math.inf
+
+
+def _is_pattern(value: str) -> bool:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is not a regular expression ({error}); correct it") from error
+    return True
 
 
 BASELINES = ("mean", "log_z", "leave_one_out", "log_z_leave_one_out", "none")
@@ -303,6 +315,7 @@ class Rewards:
         None,
         "regular expression that the whole response matches, in which . is any character, for format_reward and the "
         "metric kimi/format_share (ours)",
+        valid=_is_pattern,
     )
     format_reward: float = option(
         0.0,
@@ -338,6 +351,7 @@ class TextGrader:
         None,
         "regular expression of the final answer, its first group or the rest of the line after it; not set: all that "
         "follows the thinking",
+        valid=_is_pattern,
     )
 
 
@@ -368,6 +382,7 @@ class Vision:
         None,
         "regular expression of the final answer, its first group or the rest of the line after it, by which answers "
         "to a text and to its image are compared; default: the last \\boxed{…}",
+        valid=_is_pattern,
     )
 
 
@@ -390,6 +405,7 @@ class MathGrader:
         None,
         "regular expression of the final answer, its first group or the rest of the line after it, e.g. '####'; "
         "default: the last \\boxed{…}",
+        valid=_is_pattern,
     )
     timeout: float = option(
         5.0,
@@ -416,11 +432,19 @@ class Curation:
     guess_tokens: int = option(24, "tokens of a guess at most, so that there is no room for reasoning")
 
 
+CLASSIC_NEEDS = "a classic judge's inputs end with its tokenizer's eos_token"
+
+
 @dataclass(frozen=True)
 class Judge:
     """The reward model that judges answers (§2.3.5), numbers ours."""
 
-    url: str = option("http://127.0.0.1:8100/v1", "of the OpenAI-compatible server; of a classic one, of serve_rm")
+    url: str = option(
+        "http://127.0.0.1:8100/v1",
+        "of the OpenAI-compatible server; of a classic one, of serve_rm",
+        valid=lambda value: value.startswith(("http://", "https://")),
+        rule="an address that begins with http:// or https://",
+    )
     model: str = option("judge", "its name there, which is how openrlhf kimi judge-serve calls it")
     kind: str = option("cot", "cot: reasoning and a JSON verdict; classic: a value head", ("cot", "classic"))
     eos_token: str | None = option(None, "that a classic judge's inputs end with, as in its training")
@@ -429,12 +453,19 @@ class Judge:
         "where rules refuse an answer for its form, or always: also where they decide; vetoes hold all the same",
         ("undecided", "always"),
     )
-    request_timeout: float = option(60.0, "seconds for one attempt")
-    attempts: int = option(4, "in all, for time-outs, refused connections, HTTP 408, 429 and 5xx, and no verdict")
-    concurrency: int = option(64, "requests at a time from one process")
-    max_tokens: int = option(512, "of reasoning and verdict")
+    request_timeout: float = option(60.0, "seconds for one attempt", valid=_positive, rule="above 0, and finite")
+    attempts: int = option(
+        4,
+        "in all, for time-outs, refused connections, HTTP 408, 429 and 5xx, and no verdict",
+        valid=_positive,
+        rule="above 0, and finite",
+    )
+    concurrency: int = option(64, "requests at a time from one process", valid=_positive, rule="above 0, and finite")
+    max_tokens: int = option(512, "of reasoning and verdict", valid=_positive, rule="above 0, and finite")
     cache: str | None = option(None, "SQLite file of verdicts, which processes and runs can share; default: in memory")
-    cache_size: int = option(200_000, "verdicts kept, the oldest go first")
+    cache_size: int = option(
+        200_000, "verdicts kept, the oldest go first", valid=_positive, rule="above 0, and finite"
+    )
 
 
 @dataclass(frozen=True)
@@ -474,10 +505,16 @@ SECTIONS = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser, section: str) -> None:
-    """Add the flags `--kimi.<section>.<name>` of one section of SECTIONS."""
-    for entry in fields(SECTIONS[section]):
-        parser.add_argument(f"--kimi.{section}.{entry.name}", **_argparse_kwargs(entry))
+def sections(section: str) -> list[str]:
+    """A section of SECTIONS and those below it."""
+    return [name for name in SECTIONS if name == section or name.startswith(f"{section}.")]
+
+
+def add_arguments(parser: argparse.ArgumentParser, *sections: str) -> None:
+    """Add the flags `--kimi.<section>.<name>` of sections of SECTIONS."""
+    for section in sections:
+        for entry in fields(SECTIONS[section]):
+            parser.add_argument(f"--kimi.{section}.{entry.name}", **_argparse_kwargs(entry))
 
 
 def invalid(args: argparse.Namespace, section: str) -> Iterator[str]:
@@ -491,8 +528,12 @@ def invalid_values(chosen: object, section: str) -> Iterator[str]:
         value, choices, valid = getattr(chosen, entry.name), entry.metadata["choices"], entry.metadata["valid"]
         if value is not None and choices is not None and value not in choices:
             yield f"kimi.{section}.{entry.name} is {value}: choose one of {', '.join(choices)}"
-        elif value is not None and valid is not None and not valid(value):
-            yield f"kimi.{section}.{entry.name} is {value}: it must be {entry.metadata['rule']}"
+        elif value is not None and valid is not None:
+            try:
+                if not valid(value):
+                    yield f"kimi.{section}.{entry.name} is {value}: it must be {entry.metadata['rule']}"
+            except ValueError as error:
+                yield f"kimi.{section}.{entry.name}: {error}"
 
 
 def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,22 +4,43 @@ Each class is one plugin (`--plugins kimi-policy`); `kimi` is all of them. The h
 processes that may not have torch or DeepSpeed loaded, so what needs those is imported in the hook.
 """
 
+from importlib import import_module
+
 from openrlhf.plugins import hookimpl
 
 from kimi_plugins import options
 
 
-class Policy:
-    """§2.3.2: the mirror-descent loss, its baseline, and the optimizer reset; updates without a signal are skipped."""
+class _Component:
+    """What the plugins of the recipe have in common: a section of options, and the check of it before the run."""
+
+    section: str
 
     def openrlhf_add_arguments(self, parser, command):
         if command == "train":
-            options.add_arguments(parser, "policy")
+            options.add_arguments(parser, *options.sections(self.section))
 
     def openrlhf_validate_config(self, args, command):
-        from kimi_plugins.policy.settings import problems
+        if command != "train":
+            return []
+        return import_module(f"kimi_plugins.{self.section}.settings").problems(args)
 
-        return problems(args) if command == "train" else []
+
+class _OfRows(_Component):
+    """A plugin that asks something of every row of the prompts; kimi-preflight, if it is there, reads them once."""
+
+    def openrlhf_check_machine(self, args, command):
+        if command != "train" or hasattr(args.kimi, Preflight.section):
+            return []
+        from kimi_plugins.data.training import checked
+
+        return list(checked(args, self.row_check(args)))
+
+
+class Policy(_Component):
+    """§2.3.2: the mirror-descent loss, its baseline, and the optimizer reset; updates without a signal are skipped."""
+
+    section = "policy"
 
     def openrlhf_prompt_columns(self, args):
         from kimi_plugins.policy.settings import baseline_key
@@ -59,21 +80,14 @@ class Policy:
         return metrics(experiences, step, args)
 
 
-class Length:
+class Length(_Component):
     """§2.3.3: shorter correct responses earn more than longer ones, after a warm-up; K2's token budget of a prompt."""
 
-    def openrlhf_add_arguments(self, parser, command):
-        if command == "train":
-            options.add_arguments(parser, "length")
+    section = "length"
 
     def openrlhf_prompt_columns(self, args):
         key = args.kimi.length.budget_key
         return [] if key is None else [key]
-
-    def openrlhf_validate_config(self, args, command):
-        from kimi_plugins.length.settings import problems
-
-        return problems(args) if command == "train" else []
 
     def openrlhf_shape_rewards(self, experiences, step, args):
         from kimi_plugins.length.batch import add_length_rewards, penalise_over_budget
@@ -87,22 +101,15 @@ class Length:
         return metrics(experiences, step, args)
 
 
-class Sampling:
+class Sampling(_OfRows):
     """§2.3.4: easy prompts before hard ones, and often failed ones more often."""
 
-    def openrlhf_add_arguments(self, parser, command):
-        if command == "train":
-            options.add_arguments(parser, "sampling")
+    section = "sampling"
 
-    def openrlhf_validate_config(self, args, command):
-        from kimi_plugins.sampling.settings import problems
+    def row_check(self, args):
+        from kimi_plugins.sampling.settings import Difficulties
 
-        return problems(args) if command == "train" else []
-
-    def openrlhf_check_machine(self, args, command):
-        from kimi_plugins.sampling.settings import data_problems
-
-        return data_problems(args) if command == "train" else []
+        return Difficulties(args)
 
     def openrlhf_prompt_sampler(self, dataset, args):
         from kimi_plugins.sampling.settings import build_sampler
@@ -121,23 +128,15 @@ class Sampling:
         return solved_shares(success_rates(experiences, args.rollout.n_samples_per_prompt))
 
 
-class Rewards:
+class Rewards(_OfRows):
     """§2.3.5: a failed grade is no wrong answer; its sample gets no advantage, and too many of them end the run."""
 
-    def openrlhf_add_arguments(self, parser, command):
-        if command == "train":
-            for section in ("rewards", *(name for name in options.SECTIONS if name.startswith("rewards."))):
-                options.add_arguments(parser, section)
+    section = "rewards"
 
-    def openrlhf_validate_config(self, args, command):
-        from kimi_plugins.rewards.settings import problems
+    def row_check(self, args):
+        from kimi_plugins.rewards.settings import Labels
 
-        return problems(args) if command == "train" else []
-
-    def openrlhf_check_machine(self, args, command):
-        from kimi_plugins.rewards.settings import data_problems
-
-        return data_problems(args) if command == "train" else []
+        return Labels(args)
 
     def openrlhf_prompt_label(self, row, label, args):
         from kimi_plugins.rewards.settings import tagged_label
@@ -164,22 +163,15 @@ class Rewards:
         return metrics(experiences)
 
 
-class Vision:
+class Vision(_OfRows):
     """§2.3.5: prompts with images fit their images; how each source fares; whether text and its image agree."""
 
-    def openrlhf_add_arguments(self, parser, command):
-        if command == "train":
-            options.add_arguments(parser, "vision")
+    section = "vision"
 
-    def openrlhf_validate_config(self, args, command):
-        from kimi_plugins.vision.settings import problems
+    def row_check(self, args):
+        from kimi_plugins.vision.settings import Images
 
-        return problems(args) if command == "train" else []
-
-    def openrlhf_check_machine(self, args, command):
-        from kimi_plugins.vision.settings import data_problems
-
-        return data_problems(args) if command == "train" else []
+        return Images(args)
 
     def openrlhf_group_scored(self, experiences, index, sampler, args):
         from kimi_plugins.vision.sharing import share_inputs
@@ -194,17 +186,10 @@ class Vision:
         return TRACKER.metrics()
 
 
-class Rollout:
+class Rollout(_Component):
     """§2.6.2: a token budget per iteration; unfinished responses go on in the next one."""
 
-    def openrlhf_add_arguments(self, parser, command):
-        if command == "train":
-            options.add_arguments(parser, "rollout")
-
-    def openrlhf_validate_config(self, args, command):
-        from kimi_plugins.rollout.settings import problems
-
-        return problems(args) if command == "train" else []
+    section = "rollout"
 
     def openrlhf_engine_args(self, args):
         from kimi_plugins.rollout.settings import engine_args
@@ -233,9 +218,11 @@ class Preflight:
     The prompts that it checks are those the trainer gets: it reads them for both.
     """
 
+    section = "data"
+
     def openrlhf_add_arguments(self, parser, command):
         if command == "train":
-            options.add_arguments(parser, "data")
+            options.add_arguments(parser, self.section)
             options.add_cluster_arguments(parser)
 
     def openrlhf_validate_config(self, args, command):
@@ -247,7 +234,8 @@ class Preflight:
     def openrlhf_check_machine(self, args, command):
         from kimi_plugins.preflight import machine_problems
 
-        return machine_problems(args, command)
+        asking = [plugin for plugin in (Sampling, Rewards, Vision) if hasattr(args.kimi, plugin.section)]
+        return machine_problems(args, command, [plugin().row_check(args) for plugin in asking])
 
     def openrlhf_load_dataset(self, name, split, max_count, args):
         from kimi_plugins.data.training import load_for
@@ -258,9 +246,7 @@ class Preflight:
 class Log:
     """Every step's metrics, and some of its rollouts, as JSON lines next to the checkpoints."""
 
-    def openrlhf_add_arguments(self, parser, command):
-        if command == "train":
-            options.add_arguments(parser, "log")
+    section = "log"
 
     def openrlhf_rollouts_ready(self, experiences, step, tokenizer, args):
         from kimi_plugins import rollouts, run_log

@@ -154,7 +154,8 @@ def plugin_page(name: str, plugin: type, calls: dict[str, list[tuple[str, int]]]
         if below == section or below.startswith(f"{section}."):
             lines += ["", f"## Options: kimi.{below}", "", *option_rows(below)]
     lines += ["", "## Hooks", "", "| hook | implemented in | called by OpenRLHF in |", "|---|---|---|"]
-    for hook in (attribute for attribute in vars(plugin) if attribute.startswith("openrlhf_")):
+    attributes = (attribute for kind in reversed(plugin.__mro__) for attribute in vars(kind))
+    for hook in (attribute for attribute in attributes if attribute.startswith("openrlhf_")):
         line = getattr(plugin, hook).__code__.co_firstlineno
         where = ", ".join(f"`{file}:{number}`" for file, number in calls.get(hook, []))
         lines.append(f"| `{hook}` | [`plugin.py:{line}`](../../kimi_plugins/plugin.py) | {where} |")

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from openrlhf.utils.config import hierarchize
 
-from kimi_plugins.data import containers
+from kimi_plugins.data import containers, training
 from kimi_plugins.data.shards import Unreadable
 from kimi_plugins.preflight import (
     cluster,
@@ -263,6 +263,41 @@ def test_all_problems_come_at_once():
         actor__model_name_or_path="/nowhere", data__prompt_dataset="nothing.jsonl", vllm__sync_backend="nccl"
     )
     assert len(lines) == 3
+
+
+class Refusing:
+    """A row check that knows no good row after the first."""
+
+    def __init__(self):
+        self.options = []
+
+    def row(self, option, row, prompt, problem):
+        self.options.append(option)
+        if row.number > 1:
+            yield f"{prompt.messages[0]['content']!r} is refused"
+
+    def end(self):
+        yield f"kimi.refusing: {len(self.options)} rows; give fewer"
+
+
+def test_each_data_set_is_read_once_for_all_that_ask_of_its_rows(monkeypatch):
+    write_rows("two.jsonl", ROWS[:2])
+    opened, read = training.opened, []
+    monkeypatch.setattr(training, "opened", lambda name, *rest: read.append(name) or opened(name, *rest))
+    args = nest(RL | {"data.prompt_dataset": "two.jsonl", "eval.dataset": "two.jsonl"})
+    alone, checks = Refusing(), [Refusing(), Refusing()]
+    found = machine_problems(args, "train", checks)
+    assert read == ["two.jsonl"] * 2
+    assert [line.partition(":")[0] for line in found] == ["data.prompt_dataset", "eval.dataset"] + [
+        "kimi.refusing"
+    ] * 2
+    assert checks[0].options == ["data.prompt_dataset"] * 2 + ["eval.dataset"] * 2
+    told = list(training.checked(args, alone))  # as of one plugin without kimi-preflight
+    assert told == [
+        "data.prompt_dataset: two.jsonl row 2: '1 + 1 =' is refused",
+        "eval.dataset: two.jsonl row 2: '1 + 1 =' is refused",
+        "kimi.refusing: 4 rows; give fewer",
+    ]
 
 
 def test_imports_nothing_heavy():

@@ -5,11 +5,11 @@ data.label_key, data.image_key), datasource, and all others whose values are sin
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from kimi_plugins.data import containers
 from kimi_plugins.data.containers import Row, has_column, value_at
@@ -117,6 +117,39 @@ def opened(name: str, split: str, options: Options) -> PromptRows:
     if options.label is None:
         shape = replace(shape, unlabelled=True)
     return PromptRows(shape, options, rows)
+
+
+class RowCheck(Protocol):
+    """What a plugin asks of every row of a run's prompts; kimi-preflight asks for all plugins as it reads them."""
+
+    def row(self, option: str, row: Row, prompt: Prompt | None, problem: str | None) -> Iterable[str]:
+        """What is wrong with a row.
+
+        option: that names its data set, data.prompt_dataset or eval.dataset. prompt, problem: as PromptRows.prompts()
+        gives them; kimi-preflight says itself what it is that makes a row no prompt, and asks for prompts only.
+        """
+
+    def end(self) -> Iterable[str]:
+        """What is wrong with all rows together, once they were read."""
+
+
+def checked(args: Any, check: RowCheck) -> Iterator[str]:
+    """What a check finds in the local data sets of a run; what else is wrong with them is kimi-preflight's to say."""
+    for option, spec, split in (
+        ("data.prompt_dataset", args.data.prompt_dataset, args.data.prompt_split),
+        ("eval.dataset", args.eval.dataset, args.eval.split),
+    ):
+        for path in map(str.strip, (spec or "").split(",")):
+            bad: dict[str, list[int]] = {}
+            try:
+                rows = opened(path, split, Options.of(args)).prompts() if os.path.exists(path) else iter(())
+                for row, prompt, problem in islice(rows, args.data.max_samples):
+                    for line in check.row(option, row, prompt, problem):
+                        bad.setdefault(line, []).append(row.number)
+            except (OSError, ValueError):
+                continue
+            yield from containers.row_problems(option, path, bad)
+    yield from check.end()
 
 
 def load(name: str, split: str, most: int, options: Options, images: Path, say: Callable[[str], None]) -> Any:

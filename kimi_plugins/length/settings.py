@@ -6,11 +6,11 @@ from kimi_plugins import options
 
 
 def problems(args) -> list[str]:
-    return list(_problems(args))
+    """What is wrong with the options of the length reward, each alone and together."""
+    return [*options.invalid(args, "length"), *_conflicts(args)]
 
 
-def _problems(args) -> Iterator[str]:
-    yield from options.invalid(args, "length")
+def _conflicts(args) -> Iterator[str]:
     length = args.kimi.length
     if length.budget_penalty and length.budget is None and length.budget_key is None:
         yield (

@@ -20,7 +20,7 @@ NO_EFFECT: dict[str, object] = {
 
 def problems(args) -> list[str]:
     """Settings under which the mirror-descent loss would be undefined, or would silently be another one."""
-    return list(_problems(args))
+    return list(_conflicts(args))
 
 
 def baseline_key(args) -> str | None:
@@ -89,7 +89,7 @@ def _reset_problems(policy) -> Iterator[str]:
                 )
 
 
-def _problems(args) -> Iterator[str]:
+def _conflicts(args) -> Iterator[str]:
     policy, algo = args.kimi.policy, args.algo
     yield from loss_problems(policy, token_level_loss=args.actor.loss_agg_mode == "token-mean")
     if policy.importance_cap and algo.advantage.is_correction_level == "off":

@@ -6,6 +6,8 @@ The machines of a Ray cluster are asked last, when all is well on this one. Impo
 vLLM, DeepSpeed, transformers nor datasets.
 """
 
+from collections.abc import Sequence
+
 from kimi_plugins.preflight import batches, cluster, data, join, machine, models, outputs, rewards
 
 # The first check of each command guards the divisors that all others use.
@@ -31,8 +33,6 @@ MACHINE_CHECKS = {
     "train": (
         models.check_policy_models,
         models.check_vision,
-        data.check_prompts,
-        data.check_eval_prompts,
         rewards.check_reward,
         machine.check_gpus,
         machine.check_cpu_settings,
@@ -63,7 +63,13 @@ def configuration_problems(args, command: str) -> list[str]:
     return list(sizes(args)) or [problem for check in checks for problem in check(args)]
 
 
-def machine_problems(args, command: str) -> list[str]:
-    """What this machine lacks for a valid configuration: models, data, devices, memory, ports. Same types as above."""
+def machine_problems(args, command: str, row_checks: Sequence = ()) -> list[str]:
+    """What this machine lacks for a valid configuration: models, data, devices, memory, ports. Same types as above.
+
+    row_checks: what other plugins ask of every row of the prompts (data.training.RowCheck).
+    """
     problems = [problem for check in MACHINE_CHECKS[command] for problem in check(args)]
-    return problems or list(join.check_cluster(args)) if command == "train" else problems
+    if command != "train":
+        return problems
+    problems += data.check_prompts(args, row_checks)
+    return problems or list(join.check_cluster(args))

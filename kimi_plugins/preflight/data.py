@@ -7,7 +7,7 @@ SFTDataset and RewardDataset make of what OpenRLHF's blending_datasets loads.
 import glob
 import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -106,17 +106,23 @@ def scan_file(option: str, path: str, split: str, columns: list[Column], limit: 
     return None if problems.rows or count == 0 else count
 
 
-def scan_prompts(option: str, name: str, split: str, args, limit: int) -> Count:
-    """Rows of a data set of prompts, of which the trainer takes the first `limit`; prints the shape that they have."""
+def scan_prompts(option: str, name: str, split: str, args, limit: int, row_checks: Sequence) -> Count:
+    """Rows of a data set of prompts, of which the trainer takes the first `limit`; prints the shape that they have.
+
+    row_checks: training.RowChecks, which see each row that is a prompt.
+    """
     from kimi_plugins.data import training
 
     count, problems, options, shape = 0, Problems(), training.Options.of(args), None
     try:
         found = training.opened(name, split, options)
-        for row, _, problem in islice(found.prompts(), limit):
+        for row, prompt, problem in islice(found.prompts(), limit):
             count += 1
             if problem is not None:
                 problems.add(row, name, problem)
+            for check in row_checks if prompt is not None else ():
+                for line in check.row(option, row, prompt, problem):
+                    problems.add(row, name, line)
             shape = shape or (found.shape.described(row.value) if problem is None else None)
     except (OSError, ValueError) as error:
         yield f"{option}: {' '.join(str(error).split())}"
@@ -191,25 +197,18 @@ def _check_probabilities(option: str, probabilities: str | None, spec: str | Non
         yield f"{option}: {probabilities}; give {spec.count(',') + 1} numbers, one per data set, that add up to 1"
 
 
-def check_prompts(args) -> Iterator[str]:
-    data = args.data
-    yield from check_dataset(
-        "data.prompt_dataset",
-        data.prompt_dataset,
-        ("data.prompt_split", data.prompt_split),
-        partial(scan_prompts, args=args, limit=data.max_samples),
-        args,
-        data.max_samples,
-        whole=True,
-    )
+def check_prompts(args, row_checks: Sequence = ()) -> Iterator[str]:
+    """The prompts to train on and those to evaluate, each row read once for all row_checks (training.RowCheck)."""
+    data, limit = args.data, args.data.max_samples
+    scan = partial(scan_prompts, args=args, limit=limit, row_checks=row_checks)
+    split = ("data.prompt_split", data.prompt_split)
+    yield from check_dataset("data.prompt_dataset", data.prompt_dataset, split, scan, args, limit, whole=True)
     yield from _check_probabilities("data.prompt_probs", data.prompt_probs, data.prompt_dataset)
-
-
-def check_eval_prompts(args) -> Iterator[str]:
     if args.eval.dataset:
-        split, limit = ("eval.split", args.eval.split), args.data.max_samples
-        scan = partial(scan_prompts, args=args, limit=limit)
+        split = ("eval.split", args.eval.split)
         yield from check_dataset("eval.dataset", args.eval.dataset, split, scan, args, limit, whole=True)
+    for check in row_checks:
+        yield from check.end()
 
 
 def _check_trainer_data(args, columns: list[Column]) -> Count:

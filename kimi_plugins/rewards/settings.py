@@ -1,12 +1,12 @@
 """What kimi.rewards says of a run: which kind each row is, the reward function, and what is wrong with either."""
 
 import os
-import re
 from collections.abc import Iterator
-from itertools import islice
 
 from kimi_plugins import options
-from kimi_plugins.data import containers, training
+from kimi_plugins.data import training
+from kimi_plugins.data.containers import Row
+from kimi_plugins.data.shapes import Prompt
 from kimi_plugins.grading.extraction import compiled
 from kimi_plugins.grading.functions import Function, FunctionFailed
 from kimi_plugins.grading.kinds import FILE, Settings, is_function, kind_problem
@@ -103,21 +103,8 @@ def _reward_file(args) -> str | None:
 
 def problems(args) -> list[str]:
     """What is wrong with kimi.rewards, on whatever machine the run is."""
-    chosen = args.kimi.rewards
-    found = [*options.invalid(args, "rewards"), *_value_problems(chosen)]
-    if is_mixed(args):
-        found += [*_kind_problems(args), *_grader_problems(args), *_conflicts(args)]
-    return found
-
-
-def _value_problems(chosen) -> Iterator[str]:
-    if chosen.format is not None:
-        try:
-            re.compile(chosen.format)
-        except re.error as error:
-            yield f"kimi.rewards.format: {chosen.format!r} is not a regular expression ({error}); correct it"
-    if chosen.format is None and (chosen.format_reward < 0 or chosen.format_reward > 0):
-        yield f"kimi.rewards.format_reward is {chosen.format_reward} without a format; set kimi.rewards.format"
+    found = [problem for section in options.sections("rewards") for problem in options.invalid(args, section)]
+    return found + list(_conflicts(args))
 
 
 def _kind_problems(args) -> Iterator[str]:
@@ -142,25 +129,15 @@ def _possible(chosen) -> set[str]:
     return {kind for kind in (chosen.kind, *_table(chosen.sources).values()) if kind is not None}
 
 
-def _grader_problems(args) -> Iterator[str]:
-    from kimi_plugins.grading.judge.judge import setting_problems
-
-    chosen = args.kimi.rewards
-    for section in ("math", "text"):
-        pattern = getattr(chosen, section).answer_pattern
-        if pattern is not None:
-            try:
-                compiled(pattern)
-            except ValueError as error:
-                yield f"kimi.rewards.{section}.answer_pattern: {error}"
-    for section in ("math", "functions", "code"):
-        yield from options.invalid(args, f"rewards.{section}")
-    judge = options.values(options.Judge, chosen.judge)
-    yield from (f"kimi.rewards.judge.{problem}" for problem in setting_problems(judge))
-
-
 def _conflicts(args) -> Iterator[str]:
     chosen, remote = args.kimi.rewards, ",".join(_remote(args))
+    if chosen.format is None and abs(chosen.format_reward) > 0:
+        yield f"kimi.rewards.format_reward is {chosen.format_reward} without a format; set kimi.rewards.format"
+    if not is_mixed(args):
+        return
+    yield from _kind_problems(args)
+    if chosen.judge.kind == "classic" and not chosen.judge.eos_token:
+        yield f"kimi.rewards.judge.eos_token is not set: {options.CLASSIC_NEEDS}"
     if args.train.agent_func_path:
         yield (
             f"train.agent_func_path: {args.train.agent_func_path} gives the rewards itself, so kimi.rewards.kind, "
@@ -181,48 +158,34 @@ def _conflicts(args) -> Iterator[str]:
         yield f"kimi.rewards: the kind {FILE} needs a reward file or server; name it in reward.remote_url"
 
 
-def data_problems(args) -> list[str]:
-    """Rows of local files without a kind or a usable label, and graders that cannot be had on this machine."""
-    if not is_mixed(args) or args.train.agent_func_path:
-        return []
-    found: list[str] = []
-    used: set[str] = set()
-    everything = True
-    for option, spec, split in (
-        ("data.prompt_dataset", args.data.prompt_dataset, args.data.prompt_split),
-        ("eval.dataset", args.eval.dataset, args.eval.split),
-    ):
-        for path in map(str.strip, (spec or "").split(",")):
-            if os.path.exists(path):
-                found += _set_problems(option, path, split, args, used)
-            elif path:
-                everything = False
-    kinds = used if everything else used | _possible(args.kimi.rewards)
-    return found + [problem for kind in sorted(kinds) for problem in _unavailable(kind, args)]
+class Labels:
+    """A training.RowCheck: rows without a kind or a usable label, and graders that cannot be had on this machine."""
 
+    def __init__(self, args) -> None:
+        self._args, self._options = args, training.Options.of(args)
+        self._off = not is_mixed(args) or args.train.agent_func_path
+        self._used: set[str] = set()
 
-def _set_problems(option: str, path: str, split: str, args, used: set[str]) -> Iterator[str]:
-    bad: dict[str, list[int]] = {}
-    data_options, label_key = training.Options.of(args), args.data.label_key
-    try:
-        opened = training.opened(path, split, data_options)
-        for row, prompt, _ in islice(opened.prompts(), args.data.max_samples):
-            if prompt is None:  # kimi-preflight says why
-                continue
-            columns = training.delivered(prompt, row.value, data_options)
-            found: str | None
-            try:
-                kind, _ = kind_of(columns, args)
-            except ValueError as error:
-                found = str(error)
-            else:
-                used.add(kind)
-                found = label_problem(kind, columns.get(label_key) if label_key else "", label_key)
-            if found is not None:
-                bad.setdefault(found, []).append(row.number)
-    except (OSError, ValueError):
-        return
-    yield from containers.row_problems(option, path, bad)
+    def row(self, option: str, row: Row, prompt: Prompt | None, problem: str | None) -> Iterator[str]:
+        if self._off or prompt is None:
+            return
+        columns, label_key = training.delivered(prompt, row.value, self._options), self._args.data.label_key
+        try:
+            kind, _ = kind_of(columns, self._args)
+        except ValueError as error:
+            yield str(error)
+            return
+        self._used.add(kind)
+        if (found := label_problem(kind, columns.get(label_key) if label_key else "", label_key)) is not None:
+            yield found
+
+    def end(self) -> Iterator[str]:
+        if not self._off:
+            data, evaluation = self._args.data.prompt_dataset, self._args.eval.dataset
+            names = [name.strip() for spec in (data, evaluation) for name in (spec or "").split(",")]
+            read = all(os.path.exists(name) for name in names if name)
+            for kind in sorted(self._used if read else self._used | _possible(self._args.kimi.rewards)):
+                yield from _unavailable(kind, self._args)
 
 
 def label_problem(kind: str, label: object, column: str | None) -> str | None:

@@ -9,7 +9,7 @@ from kimi_plugins import options
 def problems(args) -> list[str]:
     """Settings of partial rollouts that cannot work, or that have no effect."""
     if args.kimi.rollout.segment_tokens is not None:
-        return list(_problems(args))
+        return [*options.invalid(args, "rollout"), *_conflicts(args)]
     return [
         f"kimi.rollout.{field.name} is {getattr(args.kimi.rollout, field.name)}: it has no effect without "
         "kimi.rollout.segment_tokens; set that, or leave this out"
@@ -18,10 +18,9 @@ def problems(args) -> list[str]:
     ]
 
 
-def _problems(args) -> Iterator[str]:
+def _conflicts(args) -> Iterator[str]:
     chosen, rollout = args.kimi.rollout, args.rollout
     segment = chosen.segment_tokens
-    yield from options.invalid(args, "rollout")
     if segment < 1:
         pass
     elif segment > args.data.max_len:

@@ -1,15 +1,14 @@
 """What the samplers need of the configuration, and the sampler it asks for (k1.5 §2.3.4)."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 import numpy as np
 from openrlhf.utils.logging_utils import init_logger
 
 from kimi_plugins import options
-from kimi_plugins.data import containers
+from kimi_plugins.data.containers import Row, value_at
+from kimi_plugins.data.shapes import Prompt
 from kimi_plugins.sampling import curriculum
 from kimi_plugins.sampling.prioritized import next_linked
 
@@ -17,11 +16,11 @@ logger = init_logger(__name__)
 
 
 def problems(args) -> list[str]:
-    return list(_problems(args))
+    """What is wrong with the options of the samplers, each alone and together."""
+    return [*options.invalid(args, "sampling"), *_conflicts(args)]
 
 
-def _problems(args) -> Iterator[str]:
-    yield from options.invalid(args, "sampling")
+def _conflicts(args) -> Iterator[str]:
     if args.kimi.sampling.priority != "uniform" and args.data.dataloader_num_workers > 0:
         yield (
             f"data.dataloader_num_workers is {args.data.dataloader_num_workers}: workers draw ahead, before success "
@@ -29,19 +28,27 @@ def _problems(args) -> Iterator[str]:
         )
 
 
-def data_problems(args) -> list[str]:
-    """What is wrong with the difficulties, if the prompts are in one local file; others are looked at when loaded."""
-    sampling, path = args.kimi.sampling, args.data.prompt_dataset or ""
-    if sampling.curriculum == "none" or not os.path.exists(path):
-        return []
-    column = sampling.difficulty_key
-    try:
-        rows = islice(containers.rows(path, args.data.prompt_split), args.data.max_samples)
-        values = [containers.value_at(row.value, column) for row in rows if isinstance(row.value, dict)]
-        curriculum.difficulties(values, column, harder=sampling.harder)
-    except (OSError, ValueError) as error:
-        return [f"kimi.sampling.difficulty_key: {path}: {error}"]
-    return []
+class Difficulties:
+    """A training.RowCheck: a column of difficulties that the curriculum cannot use."""
+
+    def __init__(self, args) -> None:
+        self._sampling = args.kimi.sampling
+        self._file = ""
+        self._values: list[object] = []
+
+    def row(self, option: str, row: Row, prompt: Prompt | None, problem: str | None) -> Iterator[str]:
+        if self._sampling.curriculum != "none" and option == "data.prompt_dataset" and isinstance(row.value, dict):
+            self._file = self._file or row.file
+            self._values.append(value_at(row.value, self._sampling.difficulty_key))
+        yield from ()
+
+    def end(self) -> Iterator[str]:
+        if self._values:
+            column, harder = self._sampling.difficulty_key, self._sampling.harder
+            try:
+                curriculum.difficulties(self._values, column, harder=harder)
+            except ValueError as error:
+                yield f"kimi.sampling.difficulty_key: {self._file}: {error}"
 
 
 def build_sampler(dataset, args):

@@ -1,32 +1,25 @@
 """What prompts with images need of the configuration and of the data files."""
 
-import os
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 from PIL import Image
 
-from kimi_plugins.data import containers, training
+from kimi_plugins import options
+from kimi_plugins.data.containers import Row
 from kimi_plugins.data.images import BadImage, file_named, is_encoded, is_url, opened, read_bytes
 from kimi_plugins.data.shapes import Prompt
 from kimi_plugins.data.store import folder_of
 from kimi_plugins.data.values import PLACEHOLDER
-from kimi_plugins.grading.extraction import compiled
 from kimi_plugins.vision.processor import ModelProcessor, loaded
 
 
 def problems(args) -> list[str]:
-    return list(_problems(args))
+    """What is wrong with the options of images, each alone and together."""
+    return [*options.invalid(args, "vision"), *_conflicts(args)]
 
 
-def _problems(args) -> Iterator[str]:
-    pattern = args.kimi.vision.answer_pattern
-    if pattern is not None:
-        try:
-            compiled(pattern)
-        except ValueError as error:
-            yield f"kimi.vision.answer_pattern: {error}"
+def _conflicts(args) -> Iterator[str]:
     if args.data.max_images_per_prompt > 0 and not args.data.apply_chat_template:
         yield (
             f"data.apply_chat_template: not set, but data.max_images_per_prompt is {args.data.max_images_per_prompt}: "
@@ -34,38 +27,24 @@ def _problems(args) -> Iterator[str]:
         )
 
 
-def data_problems(args) -> list[str]:
-    """Rows of local data sets with too many images, or with images that do not exist."""
-    sets = (
-        ("data.prompt_dataset", args.data.prompt_dataset, args.data.prompt_split),
-        ("eval.dataset", args.eval.dataset, args.eval.split),
-    )
-    return [
-        problem
-        for option, spec, split in sets
-        for path in map(str.strip, (spec or "").split(","))
-        if os.path.exists(path)
-        for problem in _set_problems(option, path, split, args)
-    ]
+class Images:
+    """A training.RowCheck: prompts with too many images or too many tokens, and images that do not exist."""
 
+    def __init__(self, args) -> None:
+        self._args, self._model = args, _processor(args)
 
-def _set_problems(option: str, path: str, split: str, args) -> Iterator[str]:
-    bad: dict[str, list[int]] = {}
-    model = _processor(args)
-    try:
-        found = training.opened(path, split, training.Options.of(args))
-        for row, prompt, reason in islice(found.prompts(), args.data.max_samples):
-            if prompt is not None:
-                problems = list(_problems_of(prompt.images, folder_of(row), args.data))
-                if model is not None and not problems:
-                    problems = list(_costs(prompt, folder_of(row), model, args))
-            else:  # what is wrong otherwise is said by kimi-preflight
-                problems = [reason] if reason and PLACEHOLDER in reason else []
-            for problem in problems:
-                bad.setdefault(problem, []).append(row.number)
-    except (OSError, ValueError):
-        return
-    yield from containers.row_problems(option, path, bad)
+    def row(self, option: str, row: Row, prompt: Prompt | None, problem: str | None) -> Iterator[str]:
+        if prompt is None:
+            if problem and PLACEHOLDER in problem:  # of what else can be wrong with a row, nothing is about images
+                yield problem
+            return
+        problems = list(_problems_of(prompt.images, folder_of(row), self._args.data))
+        if self._model is not None and not problems:
+            problems = list(_costs(prompt, folder_of(row), self._model, self._args))
+        yield from problems
+
+    def end(self) -> Iterator[str]:
+        yield from ()
 
 
 def _problems_of(images: list, folder: Path, data) -> Iterator[str]:

@@ -383,8 +383,8 @@ def test_the_key_is_sent(monkeypatch):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"url": "judges:8100"}, "url is 'judges:8100': it begins with http"),
-        ({"ask": "never"}, "ask is 'never': it is one of undecided, always"),
+        ({"url": "judges:8100"}, "url is judges:8100: it must be an address that begins with http"),
+        ({"ask": "never"}, "ask is never: choose one of undecided, always"),
         ({"attempts": 0}, "attempts is 0"),
         ({"kind": "classic"}, "eos_token is not set"),
     ],

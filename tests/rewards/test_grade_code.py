@@ -50,7 +50,7 @@ def test_verdicts_in_the_order_of_the_rows(sandbox, tmp_path, capsys):
     "row, named",
     [
         ("{", "row 2: "),
-        ("[]", "row 2: it must be an object with response"),
+        ("[]", "row 2: list instead of an object"),
         ({"label": LABEL}, "row 2: it must be an object with response"),
         ({"response": "", "label": {}}, "row 2: cases: it must be a list"),
         ({"response": "", "label": "42"}, "row 2: the label must be a problem"),

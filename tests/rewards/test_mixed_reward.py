@@ -21,7 +21,7 @@ from kimi_plugins.rewards import labels
 from kimi_plugins.rewards.labels import Tagged
 from kimi_plugins.rewards.metrics import add_format_rewards, metrics
 from kimi_plugins.rewards.mixed_reward import Format, MixedReward
-from kimi_plugins.rewards.settings import data_problems, problems, reward_function, tagged_label
+from kimi_plugins.rewards.settings import problems, reward_function, tagged_label
 
 FUNCTIONS = """
 import os, re, sys, time
@@ -288,7 +288,10 @@ def test_labels_stay_as_they_are_where_rows_have_no_kinds():
         ({"format_reward": float("nan")}, "kimi.rewards.format_reward is nan"),
         ({"kind": "math", "math.timeout": 0.0}, "kimi.rewards.math.timeout is 0.0"),
         ({"kind": "math", "math.answer_pattern": "("}, "kimi.rewards.math.answer_pattern: "),
-        ({"kind": "judge", "judge.url": "judge"}, "kimi.rewards.judge.url is 'judge': it begins with http://"),
+        (
+            {"kind": "judge", "judge.url": "judge"},
+            "kimi.rewards.judge.url is judge: it must be an address that begins with http://",
+        ),
         ({"kind": "a.b:c", "functions.workers": 0}, "kimi.rewards.functions.workers is 0"),
     ],
 )
@@ -311,7 +314,7 @@ def test_rows_without_a_kind_or_a_usable_label_are_named(write_rows):
     ]
     args = table("gsm8k=math", "apps=code", "patterns=regex")
     args.data.prompt_dataset = str(write_rows("rows.jsonl", rows))
-    found = [problem.partition("rows.jsonl ")[2] for problem in data_problems(args)]
+    found = [problem.partition("rows.jsonl ")[2] for problem in Rewards().openrlhf_check_machine(args, "train")]
     assert len(found) == 4
     assert found[0].startswith("row 2: 'label' is not a problem with test cases")
     assert found[1].startswith("row 5: the data source 'aime' is not in kimi.rewards.sources; add aime=KIND")
@@ -322,10 +325,10 @@ def test_rows_without_a_kind_or_a_usable_label_are_named(write_rows):
 def test_graders_that_cannot_be_had_are_named(write_rows, grader):
     args = arguments("kind=user_rewards:other", "judge.url=http://127.0.0.1:9/v1")
     args.data.prompt_dataset = str(write_rows("rows.jsonl", [{"input": "?", "label": "5"}]))
-    [problem] = data_problems(args)
+    [problem] = Rewards().openrlhf_check_machine(args, "train")
     assert problem.startswith("kimi.rewards: user_rewards:other cannot be used: ValueError: it takes (a, b, c, d)")
     args.kimi.rewards.kind = "judge"
-    [problem] = data_problems(args)
+    [problem] = Rewards().openrlhf_check_machine(args, "train")
     assert problem.startswith("kimi.rewards.judge.url: nothing answers at http://127.0.0.1:9/v1")
 
 

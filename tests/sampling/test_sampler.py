@@ -109,7 +109,15 @@ def test_curriculum_and_priorities_together():
 def settings(**changed):
     return SimpleNamespace(
         kimi=SimpleNamespace(sampling=replace(options.Sampling(), **changed)),
-        data=SimpleNamespace(dataloader_num_workers=0, input_key="input", image_key="images", prompt_split="train"),
+        data=SimpleNamespace(
+            dataloader_num_workers=0,
+            input_key="input",
+            label_key=None,
+            image_key="images",
+            prompt_split="train",
+            apply_chat_template=False,
+        ),
+        eval=SimpleNamespace(dataset=None, split="train"),
         rollout=SimpleNamespace(batch_size=4),
         train=SimpleNamespace(seed=1),
     )

@@ -1,6 +1,5 @@
 """Rules first, then vetoes, then the judge (k1.5 §2.3.5)."""
 
-import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
@@ -23,15 +22,17 @@ class Judge:
     ends the grader processes.
 
     Raises:
-        ValueError: a setting is not as it should be; names it and the fix.
+        ValueError: a setting is invalid; names it and the fix.
     """
 
     def __init__(self, **settings) -> None:
         mine = {field.name for field in fields(options.Judge)}
         self._settings = options.Judge(**{name: settings.pop(name) for name in mine & set(settings)})
         rules = asdict(options.MathGrader(**settings))
-        if found := list(setting_problems(self._settings)):
-            raise ValueError(f"judge: {found[0]}")
+        for problem in options.invalid_values(self._settings, "rewards.judge"):
+            raise ValueError(problem)
+        if self._settings.kind == "classic" and not self._settings.eos_token:
+            raise ValueError(f"kimi.rewards.judge.eos_token is not set: {options.CLASSIC_NEEDS}")
         self._pattern = rules.pop("answer_pattern")
         self._rules = Pool(pattern=self._pattern, **rules)
         self._cache = cache.Cache(self._settings.cache, self._settings.cache_size)
@@ -88,18 +89,3 @@ class Judge:
 
     def __exit__(self, *_) -> None:
         self.close()
-
-
-def setting_problems(settings: options.Judge) -> Iterator[str]:
-    """What is wrong with a judge's settings, each naming the setting, its value and the fix."""
-    for entry in fields(settings):
-        value, choices = getattr(settings, entry.name), entry.metadata["choices"]
-        if choices and value not in choices:
-            yield f"{entry.name} is {value!r}: it is one of {', '.join(choices)}"
-    if not settings.url.startswith(("http://", "https://")):
-        yield f"url is {settings.url!r}: it begins with http:// or https://"
-    for name in ("request_timeout", "attempts", "concurrency", "max_tokens", "cache_size"):
-        if not 0 < getattr(settings, name) < math.inf:
-            yield f"{name} is {getattr(settings, name)}: it must be above 0, and finite"
-    if settings.kind == "classic" and not settings.eos_token:
-        yield "eos_token is not set: a classic judge's inputs end with its tokenizer's eos_token"
