@@ -1,15 +1,17 @@
 """How long a run takes to start: from the command to the first graded rollouts, in seconds and in CPU seconds.
 
-    python benchmarks/start_up.py [--builds before=DIR after=DIR] [--repeats 3] [--out FILE] [-- FLAG VALUE ...]
+    python benchmarks/start_up.py [--builds NAME="[DIR] [FLAG ...]" ...] [--repeats 3] [--out FILE] [-- FLAG ...]
 
 The quickstart's RL run, with the randomly initialised model and responses of at most 26 tokens (about what the
-warmed-up one writes), is ended after its evaluation of the initial policy. DIR holds the package `openrlhf` of another
-build, such as the working checkout of the patches at another commit; without --builds the installed one is measured.
-The builds take turns. FLAG: of `openrlhf train`, for all runs.
+warmed-up one writes), is ended after its evaluation of the initial policy. --builds names what is compared; without
+it: processes that import for themselves (--train.disable_forks) and forks of one that has. DIR holds the package
+`openrlhf` of another build, such as the working checkout of the patches at another commit, in place of the installed
+one. FLAG: of `openrlhf train`, for the runs of one build or, after --, of all. The builds take turns.
 """
 
 import argparse
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -29,22 +31,26 @@ LIMIT_SECONDS = 400
 def main() -> int:
     own, _, flags = (sys.argv[1:], "", []) if "--" not in sys.argv else _split(sys.argv[1:])
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--builds", nargs="+", default=["installed="], metavar="NAME=DIR")
+    parser.add_argument("--builds", nargs="+", default=["imports=--train.disable_forks", "forks="], metavar="NAME=…")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--runs", type=Path, default=Path("runs/start_up"), help="where the runs go")
     parser.add_argument("--out", type=Path, default=RESULTS / "start_up.json")
     args = parser.parse_args(own)
-    builds = dict(build.split("=", 1) for build in args.builds)
-    for name, directory in builds.items():
+    builds = {}
+    for build in args.builds:
+        name, _, rest = build.partition("=")
+        words = shlex.split(rest)
+        directory = words.pop(0) if words and not words[0].startswith("-") else ""
         if directory and not (Path(directory) / "openrlhf" / "cli").is_dir():
             parser.error(f"--builds {name}={directory}: no package openrlhf there")
+        builds[name] = (directory, [*words, *flags])
 
     found, runs = machine(), args.runs.resolve()
     make_inputs(runs, seed=1)
     measured = {name: [] for name in builds}
     for repeat in range(args.repeats):
         for name in builds if repeat % 2 == 0 else reversed(builds):
-            measured[name].append(one := start(builds[name], runs, flags))
+            measured[name].append(one := start(*builds[name], runs))
             progress(f"{name}: {one['seconds']:.1f} s, {one['cpu_seconds']:.1f} CPU s, {one['memory_gib']:.2f} GiB")
     summary = {
         name: {key: spread([one[key] for one in repeats]) for key in ("seconds", "cpu_seconds", "memory_gib")}
@@ -56,7 +62,7 @@ def main() -> int:
         for key in ("seconds", "cpu_seconds"):
             ratios = [new[key] / old[key] for new, old in zip(measured[name], measured[first], strict=True)]
             summary[name][f"{key}_ratio"] = spread(ratios)
-    write_json(args.out, {"machine": found, "flags": flags, "builds": summary})
+    write_json(args.out, {"machine": found, "compared": args.builds, "flags": flags, "builds": summary})
     return 0
 
 
@@ -65,7 +71,7 @@ def _split(words: list[str]) -> tuple[list[str], str, list[str]]:
     return words[:at], "--", words[at + 1 :]
 
 
-def start(build: str, runs: Path, flags: list[str]) -> dict:
+def start(build: str, flags: list[str], runs: Path) -> dict:
     """Start the run and end it after its first evaluation.
 
     Returns seconds, cpu_seconds of all its processes, memory_gib (the highest sum of their PSS that was seen), and

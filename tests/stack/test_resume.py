@@ -5,6 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from openrlhf.utils import checkpoint
 from real_runs import START_UP, flags
@@ -54,7 +55,9 @@ def test_a_killed_run_resumes_exactly_and_never_from_a_broken_checkpoint(tmp_pat
     killed.wait_for(lambda: len(killed.steps()) >= 5, START_UP)
     actor = tmp_path / "run" / "_actor"
     in_the_middle_of_a_save(actor)
-    killed.kill()
+    writers = [killed.process_of(name) for name in ("PPOTrainer", "PolicyModelActor")]
+    killed.process.kill()  # the driver: nothing tells the others
+    assert psutil.wait_procs(writers, timeout=30)[1] == []
     expected, expected_rollouts = killed.steps(), list(run_log.read_rollouts(tmp_path / "run"))
 
     saved = sorted((path for path in actor.glob("global_step*[0-9]")), key=lambda path: int(path.name[11:]))
@@ -74,6 +77,7 @@ def test_a_killed_run_resumes_exactly_and_never_from_a_broken_checkpoint(tmp_pat
     assert 0 < sum(record["kimi/length_reward_mean"] != 0 for record in steps) < STEPS
     assert list(run_log.read_rollouts(tmp_path / "run"))[: len(expected_rollouts)] == expected_rollouts
     assert not list(actor.glob("*.partial"))
+    assert psutil.wait_procs(killed.descendants, timeout=30)[1] == []  # Ray's own agents end half a minute later
 
     for path in actor.glob("global_step*"):
         os.truncate(path / "mp_rank_00_model_states.pt", 1000)

@@ -50,10 +50,12 @@ def trained(request, models, tmp_path_factory):
     dtype = param_dtype()
     changed = {"actor__adam__lr": 1e-2, "ds__param_dtype": dtype} | SIZES[dtype] | saved
     run = Run(directory, flags(directory, models / head, **changed), plugins="kimi")
-    run.wait_for(lambda: len(run.steps()) > UPDATES, START_UP)
-    seconds = end_after(run, run.process_of(victim).kill)
-    yield SimpleNamespace(head=head, run=run, seconds=seconds, model=run.checkpoints / f"global_step{UPDATES}_hf")
-    run.end()
+    try:
+        run.wait_for(lambda: len(run.steps()) > UPDATES, START_UP)
+        seconds = end_after(run, run.process_of(victim).kill)
+        yield SimpleNamespace(head=head, run=run, seconds=seconds, model=run.checkpoints / f"global_step{UPDATES}_hf")
+    finally:
+        run.end()
 
 
 def test_a_death_ends_the_run(trained):
