@@ -445,6 +445,23 @@ class TestLongContext:
         configured(place / "model", **config)
         assert models.context(json.loads((place / "model/config.json").read_text())) == limit
 
+    @pytest.mark.parametrize(
+        "config, named",
+        [
+            ({"max_position_embeddings": "many"}, "max_position_embeddings 'many'"),
+            ({"max_position_embeddings": float("inf")}, "max_position_embeddings inf"),
+            ({"rope_parameters": [1, 2]}, "rope_parameters [1, 2]"),
+            ({"rope_scaling": "yarn"}, "rope_scaling 'yarn'"),
+            ({"rope_parameters__rope_type": "yarn", "rope_parameters__factor": "four"}, "factor 'four'"),
+            ({"layer_types": "mamba"}, "layer_types 'mamba'"),
+            ({"layer_types": [{"kind": "mamba"}]}, "layer_types [{'kind': 'mamba'}]"),
+        ],
+    )
+    def test_a_config_that_transformers_did_not_write(self, place, config, named):
+        configured(place / "model", **{"max_position_embeddings": 512} | config)
+        line = only(ds__packing_samples=True)
+        assert line.startswith("actor.model_name_or_path: ") and f" has {named} in its config.json; " in line
+
     def test_no_room_for_a_prompt(self):
         assert found(rollout__max_new_tokens=511) == []
         line = only(rollout__max_new_tokens=512)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -97,26 +98,45 @@ def context(config: dict) -> int | None:
     """The most tokens that a model knows positions for, RoPE's scaling included; None if its config.json does not say.
 
     As vLLM's _get_and_verify_max_len, but never less than it: where the two could differ, the longer one.
+
+    Raises:
+        ValueError: a key is not what transformers writes there; the message is the key with its value.
     """
     text = _text(config)
-    lengths = [text[key] for key in CONTEXT_KEYS if isinstance(text.get(key), int)]
+    lengths = [_number(text, key) for key in CONTEXT_KEYS if text.get(key) is not None]
     if not lengths:
         return None
-    ropes = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    scaling = "rope_parameters" if text.get("rope_parameters") else "rope_scaling"
+    ropes = text.get(scaling) or {}
+    if not isinstance(ropes, dict):
+        raise ValueError(f"{scaling} {ropes!r}")
     if not all(isinstance(rope, dict) for rope in ropes.values()):
         ropes = {"": ropes}
     longest = min(lengths)
     for rope in ropes.values():
         if rope.get("rope_type", rope.get("type", "default")) not in SCALED_ALREADY:
-            base = rope.get("original_max_position_embeddings") or min(lengths)
-            longest = max(longest, int(base * (rope.get("factor") or 1)))
-    return longest
+            base = _number(rope, "original_max_position_embeddings") or min(lengths)
+            longest = max(longest, int(base * (_number(rope, "factor") or 1)))
+    return int(longest)
+
+
+def _number(values: dict, key: str) -> float:
+    """values[key], 0 if it is not there. Raises ValueError: no finite number."""
+    value = values.get(key) or 0
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{key} {value!r}")
+    return value
 
 
 def _check_context(key: str, name: str | None, args) -> Iterator[str]:
-    if (found := here(name)) is None or (limit := context(found[1])) is None:
+    if (found := here(name)) is None:
         return
-    if args.data.max_len > limit and not os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN"):
+    try:
+        limit = context(found[1])
+    except ValueError as error:
+        yield f"{key}: {name} has {error} in its config.json; correct it, or save the model again"
+        return
+    if limit is not None and args.data.max_len > limit and not os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN"):
         yield (
             f"data.max_len: {args.data.max_len} tokens, and {key} {name} has a context of {limit} by its config.json; "
             "lower it, or give a model with a longer context (rope_parameters in its config.json)"
@@ -127,7 +147,11 @@ def _check_packing(key: str, name: str | None, args) -> Iterator[str]:
     if not args.ds.packing_samples or (found := here(name)) is None:
         return
     config = found[1]
-    layers = set(_text(config).get("layer_types") or ()) - MASKED_LAYERS
+    kinds = _text(config).get("layer_types") or []
+    if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
+        yield f"{key}: {name} has layer_types {kinds!r} in its config.json; correct it, or save the model again"
+        return
+    layers = set(kinds) - MASKED_LAYERS
     if config.get("model_type") in UNPACKABLE:
         yield (
             f"ds.packing_samples: {key} {name} is a {config['model_type']}, whose positions do not tell packed "
