@@ -27,14 +27,25 @@ Problem = tuple[int, int]
 
 
 class Decoder(nn.Module):
-    """A decoder of 0.06 million parameters over TOKENS: tokens [B, T] → logits [B, T, V]."""
+    """A decoder of 0.06 million parameters over TOKENS: tokens [B, T] → logits [B, T, V].
 
-    def __init__(self, width: int = 48, layers: int = 2, heads: int = 3, context: int = CONTEXT) -> None:
+    rotary: positions by rotating queries and keys in place of learned ones, so that none is new in a longer response.
+    """
+
+    def __init__(
+        self,
+        width: int = 48,
+        layers: int = 2,
+        heads: int = 3,
+        context: int = CONTEXT,
+        vocabulary: int = len(TOKENS),
+        rotary: bool = False,
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.context = context
-        self.embed = nn.Embedding(len(TOKENS), width)
-        self.position = nn.Embedding(context, width)
+        self.embed = nn.Embedding(vocabulary, width)
+        self.position = None if rotary else nn.Embedding(context, width)
         self.layers = nn.ModuleList(
             nn.ModuleDict(
                 {
@@ -61,12 +72,16 @@ class Decoder(nn.Module):
         batch, length = tokens.shape
         end = start + length
         column = torch.arange(start, end)
-        x = self.embed(tokens) + self.position((column - pads[:, None]).clamp(min=0))  # [B, T, W]
+        x = self.embed(tokens)  # [B, T, W]
+        if self.position is not None:
+            x = x + self.position((column - pads[:, None]).clamp(min=0))
         keys = torch.arange(end)
         allowed = (keys <= column[:, None]) & (keys >= pads[:, None, None])  # [B, T, S]
         allowed = (allowed | (keys == column[:, None])).unsqueeze(1)  # a row of padding sees itself: no NaN
         for number, layer in enumerate(self.layers):
             q, k, v = layer["qkv"](layer["norm1"](x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            if self.position is None:
+                q, k = rotated(q, column), rotated(k, column)
             if cache is not None:
                 cache[number][0, :, :, start:end], cache[number][1, :, :, start:end] = k, v
                 k, v = cache[number][:, :, :, :end]
@@ -74,6 +89,15 @@ class Decoder(nn.Module):
             x = x + layer["out"](mixed.transpose(1, 2).reshape(batch, length, -1))
             x = x + layer["down"](F.relu(layer["up"](layer["norm2"](x))))
         return self.norm(x) @ self.embed.weight.T
+
+
+def rotated(heads: Tensor, column: Tensor) -> Tensor:
+    """RoPE of [B, H, T, D] for the positions column [T], on a half of each head: the other sees no distances."""
+    turned, kept = heads.chunk(2, dim=-1)
+    a, b = turned.chunk(2, dim=-1)
+    angles = column[:, None] * 1000.0 ** -(torch.arange(a.shape[-1]) / a.shape[-1])  # [T, D / 4]
+    sine, cosine = angles.sin(), angles.cos()
+    return torch.cat([a * cosine - b * sine, a * sine + b * cosine, kept], dim=-1)
 
 
 def encode(text: str) -> list[int]:
@@ -145,8 +169,13 @@ def supervised_step(
 ) -> None:
     """One optimizer step on worked solutions of problems drawn at random."""
     chosen = rng.choices(problems, k=rows)
-    prompts, pads = prompts_of(chosen)
-    answers = [encode(solution(a, b, rng))[:ROOM] for a, b in chosen]
+    imitate(model, optimizer, *prompts_of(chosen), [encode(solution(a, b, rng))[:ROOM] for a, b in chosen])
+
+
+def imitate(
+    model: Decoder, optimizer: torch.optim.Optimizer, prompts: Tensor, pads: Tensor, answers: list[list[int]]
+) -> None:
+    """One optimizer step on the mean log-prob of the tokens of these answers; prompts and pads as of prompts_of."""
     longest = max(map(len, answers))
     tokens = torch.cat([prompts, torch.tensor([row + [PAD] * (longest - len(row)) for row in answers])], dim=1)
     column = torch.arange(tokens.shape[1]) - prompts.shape[1]
