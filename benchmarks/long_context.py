@@ -98,9 +98,8 @@ def by_arithmetic(rows: list[dict], tokens: int) -> float:
     return more + (more - less) / (long - short) * (tokens - long)
 
 
-def measured_row(tokens: int, rows: list[dict], args) -> dict:
-    """Both paths at one length, in turn; rows: of other lengths."""
-    whole_mib = by_arithmetic(rows, tokens)
+def measured_row(tokens: int, whole_mib: float, args) -> dict:
+    """Both paths at one length, in turn; of chunks alone where whole logits, of about whole_mib, do not fit."""
     fits = 1.1 * whole_mib * 2**20 < psutil.virtual_memory().available
     paths = PATHS if fits else ("chunks",)
     runs = [{path: in_fresh_process(path, tokens, args) for path in paths} for _ in range(args.repeats)]
@@ -112,11 +111,23 @@ def measured_row(tokens: int, rows: list[dict], args) -> dict:
             row[f"{key}_ratio"] = spread([run["chunks"][key] / run["whole"][key] for run in runs])
         row["log_prob_difference"] = max(abs(run["chunks"]["log_prob"] / run["whole"]["log_prob"] - 1) for run in runs)
         row["times_less"] = spread([run["whole"]["mib"] / run["chunks"]["mib"] for run in runs])["median"]
-    else:
-        row["whole"] = {"mib": whole_mib}
-        row["times_less"] = whole_mib / row["chunks"]["mib"]["median"]
-    progress(f"{tokens} tokens: {row['times_less']:.1f} × less{'' if fits else ' (by arithmetic)'}")
     return row
+
+
+def with_row(rows: list[dict], row: dict) -> list[dict]:
+    """The rows by length with a new one, what is arithmetic in them renewed."""
+    rows = [*(one for one in rows if one["tokens"] != row["tokens"]), row]
+    for one in rows:
+        if one["whole_by_arithmetic"]:
+            one["whole"] = {"mib": by_arithmetic(rows, one["tokens"])}
+            one["times_less"] = one["whole"]["mib"] / one["chunks"]["mib"]["median"]
+    return sorted(rows, key=lambda one: one["tokens"])
+
+
+def rows_in(out: Path, settings: dict) -> list[dict]:
+    """Of the file of results, if it is there and has the same settings."""
+    before = json.loads(out.read_text()) if out.exists() else {}
+    return before["rows"] if before.get("settings") == settings else []
 
 
 def main() -> int:
@@ -147,12 +158,12 @@ def main() -> int:
 
     out = args.out or RESULTS / "long_context.json"
     settings = {name: getattr(args, name) for name in ("chunk", "hidden", "dtype")} | {"vocabulary": VOCABULARY}
-    before = json.loads(out.read_text()) if out.exists() else {}
-    rows = before["rows"] if before.get("settings") == settings else []
-    rows = [row for row in rows if row["tokens"] not in args.tokens]
     for tokens in sorted(args.tokens):
-        rows.append(measured_row(tokens, rows, args))
-        write_json(out, found | {"settings": settings, "rows": sorted(rows, key=lambda row: row["tokens"])})
+        row = measured_row(tokens, by_arithmetic(rows_in(out, settings), tokens), args)
+        rows = with_row(rows_in(out, settings), row)  # read again: others may measure other lengths meanwhile
+        write_json(out, found | {"settings": settings, "rows": rows})
+        less = next(one["times_less"] for one in rows if one["tokens"] == tokens)
+        progress(f"{tokens} tokens: {less:.1f} × less{' (by arithmetic)' if row['whole_by_arithmetic'] else ''}")
     return 0
 
 
