@@ -226,8 +226,9 @@ class Preflight:
             options.add_cluster_arguments(parser)
 
     def openrlhf_validate_config(self, args, command):
-        from kimi_plugins.preflight import configuration_problems
+        from kimi_plugins.preflight import configuration_problems, say_notes
 
+        say_notes(args, command)
         own = list(options.invalid(args, "cluster")) if command == "train" else []
         return own + configuration_problems(args, command)
 

@@ -26,6 +26,7 @@ from kimi_plugins.preflight import (
     machine_problems,
     models,
     outputs,
+    values,
 )
 
 ROWS = [{"input": f"{n} + {n} =", "label": str(2 * n)} for n in range(64)]
@@ -53,56 +54,25 @@ SHARED = {
     "train.batch_size": 32,
     "train.micro_batch_size": 8,
 }
-RL = SHARED | {
-    "actor.model_name_or_path": "model",
-    "actor.num_nodes": 1,
-    "actor.num_gpus_per_node": 1,
-    "actor.optim": "adam",
-    "algo.advantage.estimator": "dr_grpo",
-    "algo.dynamic_filtering_enable": False,
-    "algo.kl.init_coef": 0.0,
-    "ckpt.best_metric_key": "",
-    "critic.model_name_or_path": None,
-    "critic.num_nodes": 1,
-    "critic.num_gpus_per_node": 8,
-    "data.input_key": "input",
-    "data.label_key": "label",
-    "data.max_images_per_prompt": 0,
-    "data.prompt_dataset": "prompts.jsonl",
-    "data.prompt_probs": None,
-    "data.prompt_split": "train",
-    "critic.optim": "adam",
-    "ds.grad_accum_dtype": None,
-    "ds.load_in_4bit": False,
-    "ds.lora.rank": 0,
-    "eval.before_training": False,
-    "rollout.vllm_generate_batch_size": None,
-    "train.full_determinism_enable": False,
-    "vllm.max_restarts": 0,
-    "ds.param_dtype": "bf16",
-    "ref.num_nodes": 1,
-    "ref.num_gpus_per_node": 8,
-    "reward.model_name_or_path": None,
-    "reward.num_nodes": 1,
-    "reward.num_gpus_per_node": 8,
-    "reward.remote_url": "reward.py",
-    "rollout.batch_size": 16,
-    "rollout.max_new_tokens": None,
-    "rollout.micro_batch_size": 8,
-    "rollout.n_samples_per_prompt": 4,
-    "train.agent_func_path": None,
-    "train.async_enable": False,
-    "train.colocate_actor_ref": False,
-    "train.colocate_all": True,
-    "train.colocate_critic_reward": False,
-    "train.dynamic_batch_enable": False,
-    "train.enable_ema": False,
-    "vllm.gpu_memory_utilization": 0.95,
-    "vllm.num_engines": 1,
-    "vllm.sync_backend": "gloo",
-    "vllm.sync_with_ray": False,
-    "vllm.tensor_parallel_size": 1,
-}
+RL = (
+    values.defaults()
+    | SHARED
+    | {
+        "actor.model_name_or_path": "model",
+        "actor.num_gpus_per_node": 1,
+        "algo.advantage.estimator": "dr_grpo",
+        "algo.kl.init_coef": 0.0,
+        "data.label_key": "label",
+        "data.prompt_dataset": "prompts.jsonl",
+        "reward.remote_url": "reward.py",
+        "rollout.batch_size": 16,
+        "rollout.micro_batch_size": 8,
+        "rollout.n_samples_per_prompt": 4,
+        "train.colocate_all": True,
+        "vllm.num_engines": 1,
+        "vllm.sync_backend": "gloo",
+    }
+)
 TRAINER = SHARED | {
     "data.dataset_probs": None,
     "data.dataset_split": "train",
@@ -361,8 +331,8 @@ class TestModels:
 
     def test_reward_model_is_checked_only_when_used(self):
         unused = {"reward__model_name_or_path": "/nowhere", "reward__num_gpus_per_node": 1}
-        assert found(**unused) == []
-        assert "reward.model_name_or_path: /nowhere" in only(reward__remote_url=None, **unused)
+        assert "reward.model_name_or_path: /nowhere has no effect" in only(**unused)
+        assert "reward.model_name_or_path: /nowhere does not exist" in only(reward__remote_url=None, **unused)
 
     def test_critic_is_checked_only_with_gae(self):
         assert found(critic__model_name_or_path="/nowhere") == []
@@ -493,7 +463,7 @@ class TestLongContext:
 class TestData:
     def test_missing_file(self):
         assert "data.prompt_dataset: no.jsonl does not exist" in only(data__prompt_dataset="no.jsonl")
-        assert "eval.dataset: no.csv does not exist" in only(eval__dataset="no.csv")
+        assert "eval.dataset: no.csv does not exist" in only(eval__dataset="no.csv", eval__steps=1)
         assert "data.dataset: no.jsonl does not exist" in only("sft", data__dataset="no.jsonl")
 
     def test_not_set(self):
@@ -734,14 +704,12 @@ class TestSettingsWithoutEffect:
     def test_what_the_asynchronous_trainer_does_not_do(self):
         make_devices(2)
         apart = {"train__async_enable": True, "train__colocate_all": False}
+        evaluated = {"eval__dataset": "prompts.jsonl", "eval__steps": 1}
         assert found(**apart) == []
-        for key, value in {
-            "vllm__max_restarts": 1,
-            "train__full_determinism_enable": True,
-            "eval__before_training": True,
-        }.items():
-            assert only(**apart, **{key: value}).startswith(f"{key.replace('__', '.')}: ")
-            assert found(**{key: value}) == []
+        assert only(**apart, vllm__max_restarts=1).startswith("vllm.max_restarts: 1: no engine can be restarted")
+        for key in ("train__full_determinism_enable", "eval__before_training"):
+            assert only(**apart, **evaluated, **{key: True}).startswith(f"{key.replace('__', '.')}: ")
+            assert found(**evaluated, **{key: True}) == []
         more = {"rollout__vllm_generate_batch_size": 32}
         assert found(**apart, **more) == []
         assert "would lose the samples" in only(**apart, **more, ckpt__save_steps=1)
@@ -1076,12 +1044,16 @@ class TestAgainstTheStack:
         from openrlhf.utils.config import hierarchize
 
         flags = []
+        parser = module.get_parser()
+        known = {action.dest: action.default for action in parser._actions}
         for key, value in DEFAULTS[command].items():
+            if value == known[key]:
+                continue
             if value is True:
                 flags.append(f"--{key}")
             elif value is not None and value is not False:
                 flags += [f"--{key}", str(value)]
-        args = hierarchize(module.get_parser().parse_args(flags))
+        args = hierarchize(parser.parse_args(flags))
         assert problems(args, command) == []
         assert problems(module.check_args(args), command) == []
 

@@ -6,15 +6,18 @@ The machines of a Ray cluster are asked last, when all is well on this one. Impo
 vLLM, DeepSpeed, transformers nor datasets.
 """
 
+import sys
 from collections.abc import Sequence
 
-from kimi_plugins.preflight import batches, cluster, data, join, machine, models, outputs, rewards
+from kimi_plugins.preflight import batches, cluster, data, join, machine, models, outputs, rewards, values
 
 # The first check of each command guards the divisors that all others use.
 _TRAINER_BATCHES = (batches.check_trainer_sizes, batches.check_trainer_batches)
 CONFIGURATION_CHECKS = {
     "train": (
         batches.check_rl_sizes,
+        values.check_ranges,
+        values.check_effects,
         batches.check_rollout_batches,
         batches.check_async,
         batches.check_optimizer,
@@ -61,6 +64,12 @@ def configuration_problems(args, command: str) -> list[str]:
     """
     sizes, *checks = CONFIGURATION_CHECKS[command]
     return list(sizes(args)) or [problem for check in checks for problem in check(args)]
+
+
+def say_notes(args, command: str) -> None:
+    """Print what of a configuration is set for models that the run does not have."""
+    for note in values.notes(args) if command == "train" else ():
+        print(f"kimi-preflight: {note}", file=sys.stderr)
 
 
 def machine_problems(args, command: str, row_checks: Sequence = ()) -> list[str]:
