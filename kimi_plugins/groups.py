@@ -68,7 +68,7 @@ def success_rate(experiences: list) -> float | None:
 
 
 def _mean_of_graded(verdicts: Tensor, failed: Tensor) -> Tensor:
-    """Of [..., k] over the responses, as [...]; NaN where every grade failed."""
+    """Mean of verdicts [..., k] over the responses, as [...]; NaN where every grade failed."""
     graded = ~failed
     return verdicts.where(graded, 0.0).sum(dim=-1) / graded.sum(dim=-1)
 

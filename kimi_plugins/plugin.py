@@ -129,7 +129,7 @@ class Sampling(_OfRows):
 
 
 class Rewards(_OfRows):
-    """§2.3.5: a failed grade is no wrong answer; its sample gets no advantage, and too many of them end the run."""
+    """§2.3.5: grading failures are not counted as wrong answers: no advantage, and the run ends if too many fail."""
 
     section = "rewards"
 

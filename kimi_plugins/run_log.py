@@ -4,10 +4,11 @@ metrics.jsonl has a record for every training step and evaluation, rollouts.json
 resumed run appends to them; what it did again counts, what it replaced is not read.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from kimi_plugins.data import journal
 
 FILE_NAME = "metrics.jsonl"
 ROLLOUTS = "rollouts.jsonl"
@@ -60,24 +61,13 @@ def read_rollouts(directory: str | Path) -> Iterator[dict]:
 
 def _append(path: Path, record: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Model output may hold lone surrogates, which only ASCII escapes survive.
-    line = json.dumps(record, ensure_ascii=True) + "\n"
     with path.open("a+b") as file:
-        file.seek(max(0, file.tell() - 1))
-        if file.read() not in (b"", b"\n"):  # a run killed while it wrote
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(line.encode("ascii"))
+        journal.mend(file)
+        journal.append(file, record)
 
 
 def _records(path: Path) -> Iterator[dict]:
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith("\n"):  # still being written, or was when the run was killed
-                return
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {number}: {error}; repair the line or remove it") from error
+    if path.exists():
+        with path.open("rb") as file:
+            for _, record in journal.lines(file):
+                yield record

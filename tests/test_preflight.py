@@ -571,7 +571,7 @@ class TestData:
     def test_hub_name(self, place, monkeypatch):
         assert found(data__prompt_dataset="openai/gsm8k@main") == []
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        assert "openai/gsm8k is no path here" in only(data__prompt_dataset="openai/gsm8k")
+        assert "openai/gsm8k is neither a path here" in only(data__prompt_dataset="openai/gsm8k")
         (place / "hf/datasets/openai___gsm8k").mkdir(parents=True)
         assert found(data__prompt_dataset="openai/gsm8k") == []
 
@@ -668,7 +668,7 @@ class TestReward:
 
     @pytest.mark.parametrize("url", ["localhost:5000/reward", "http://host:99999/", "reward", "http:///path"])
     def test_no_web_address(self, url):
-        assert f"reward.remote_url: {url} is no web address" in only(reward__remote_url=url)
+        assert f"reward.remote_url: {url} is not a web address" in only(reward__remote_url=url)
 
 
 class TestBatches:
@@ -803,7 +803,7 @@ class TestMachine:
     @pytest.mark.parametrize("text", ["0", "two", "1.5", "-1"])
     def test_threads_that_are_no_number(self, text, monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", text)
-        assert f"OMP_NUM_THREADS: {text} is no number" in only()
+        assert f"OMP_NUM_THREADS: {text} is not a number" in only()
 
     def test_memory(self, monkeypatch):
         gib = psutil.virtual_memory().total // machine.GIB
@@ -824,7 +824,7 @@ class TestMachine:
     @pytest.mark.parametrize("space", ["0.5", "0", "-1", "one"])
     def test_kv_cache_space_is_whole(self, monkeypatch, space):
         monkeypatch.setenv(machine.KV_SPACE, space)
-        assert only() == f"{machine.KV_SPACE}: {space} is no whole number of GiB; set it to 1 or more"
+        assert only() == f"{machine.KV_SPACE}: {space} is not a whole number of GiB; set it to 1 or more"
 
     def test_memory_share_counts_when_vllm_chooses_the_cache(self, monkeypatch):
         monkeypatch.setenv(machine.KV_SPACE, "")
@@ -893,7 +893,7 @@ class TestCluster:
 
     def test_malformed_session(self, place):
         self.leave_session(place, "")
-        assert "'' is no host:port" in only()
+        assert "'' is not host:port" in only()
 
     def test_address(self, monkeypatch, listening, silent):
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{silent}")

@@ -1,29 +1,46 @@
-"""JSON lines that are added as results come, so that a command that was stopped goes on where it stood."""
+"""JSON lines that are added as results come; a process that is killed while it writes leaves one unfinished."""
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 
 def records(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """(position, record) from where the file stands; a line that a killed process left unfinished is cut off.
+    """lines() of a file that this process goes on with: what a killed one left unfinished is cut off."""
+    start = file.tell()
+    mend(file)
+    file.seek(start)
+    yield from lines(file)
+
+
+def lines(file: BinaryIO) -> Iterator[tuple[int, Any]]:
+    """(position, record) from where the file stands, to the end or to a line that is not written to its end yet.
 
     Raises:
         ValueError: a whole line is not JSON; names the file and the position.
     """
-    while line := file.readline():
+    while (line := file.readline()).endswith(b"\n"):
         position = file.tell() - len(line)
-        if not line.endswith(b"\n"):
-            file.truncate(position)
-            return
         if not line.strip():
             continue
         try:
             record = json.loads(line)
         except ValueError as error:
-            raise ValueError(f"{file.name}, byte {position}: not a JSON line ({error}); remove the file") from error
+            raise ValueError(
+                f"{file.name}, byte {position}: not a JSON line ({error}); correct or remove the line"
+            ) from error
         yield position, record
+
+
+def mend(file: BinaryIO) -> None:
+    """Cut off a line that a killed process left unfinished at the end of the file."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - 1))
+    if file.read() not in (b"", b"\n"):
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def append(file: BinaryIO, record: Any) -> None:

@@ -103,7 +103,7 @@ def _boxes(text: str) -> Iterator[tuple[int, int, str | None]]:
 
 
 def _grouped(content: str) -> str:
-    """Of which a sign before it changes all."""
+    """The content, in parentheses unless a sign before it changes all of it anyway."""
     return content if re.fullmatch(r"[\w.,\\{}/^%° ]+", content) else f"({content})"
 
 
@@ -117,11 +117,11 @@ def _braced(text: str, start: int) -> tuple[str | None, int]:
 
 
 def compiled(pattern: str) -> re.Pattern:
-    """Raises ValueError if the pattern is no regular expression."""
+    """The pattern, compiled. Raises ValueError if it is not a regular expression."""
     try:
         return re.compile(pattern, re.MULTILINE)
     except re.error as error:
-        raise ValueError(f"the answer pattern {pattern!r} is no regular expression: {error}") from error
+        raise ValueError(f"the answer pattern {pattern!r} is not a regular expression: {error}") from error
 
 
 def _matches(text: str, pattern: str) -> Iterator[tuple[int, int, str]]:

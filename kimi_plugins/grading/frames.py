@@ -18,7 +18,7 @@ def send(connection: socket.socket, message: object, deadline: float | None = No
 
 
 def receive(connection: socket.socket, deadline: float | None = None) -> Any:
-    """The next JSON value. Raises as send, EOFError if the other side is gone, ValueError if it is no JSON."""
+    """The next JSON value. Raises as send, EOFError if the other side is gone, ValueError if it is not JSON."""
     [length] = _LENGTH.unpack(_exactly(connection, _LENGTH.size, deadline))
     if length > MOST_BYTES:
         raise ValueError(f"a message of {length} bytes")

@@ -184,7 +184,7 @@ def generate(generator: str, cases: int, sandbox: Sandbox) -> tuple[list[str | N
 
 
 def _printed(line: bytes) -> str | None:
-    """A line of the generator's server, whose process the generator shares: what is no text counts as failed."""
+    """A line of the generator's server, whose process the generator shares: what is not text counts as failed."""
     try:
         text = json.loads(line)
     except (ValueError, RecursionError):

@@ -40,7 +40,7 @@ def _over_budget(experiences: list, args) -> Tensor:
 
 
 def _budget(experience, sample: int, length) -> float:
-    """Of one sample's prompt, in tokens; inf for none."""
+    """Token budget of one sample's prompt; inf if it has none."""
     own = None if length.budget_key is None else experience.rows[sample][length.budget_key]
     if own is None:
         return float("inf") if length.budget is None else float(length.budget)

@@ -22,7 +22,7 @@ LEVEL = 95  # per cent of the intervals
 
 @dataclass
 class Scores:
-    """Of one model, by prompt, each [P]; NaN where nothing was graded."""
+    """How one model did, by prompt: arrays [P], NaN where nothing was graded."""
 
     name: str
     model: str

@@ -127,7 +127,7 @@ def migrate(training: Training, parser: argparse.ArgumentParser) -> Migrated:
         if flag in OWN:
             continue
         if not flag.startswith("--"):
-            result.problems.append(f"{source}: {flag!r} is no flag")
+            result.problems.append(f"{source}: {flag!r} is not a flag")
         elif flag in actions:
             _enter(entries, key, actions[flag], texts, source, result)
         elif new := old_flags.new_names(key, known):

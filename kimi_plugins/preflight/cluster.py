@@ -80,7 +80,7 @@ def check_ray(args) -> Iterator[str]:
     except ValueError:
         host, port = None, None
     if not host or port is None:
-        yield f"{key}: {address!r} is no host:port; {fix}"
+        yield f"{key}: {address!r} is not host:port; {fix}"
     elif (error := connection_error(host, port)) is not None:
         yield f"{key}: no Ray cluster answers at {address} any more ({error}); {fix}"
     elif not speaks_http2(host, port):

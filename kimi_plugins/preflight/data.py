@@ -191,7 +191,7 @@ def _check_probabilities(option: str, probabilities: str | None, spec: str | Non
     try:
         values = [float(value) for value in probabilities.split(",")]
     except ValueError:
-        yield f"{option}: {probabilities} is no list of numbers; write 0.7,0.3, for example"
+        yield f"{option}: {probabilities} is not a list of numbers; write 0.7,0.3, for example"
         return
     if len(values) != spec.count(",") + 1 or abs(sum(values) - 1) > 1e-8:
         yield f"{option}: {probabilities}; give {spec.count(',') + 1} numbers, one per data set, that add up to 1"

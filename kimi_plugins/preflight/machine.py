@@ -128,7 +128,7 @@ def check_cpu_settings(args) -> Iterator[str]:
         yield "vllm.sync_with_ray: needs CUDA devices, and there are none; drop it"
     space, (total, available) = os.environ.get(KV_SPACE, KV_SPACE_DEFAULT), memory()
     if space and not (space.isdecimal() and int(space) > 0):
-        yield f"{KV_SPACE}: {space} is no whole number of GiB; set it to 1 or more"
+        yield f"{KV_SPACE}: {space} is not a whole number of GiB; set it to 1 or more"
     share = args.vllm.gpu_memory_utilization
     if not space and share * total > available:
         yield (
@@ -158,7 +158,7 @@ def _check_threads(processes: dict[str, int], cores: int) -> Iterator[str]:
     text = os.environ.get(THREADS) or str(max(1, (os.cpu_count() or 1) // 2))  # as OpenRLHF on the CPU sets it
     key, count = max(processes.items(), key=lambda item: item[1])
     if not (text.isdecimal() and int(text) > 0):
-        yield f"{THREADS}: {text} is no number of threads; set it to {cores // count}, or leave it out"
+        yield f"{THREADS}: {text} is not a number of threads; set it to {cores // count}, or leave it out"
     elif int(text) * count > cores:
         yield (
             f"{THREADS}: {text} threads × {count} of {key} are more than the {cores} CPU cores; set it to "

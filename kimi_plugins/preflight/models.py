@@ -53,13 +53,13 @@ def cached_datasets(name: str) -> list[Path]:
 
 
 def check_not_local(key: str, name: str, cached) -> Iterator[str]:
-    """A name that is no local path has to be one on the hub, and within reach. cached: name → copies kept here."""
+    """A name that is not a local path has to be one on the hub, and within reach. cached: name → copies kept here."""
     if not is_hub_name(name):
         yield f"{key}: {name} does not exist; correct the path"
     elif hub_offline() and not cached(name):
         yield (
-            f"{key}: {name} is no path here and no download in {_hub_home()}, and HF_HUB_OFFLINE is set; correct the "
-            "path, or unset HF_HUB_OFFLINE to download it"
+            f"{key}: {name} is neither a path here nor a download in {_hub_home()}, and HF_HUB_OFFLINE is set; "
+            "correct the path, or unset HF_HUB_OFFLINE to download it"
         )
 
 

@@ -51,7 +51,7 @@ def _check_server(url: str) -> Iterator[str]:
     except ValueError:
         host, port = None, None
     if not host or parts.scheme not in ("http", "https"):
-        yield f"{key}: {url} is no web address; write http://host:port/path, or name a .py file with reward_func"
+        yield f"{key}: {url} is not a web address; write http://host:port/path, or name a .py file with reward_func"
         return
     if cluster.ray_address() is not None or (port is None and not _is_loopback(host)):
         return  # another machine may see it, or a proxy may answer
@@ -83,7 +83,7 @@ def check_reward(args) -> Iterator[str]:
         if agent.endswith(".py"):
             yield from _check_file("train.agent_func_path", agent, "AgentExecutor")
         else:
-            yield f"train.agent_func_path: {agent} is no .py file; name one that defines AgentExecutor"
+            yield f"train.agent_func_path: {agent} is not a .py file; name one that defines AgentExecutor"
     elif urls == ["plugin"]:  # a plugin grades the responses
         return
     elif urls and urls[0].endswith(".py"):

@@ -1,7 +1,7 @@
 r"""One form of a problem for all ways to write it, by which duplicates and evaluation questions are recognised.
 
-Numbering, points and instructions about the answer ("put it in \boxed{}") are no part of a problem, and neither is the
-spelling of its LaTeX. What is left are tokens: words, numbers, symbols, and characters of scripts without spaces.
+Numbering, points and instructions about the answer ("put it in \boxed{}") are not part of a problem, and neither is
+the spelling of its LaTeX. What is left are tokens: words, numbers, symbols, and characters of scripts without spaces.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 Problems are compared in their canonical form (canonical.py). A prompt is contaminated if it is the same problem, if it
 holds most trigrams of an evaluation problem and the same numbers, or if it holds the whole problem word by word. That
-phrases are shared, as competitions have them, is no contamination.
+phrases are shared, as competitions have them, is not contamination.
 """
 
 import zlib

@@ -27,8 +27,9 @@ PAIRS = 100_000  # verified at a time
 
 
 class Keys(NamedTuple):
-    """Of n rows. text, exact, answer: uint64 [n]; bands: uint32 [BANDS, n]; signature: uint8 [n, PERMUTATIONS].
+    """What n rows are compared by.
 
+    text, exact, answer: uint64 [n]; bands: uint32 [BANDS, n]; signature: uint8 [n, PERMUTATIONS].
     text: of all of the problem; exact: of its core with the answer.
     """
 

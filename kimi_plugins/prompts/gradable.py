@@ -27,7 +27,7 @@ _SEPARATOR = re.compile(r"\s*(?:[,;=<>]|\\(?:le|ge|ne|in|cup)(?![A-Za-z])|(?<![A
 
 
 def cleaned(rows: Iterable[tuple[dict, str | None]]) -> Iterator[tuple[dict, str | None]]:
-    """Prompts with the answers that a solver would write; those whose label is no answer with that reason."""
+    """Prompts with the answers that a solver would write; those whose label is not an answer with that reason."""
     for row, reason in rows:
         label = row.get("answer")
         if reason is not None or label is None or _NUMBER.fullmatch(label):

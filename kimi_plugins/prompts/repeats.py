@@ -44,7 +44,7 @@ def removed(
 
 
 def _compared(index: Index, row_at: Callable[[int], dict], grade_all) -> tuple[dict[int, int], dict[int, int]]:
-    """Of the rows with the same problem: those with another answer, and those that only spell it differently.
+    """The rows with the same problem but another answer, and those that only spell the answer differently.
 
     Each with a row it is compared with, which the second kind repeats.
     """

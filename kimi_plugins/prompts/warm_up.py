@@ -31,7 +31,7 @@ def read_templates(path: Path) -> dict[str, str]:
     """Templates by name.
 
     Raises:
-        ValueError: it is no YAML mapping of names to texts with {question} in them.
+        ValueError: it is not a YAML mapping of names to texts with {question} in them.
     """
     try:
         templates = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -41,7 +41,7 @@ def read_templates(path: Path) -> dict[str, str]:
         raise ValueError(f"{path}: write one template a line block, as name: |")
     for name, text in templates.items():
         if not isinstance(text, str) or QUESTION not in text:
-            raise ValueError(f"{path}: the template {name} is no text with {QUESTION} in it")
+            raise ValueError(f"{path}: the template {name} is not a text with {QUESTION} in it")
     return templates
 
 

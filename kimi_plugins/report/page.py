@@ -1,18 +1,14 @@
 """Writes the page: the numbers, the charts, Plotly and the samples in one file that needs no network."""
 
-import base64
-import hashlib
 import json
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from kimi_plugins import run_log
-from kimi_plugins.data.files import replacing
+from kimi_plugins import html, run_log
 from kimi_plugins.report.charts import first_key, panels, pass1_keys, source_of
 from kimi_plugins.report.rollouts import TEXT_LIMIT, collect
 from kimi_plugins.report.series import POINTS, not_finite, values_of
@@ -36,10 +32,7 @@ def write_report(run: str | Path, out: str | Path | None = None) -> Path:
     if not train and not evals:
         raise ValueError(f"{log}: no step logged yet; train with --plugins kimi-log until the first step is done")
     page = _render(run.resolve().name, train, evals, run_log.read_rollouts(run))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as partial:
-        # A lone surrogate, as in a directory name that is not UTF-8, cannot be encoded.
-        partial.write_bytes(page.encode("utf-8", "backslashreplace"))
+    html.write(out, page)
     return out
 
 
@@ -125,17 +118,11 @@ def rendered(template: str, figures: list[dict | None], samples: str, **values) 
     source = files(__package__)
     scripts = [get_plotlyjs(), (source / "report.js").read_text("utf-8")]
     data = f'{{"charts":{json.dumps(figures, allow_nan=False)},"samples":{samples}}}'
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(
-        values,
-        scripts=[Markup(script) for script in scripts],
-        # Only these two scripts may run and nothing may be loaded, whatever the model wrote.
-        script_hashes=" ".join(f"'sha256-{_sha256(script)}'" for script in scripts),
-        css=Markup((source / "report.css").read_text("utf-8")),
+    return html.rendered(
+        template,
+        (source / "report.css").read_text("utf-8"),
+        scripts,
         # ASCII without "<": nothing in it can end the script element or start a comment.
         data=Markup(data.replace("<", "\\u003c")),
+        **values,
     )
-
-
-def _sha256(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

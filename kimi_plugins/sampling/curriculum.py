@@ -18,15 +18,15 @@ def difficulties(values: Iterable, column: str, *, harder: str) -> np.ndarray:
         harder: "higher" for grade labels, "lower" for a measured pass rate.
 
     Raises:
-        ValueError: a value that is no finite number (with its row, from 1), or one value for all rows.
+        ValueError: a value that is not a finite number (with its row, from 1), or one value for all rows.
     """
     parsed = []
     for row, value in enumerate(values, start=1):
         number = as_number(value)
         if not math.isfinite(number):
             raise ValueError(
-                f"column {column!r}, row {row}: {value!r} is no difficulty; give every prompt a finite number, or set "
-                "kimi.sampling.curriculum to none"
+                f"column {column!r}, row {row}: {value!r} is not a difficulty; give every prompt a finite number, or "
+                "set kimi.sampling.curriculum to none"
             )
         parsed.append(number)
     result = np.array(parsed)

@@ -192,7 +192,7 @@ def run(program: str, request: dict) -> None:
     function = request.get("function")
     if function is not None:
         results = os.dup(1)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the program prints is no result
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the program prints is not its result
     with open(program, "rb") as file:
         source = file.read()
     main = types.ModuleType("__main__")

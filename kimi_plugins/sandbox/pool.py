@@ -44,7 +44,7 @@ class SandboxError(Failed):
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one program with all its processes together, unless said otherwise. All ours."""
+    """Limits of one program with all its processes together, unless said otherwise. All ours."""
 
     wall_seconds: float = 10.0  # without those in which it waited for a core
     cpu_seconds: float = 5.0

@@ -1,15 +1,12 @@
 """Prompts of every source on one HTML page, for a person to look at."""
 
 import base64
-import hashlib
 import json
 import math
 from collections.abc import Iterator
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
-
-from kimi_plugins.data.files import replacing
 
 THUMBNAIL = 640  # pixels a side of a square; larger images are shrunk to its area for the page
 
@@ -43,10 +40,10 @@ def _prepared(path: Path, per_source: int) -> Iterator[dict]:
                 name = row["datasource"]
                 missing = {"input", "label", "images", "pair", "facts", "difficulty"} - set(row)
             except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(f"{path} row {number}: is no prompt of vision-prepare: {error!r}") from error
+                raise ValueError(f"{path} row {number}: is not a prompt of vision-prepare: {error!r}") from error
             if missing:
                 raise ValueError(
-                    f"{path} row {number}: is no prompt of vision-prepare: no {', '.join(sorted(missing))}"
+                    f"{path} row {number}: is not a prompt of vision-prepare: no {', '.join(sorted(missing))}"
                 )
             taken[name] = taken.get(name, 0) + 1
             if taken[name] <= per_source:
@@ -55,27 +52,15 @@ def _prepared(path: Path, per_source: int) -> Iterator[dict]:
 
 def write_page(out: Path, title: str, rows: list[dict], rejects: list[dict]) -> None:
     """rows: of rows.mixed; rejects: {"source", "file", "row", "reason"}."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
+    from kimi_plugins import html
 
-    source = files(__package__)
-    script, css = ((source / f"preview.{kind}").read_text("utf-8") for kind in ("js", "css"))
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template, css, script = (
+        (files(__package__) / f"preview.{kind}").read_text("utf-8") for kind in ("html", "css", "js")
+    )
     cards = [_card(row) for row in rows]
     names = list(dict.fromkeys(card["source"] for card in cards))
-    page = environment.from_string((source / "preview.html").read_text("utf-8")).render(
-        title=title,
-        cards=cards,
-        counts={name: sum(card["source"] == name for card in cards) for name in names},
-        rejects=rejects,
-        script=Markup(script),
-        css=Markup(css),
-        # Only this script may run and nothing may be loaded, whatever the prompts say.
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as partial:
-        partial.write_bytes(page.encode("utf-8", "backslashreplace"))
+    counts = {name: sum(card["source"] == name for card in cards) for name in names}
+    html.write(out, html.rendered(template, css, [script], title=title, cards=cards, counts=counts, rejects=rejects))
 
 
 def _card(row: dict) -> dict:

@@ -26,7 +26,7 @@ SMALLEST_FONT = 12  # pixels; ours
 TAB = 4
 _MATH_FONTS = {"sans": "dejavusans", "serif": "dejavuserif", "mono": "dejavusans"}
 
-# A closing $ stands right after the formula and before no digit, as in Pandoc: "$5 or $6" is no formula.
+# A closing $ stands right after the formula and before no digit, as in Pandoc: "$5 or $6" is not a formula.
 _MATH = re.compile(
     r"\\\((?P<paren>.+?)\\\)|\\\[(?P<bracket>.+?)\\\]|\$\$(?P<display>(?:\\.|[^$\\])+?)\$\$"
     r"|(?P<environment>\\begin\{(?P<name>(?:align|equation|gather|multline|eqnarray|alignat|displaymath|math)\*?)\}"
@@ -200,7 +200,7 @@ def _blocks(text: str) -> tuple[str, list[_Block]]:
     for match in sorted([*_FENCE.finditer(text), *_TABLE.finditer(text)], key=lambda match: match.start()):
         fence = match.re is _FENCE
         if match.start() < at or not (match["code"].strip() if fence else _cells(match[0])):
-            continue  # a table within code; what is empty or no table stays prose
+            continue  # a table within code; what is empty or not a table stays prose
         _add_prose(blocks, text[at : match.start()])
         if fence:
             _add_code(blocks, text[match.start() : match.start("code")], match)
@@ -311,7 +311,7 @@ def _code_atoms(code: str, language: str) -> list[_Atom]:
 
 
 def _cells(text: str) -> list[list[tuple[int, int]]]:
-    """Rows of the table's cells, from where to where each stands, without rules; [] if it is no table."""
+    """Rows of the table's cells, from where to where each stands, without rules; [] if it is not a table."""
     rows: list[list[tuple[int, int]]] = []
     at = 0
     for line in text.splitlines(keepends=True):

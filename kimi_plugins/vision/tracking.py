@@ -19,7 +19,7 @@ class _Half(NamedTuple):
 
 
 class Tracker:
-    """Of the prompts scored in this process since the last call of metrics().
+    """Counts of the prompts scored in this process since the last call of metrics().
 
     The asynchronous trainer scores in another process than the one that logs: there is nothing to report there.
     """
@@ -44,7 +44,7 @@ class Tracker:
             self.halves[pair, is_image] = _Half(answers, rate, self.step)
 
     def metrics(self) -> dict[str, float]:
-        """Of the step, by name; names of pairs only when a pair is complete."""
+        """Metrics of the step, by name; names of pairs only when a pair is complete."""
         found = {}
         for source, rates in self.rates.items():
             found[f"kimi/source/{source}/success"] = _mean(rates)

@@ -1,7 +1,6 @@
 """Making rows on several cores, in order, and going on after an interruption."""
 
 import hashlib
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kimi_plugins.data import journal
 from kimi_plugins.data.shapes import Prompt
 from kimi_plugins.data.store import Store
 from kimi_plugins.data.values import BadRow
@@ -47,16 +47,15 @@ class Journal:
     """
 
     def __init__(self, path: Path, fingerprint: str) -> None:
-        self.path = path
-        self.known: dict[str, Result] = {}
-        if path.exists():
-            lines = path.read_text("utf-8", "replace").splitlines()
-            if lines[:1] == [fingerprint]:
-                self.known = dict(filter(None, map(_entry, lines[1:])))
-        self._file = path.open("w", encoding="utf-8", buffering=1)  # line by line: a kill loses one at most
-        self._file.write(fingerprint + "\n")
-        for key, result in self.known.items():
-            self._write(key, result)
+        self._file = path.open("a+b")
+        self._file.seek(0)
+        entries = (entry for _, entry in journal.records(self._file))
+        if next(entries, None) == fingerprint:
+            self.known: dict[str, Result] = dict(entries)
+        else:
+            self.known = {}
+            self._file.truncate(0)
+            journal.append(self._file, fingerprint)
 
     def result(self, key: str) -> Result | None:
         """What is known of an item, with all its images still there."""
@@ -67,25 +66,14 @@ class Journal:
 
     def add(self, key: str, result: Result) -> None:
         if key not in self.known:
-            self._write(key, result)
-
-    def _write(self, key: str, result: Result) -> None:
-        self._file.write(json.dumps([key, result]) + "\n")
+            journal.append(self._file, [key, result])
 
     def close(self) -> None:
         self._file.close()
 
 
-def _entry(line: str) -> tuple[str, Result] | None:
-    try:
-        key, result = json.loads(line)
-    except ValueError:
-        return None  # the last line of a run that was killed
-    return key, result
-
-
 def fingerprint(mixture: Any, allow_urls: bool) -> str:
-    """Of a mixture and the files it reads, by name, size and time of change."""
+    """Hash of a mixture and of the files it reads, by name, size and time of change."""
     files = [mixture.folder / file for source in mixture.sources for file in source.files]
     states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
     return hashlib.sha256(repr((mixture, allow_urls, states)).encode()).hexdigest()

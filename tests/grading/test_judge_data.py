@@ -130,7 +130,7 @@ def test_the_same_seed_makes_the_same_files(tmp_path):
         ((), ["\n"], "a.jsonl", "no case is left of 0 rows: the files are empty"),
         ((), ["x"], "a.txt", "unknown format; convert it to JSONL"),
         (("--injected", "2"), [], "a.jsonl", "--injected 2.0: it is a share"),
-        (("--answer-pattern", "("), [], "a.jsonl", "is no regular expression"),
+        (("--answer-pattern", "("), [], "a.jsonl", "is not a regular expression"),
     ],
 )
 def test_bad_input(tmp_path, capsys, flags, data, name, message):

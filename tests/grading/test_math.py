@@ -189,7 +189,7 @@ def test_a_pattern_declares_the_answer(response, pattern, answers):
 
 
 def test_a_pattern_that_is_none_is_named():
-    with pytest.raises(ValueError, match="answer pattern '\\(' is no regular expression"):
+    with pytest.raises(ValueError, match="answer pattern '\\(' is not a regular expression"):
         final_answers("5", "(")
 
 

@@ -228,7 +228,9 @@ def test_a_report_that_fails_leaves_the_old_one(tmp_path):
     run = write_run(tmp_path)
     before = write_report(run).read_bytes()
     (run / "rollouts.jsonl").write_text("{broken}\n")
-    with pytest.raises(ValueError, match=r"rollouts.jsonl, line 1: Expecting .*; repair the line or remove it"):
+    with pytest.raises(
+        ValueError, match=r"rollouts.jsonl, byte 0: not a JSON line (.*Expecting.*); correct or remove the line"
+    ):
         write_report(run)
     assert (run / "report.html").read_bytes() == before
 

@@ -238,7 +238,7 @@ def test_a_file_is_graded(tmp_path):
         ([{"response": "5", "answer": r"\frac{1}{"}], [], "cannot be an answer: it is malformed: it breaks off"),
         ([{"response": "5", "answer": r"so \boxed{"}], [], "cannot be an answer: it is malformed"),
         ([], [], "in.jsonl: no rows"),
-        ([{"response": "5", "answer": "5"}], ["--answer-pattern", "("], "is no regular expression"),
+        ([{"response": "5", "answer": "5"}], ["--answer-pattern", "("], "is not a regular expression"),
         ([{"response": "5", "answer": "5"}], ["--workers", "0"], "workers must be ≥ 1"),
     ],
 )

@@ -319,7 +319,7 @@ def test_rows_without_a_kind_or_a_usable_label_are_named(write_rows):
     assert found[0].startswith("row 2: 'label' is not a problem with test cases")
     assert found[1].startswith("row 5: the data source 'aime' is not in kimi.rewards.sources; add aime=KIND")
     assert found[2].startswith("row 6: no data source in 'datasource'")
-    assert found[3].startswith("row 7: 'label': the answer pattern '(' is no")
+    assert found[3].startswith("row 7: 'label': the answer pattern '(' is not")
 
 
 def test_graders_that_cannot_be_had_are_named(write_rows, grader):

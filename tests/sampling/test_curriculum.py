@@ -64,7 +64,7 @@ def test_a_grade_label_holds_one_number():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None, "hard", "grades 5 to 6", "", [1]])
 def test_what_is_no_difficulty_is_named_with_its_row(value):
-    with pytest.raises(ValueError, match="column 'level', row 2: .* is no difficulty"):
+    with pytest.raises(ValueError, match="column 'level', row 2: .* is not a difficulty"):
         difficulties([1, value, 3], "level", harder="higher")
 
 

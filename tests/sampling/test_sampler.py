@@ -145,10 +145,10 @@ def test_a_column_that_is_not_there():
     "difficulties, told",
     [
         ([1, 2, 3], None),
-        ([1, float("nan"), 3], "row 2: nan is no difficulty"),
-        ([1, None, 3], "row 2: None is no difficulty"),
+        ([1, float("nan"), 3], "row 2: nan is not a difficulty"),
+        ([1, None, 3], "row 2: None is not a difficulty"),
         ([2, 2, 2], "equally difficult"),
-        ([], "row 1: None is no difficulty"),
+        ([], "row 1: None is not a difficulty"),
     ],
 )
 def test_difficulties_are_looked_at_before_the_run_starts(tmp_path, difficulties, told):

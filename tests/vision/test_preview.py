@@ -58,7 +58,7 @@ def test_bad_input(mixture, tmp_path, capsys):
     (tmp_path / "prompts.jsonl").write_text('{"input": 1}\n')
     page = tmp_path / "a.html"
     for words, told in (
-        ((tmp_path / "prompts.jsonl",), "prompts.jsonl row 1: is no prompt of vision-prepare"),
+        ((tmp_path / "prompts.jsonl",), "prompts.jsonl row 1: is not a prompt of vision-prepare"),
         ((tmp_path / "none.yaml",), "No such file"),
         ((mixture, "--per-source", 0), "--per-source is 0"),
     ):

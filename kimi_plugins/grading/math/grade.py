@@ -20,7 +20,7 @@ from kimi_plugins.grading.math.parser import MOST_NESTED, TooLarge, Unreadable
 from kimi_plugins.grading.math.reading import read
 from kimi_plugins.grading.verdict import RIGHT, Kind, Verdict
 
-MOST_CHARACTERS = 2000  # of an answer; longer ones are no answer
+MOST_CHARACTERS = 2000  # of an answer; longer ones are not answers
 MOST_ANSWERS = 20  # in one statement
 
 

@@ -1,7 +1,7 @@
 r"""Right answers as data sets write them, reduced to what a solver would write.
 
 A label may stand after ``####`` (GSM8K), at the end of a solution in a box, in a sentence ("The period is 8"), or with
-a remark ("8 (students)"). Some labels are no answers at all ("N/A", "See the figure").
+a remark ("8 (students)"). Some labels are not answers at all ("N/A", "See the figure").
 """
 
 import re

@@ -261,7 +261,7 @@ def _fraction(groups: dict) -> Number | None:
 
 def _mixed(groups: dict) -> Number | None:
     part = _fraction(groups)
-    # 2 5/3 is no mixed number.
+    # 2 5/3 is not a mixed number.
     return part and part.value < 1 and Number(int(groups["whole"]) + part.value) or None
 
 

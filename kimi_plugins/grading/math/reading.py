@@ -490,7 +490,7 @@ _MEASURES = re.compile(
 def is_name(text: str) -> bool:
     """Whether the left side of an equation names its right side: x, f(3), P(X=2), |z|, AB/CD, x+y, and not 2x or x^2.
 
-    An expression of one variable that is no function of it would have to be solved.
+    An expression of one variable that is not a function of it would have to be solved.
     """
     if text in _NOT_NAMES or number(text):
         return False

@@ -98,7 +98,7 @@ _ANGLES |= {"度": _ANGLES["deg"], "radian": Fraction(1), "rad": Fraction(1)}
 _TEMPERATURES = {"c": "celsius", "celsius": "celsius", "f": "fahrenheit", "fahrenheit": "fahrenheit"}
 _TABLES = {*_KNOWN, *_DERIVED, *_SPEEDS, *_SCALES, *_PLAIN, *_ANGLES, "celsius", "fahrenheit"}
 
-# Words after a number that change it, and are no unit.
+# Words after a number that change it, and are not units.
 _NO_UNIT = set(
     "and or not plus minus times over by less more than if is are of the squared cubed factorial to from with without "
     "half halves third thirds quarter quarters tenths hundredths thousandths mod modulo remainder base power equals "
@@ -120,7 +120,7 @@ _TOKEN = re.compile(
 
 
 def split_unit(text: str) -> tuple[str, Unit | None]:
-    r"""A quantity's number, as written, and its unit; None if it has none, or what follows is no unit.
+    r"""A quantity's number, as written, and its unit; None if it has none, or what follows is not a unit.
 
     Units are text (``5\text{ m}``), known names of two letters and more (``5 cm``, ``5 km/h``), signs, and words of
     four letters and more (``18 eggs``). A single letter in mathematics is a variable: ``5 m`` has no unit.
@@ -141,7 +141,7 @@ _QUANTITY = re.compile(
 
 
 def mixed_quantity(text: str) -> tuple[str, Unit] | None:
-    """``5 ft 3 in`` as one quantity in the last unit; None if it is no sum of quantities of one kind."""
+    """``5 ft 3 in`` as one quantity in the last unit; None if it is not a sum of quantities of one kind."""
     place, total = 0, Fraction(0)
     units: list[Unit] = []
     sizes: list[Fraction] = []

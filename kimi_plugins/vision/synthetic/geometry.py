@@ -113,7 +113,7 @@ def areas(rng: Random, difficulty: float, size: int) -> Plan:
 
 
 def similar(rng: Random, difficulty: float, size: int) -> Plan:
-    """A side of the larger of two similar triangles. Harder: ratios that are no whole numbers, larger numbers."""
+    """A side of the larger of two similar triangles. Harder: ratios that are not whole numbers, larger numbers."""
     low, high = rng.choice(((1, 2), (1, 3)) if difficulty < 0.4 else ((2, 3), (3, 4), (3, 5), (1, 3), (2, 5)))
     most = between(9, 14, difficulty)
     first, second = low * rng.randint(2, most), low * rng.randint(2, most)
