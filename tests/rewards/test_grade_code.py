@@ -67,7 +67,7 @@ def test_no_rows_no_file_no_workers(tmp_path, capsys):
     assert grade(written(tmp_path / "empty.jsonl", [])) == 2
     assert grade(tmp_path / "none.jsonl") == 2
     assert grade(tmp_path / "none.jsonl", "--workers", 0) == 2
-    assert "has no rows" in capsys.readouterr().err
+    assert "no rows; give a file with data" in capsys.readouterr().err
 
 
 def test_ctrl_c_leaves_nothing(sandbox, tmp_path):
