@@ -659,7 +659,7 @@ class TestReward:
         Path("agent.py").write_text("class AgentExecutor: ...")
         assert found(train__agent_func_path="agent.py", reward__remote_url=["agent"]) == []
         assert "defines no AgentExecutor" in only(train__agent_func_path="reward.py")
-        assert "no .py file" in only(train__agent_func_path="agent")
+        assert "not a .py file" in only(train__agent_func_path="agent")
 
     def test_server(self, listening, silent):
         assert found(reward__remote_url=f"http://127.0.0.1:{listening}/reward") == []
