@@ -92,105 +92,120 @@ class _Reader:
     def __init__(self, script: Script, text: str, line: int) -> None:
         self.script, self.text, self.line, self.at = script, text, line, 0
         self.documents: list[tuple[str, str | None]] = []  # (delimiter, variable that reads it)
+        self.words: list[Word] = []  # of the command that is being read
+        self.part: _Part | None = None
+        self.skip = False  # whether the next word is the file of a redirection
 
     def command(self) -> list[Word] | None:
         """The words up to the next newline or operator; None at the end of the text."""
         if self.at >= len(self.text):
             return None
-        words: list[Word] = []
-        part: _Part | None = None
-        skip = False  # the next word is the file of a redirection
+        self.words, self.part, self.skip = [], None, False
+        ended = False
+        while self.at < len(self.text) and not ended:
+            ended = self._read_one()
+        self._end_word()
+        return self.words
 
-        def end() -> None:
-            nonlocal part, skip
-            if part is not None:
-                if not skip and (part.text or part.quoted):
-                    words.append(Word(part.text, part.line, tuple(part.unknown)))
-                skip = False
-            part = None
+    def _read_one(self) -> bool:
+        """Read one character, or what it begins; whether that ends the command."""
+        char, rest = self.text[self.at], self.text[self.at :]
+        if rest.startswith("\\\n"):
+            self._take(2)
+        elif char == "\n":
+            self._end_word()
+            self._take(1)
+            self._read_documents()
+            return True
+        elif char.isspace():
+            self._end_word()
+            self._take(1)
+        elif char == "#" and self.part is None:
+            self._take(len(rest.partition("\n")[0]))
+        elif rest.startswith("<<") and not rest.startswith("<<<"):
+            self._begin_document(rest)
+        elif char in "<>" or rest.startswith("&>"):
+            self._redirect(rest)
+        elif char in ";&|()":
+            return self._operator(char)
+        else:
+            self.part = self.part or _Part("", self.line)
+            self._read_into(self.part, char)
+        return False
 
-        def current() -> _Part:
-            nonlocal part
-            part = part or _Part("", self.line)
-            return part
+    def _read_into(self, part: _Part, char: str) -> None:
+        """Read a character of a word, or what it quotes or stands for."""
+        if char == "'":
+            closing = self.text.find("'", self.at + 1)
+            closing = len(self.text) if closing < 0 else closing
+            part.text += self.text[self.at + 1 : closing]
+            part.quoted = True
+            self._take(closing + 1 - self.at)
+        elif char == '"':
+            part.quoted = True
+            self._take(1)
+            self._double_quoted(part)
+        elif char == "\\":
+            part.text += self.text[self.at + 1 : self.at + 2]
+            self._take(2)
+        elif char in "$`":
+            self._expand(part, quoted=False)
+        else:
+            part.text += char
+            self._take(1)
 
-        while self.at < len(self.text):
-            char, rest = self.text[self.at], self.text[self.at :]
-            if rest.startswith("\\\n"):
-                self._take(2)
-            elif char == "\n":
-                end()
-                self._take(1)
-                self._read_documents()
-                return words
-            elif char.isspace():
-                end()
-                self._take(1)
-            elif char == "#" and part is None:
-                self._take(len(rest.partition("\n")[0]))
-            elif rest.startswith("<<") and not rest.startswith("<<<"):
-                end()
-                match = re.match(r"<<-?\s*(['\"]?)(\w+)\1", rest)
-                self._take(match.end() if match else 2)
-                if match:
-                    reads = [word.text for word in words if NAME.fullmatch(word.text)]
-                    self.documents.append((match[2], reads[-1] if words and words[0].text == "read" else None))
-            elif char in "<>" or rest.startswith("&>"):
-                if part is not None and part.text.isdigit():
-                    part = None
-                end()
-                match = re.match(r"&?[<>]+[&|]?-?", rest)
-                assert match is not None
-                self._take(match.end())
-                skip = True
-            elif char in ";&|()":
-                if char == "(" and part is not None and ASSIGNMENT.fullmatch(part.text):
-                    self._array(part)
-                    part = None
-                    continue
-                end()
-                self._take(1)
-                if words:
-                    return words
-            elif char == "'":
-                closing = self.text.find("'", self.at + 1)
-                closing = len(self.text) if closing < 0 else closing
-                current().text += self.text[self.at + 1 : closing]
-                current().quoted = True
-                self._take(closing + 1 - self.at)
-            elif char == '"':
-                current().quoted = True
-                self._take(1)
-                self._double_quoted(current(), words)
-            elif char == "\\":
-                current().text += rest[1:2]
-                self._take(2)
-            elif char in "$`":
-                self._expand(current(), words, quoted=False)
-            else:
-                current().text += char
-                self._take(1)
-        end()
-        return words
+    def _end_word(self) -> None:
+        part, self.part = self.part, None
+        if part is not None:
+            if not self.skip and (part.text or part.quoted):
+                self.words.append(Word(part.text, part.line, tuple(part.unknown)))
+            self.skip = False
+
+    def _begin_document(self, rest: str) -> None:
+        self._end_word()
+        match = re.match(r"<<-?\s*(['\"]?)(\w+)\1", rest)
+        self._take(match.end() if match else 2)
+        if match:
+            reads = [word.text for word in self.words if NAME.fullmatch(word.text)]
+            into = reads[-1] if self.words and self.words[0].text == "read" else None
+            self.documents.append((match[2], into))
+
+    def _redirect(self, rest: str) -> None:
+        if self.part is not None and self.part.text.isdigit():
+            self.part = None
+        self._end_word()
+        match = re.match(r"&?[<>]+[&|]?-?", rest)
+        assert match is not None
+        self._take(match.end())
+        self.skip = True
+
+    def _operator(self, char: str) -> bool:
+        if char == "(" and self.part is not None and ASSIGNMENT.fullmatch(self.part.text):
+            self._array(self.part)
+            self.part = None
+            return False
+        self._end_word()
+        self._take(1)
+        return bool(self.words)
 
     def _take(self, count: int) -> None:
         self.line += self.text.count("\n", self.at, self.at + count)
         self.at += count
 
-    def _double_quoted(self, part: _Part, words: list[Word]) -> None:
+    def _double_quoted(self, part: _Part) -> None:
         while self.at < len(self.text) and self.text[self.at] != '"':
             char, following = self.text[self.at], self.text[self.at + 1 : self.at + 2]
             if char == "\\" and following in ("$", "`", '"', "\\", "\n"):
                 part.text += "" if following == "\n" else following
                 self._take(2)
             elif char in "$`":
-                self._expand(part, words, quoted=True)
+                self._expand(part, quoted=True)
             else:
                 part.text += char
                 self._take(1)
         self._take(1)
 
-    def _expand(self, part: _Part, words: list[Word], quoted: bool) -> None:
+    def _expand(self, part: _Part, quoted: bool) -> None:
         """Add what $NAME, ${NAME:-default}, $(…) or `…` at this place stands for."""
         written = self._expression()
         match = re.fullmatch(r"\$\{?([A-Za-z_]\w*)(\[[@*]\])?(?::?[-=](.*?))?\}?", written, re.DOTALL)
@@ -208,7 +223,7 @@ class _Reader:
         else:
             found = self.script.words(variable)
             for word in found[:-1]:
-                words.append(Word(part.text + word.text, word.line, (*part.unknown, *word.unknown)))
+                self.words.append(Word(part.text + word.text, word.line, (*part.unknown, *word.unknown)))
                 part.text, part.unknown = "", []
             if found:
                 part.text += found[-1].text

@@ -5,7 +5,6 @@ the text. Nothing is clipped and nothing is left out: what cannot be drawn faith
 names every piece of the text with its box.
 """
 
-import re
 import unicodedata
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from kimi_plugins.vision.blocks import Atom, Code, Prose, blocks_of
 from kimi_plugins.vision.fonts import Face, columns, language, why_not_drawn
 from kimi_plugins.vision.formulas import Setting, Untypeset, typeset
 
@@ -23,27 +23,7 @@ LOOKS = ("plain", "paper", "screen", "dark")
 SMALLEST_FORMULA = 10
 WIDEST = 120  # columns of a line whose spaces matter; the canvas is widened for it
 SMALLEST_FONT = 12  # pixels; ours
-TAB = 4
 _MATH_FONTS = {"sans": "dejavusans", "serif": "dejavuserif", "mono": "dejavusans"}
-
-# A closing $ stands right after the formula and before no digit, as in Pandoc: "$5 or $6" is not a formula.
-_MATH = re.compile(
-    r"\\\((?P<paren>.+?)\\\)|\\\[(?P<bracket>.+?)\\\]|\$\$(?P<display>(?:\\.|[^$\\])+?)\$\$"
-    r"|(?P<environment>\\begin\{(?P<name>(?:align|equation|gather|multline|eqnarray|alignat|displaymath|math)\*?)\}"
-    r".+?\\end\{(?P=name)\})"
-    r"|(?<![\\$A-Za-z0-9])\$(?P<dollar>(?:\\.|[^\s$\\])(?:(?:\\.|[^$\n\\]|\n(?!\s*\n))*?(?:\\.|[^\s$\\]))?)\$(?![\d$])",
-    re.DOTALL,
-)
-_KINDS = ("paren", "bracket", "display", "environment", "dollar")
-_BREAK = re.compile(r"\n(?:[ \t]*\n)+")
-_RUN = re.compile(r"(?<![.?!:;\s])\s{2,}(?=\S)|(?<=\S)\t|(?<=\S)\s{3,}(?=\S)")  # two may follow a sentence
-# Characters between which a line may end, with the punctuation that stays with them.
-_OPEN, _CLOSE = "（《「『【〔“‘", "，。！？、；：）》」』】〕…—·”’ー々"
-_IDEOGRAPH = "\u3041-\u30fb\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_UNITS = re.compile(f"[{_OPEN}]*[{_IDEOGRAPH}][{_CLOSE}]*|(?:(?![{_OPEN}]*[{_IDEOGRAPH}]).)+", re.DOTALL)
-_FENCE = re.compile(r"^```[ \t]*(?P<language>[\w+#.-]*)[^\n]*\n(?P<code>.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
-_TABLE = re.compile(r"(?:^[ \t]*\|[^\n]*\|[ \t]*(?:\n|\Z)){2,}", re.MULTILINE)
-_TABLE_RULE = re.compile(r"[ \t]*\|(?:[ \t]*:?-+:?[ \t]*\|)+[ \t]*")
 
 
 class Unrenderable(ValueError):
@@ -86,18 +66,8 @@ class Rendered(NamedTuple):
         return self.lead + "".join(piece.text + piece.gap for piece in self.pieces)
 
 
-class _Atom(NamedTuple):
-    """What a line is not broken within, unless it is too long for one."""
-
-    text: str
-    gap: str
-    formula: str | None = None
-    colour: int = 0  # place in the look's colours
-    bold: bool = False
-
-
 class _Placed(NamedTuple):
-    atom: _Atom
+    atom: Atom
     x: float
     baseline: float
     font: Face
@@ -149,7 +119,7 @@ def render(text: str, style: Style, *, most_pixels: int, seed: int = 0) -> Rende
         if reason is not None:
             name = unicodedata.name(character, "control character")
             raise Unrenderable(f"U+{ord(character):04X} ({name}) {reason}")
-    lead, blocks = _blocks(text)
+    lead, blocks = blocks_of(text)
     for size in range(style.font, min(style.font, SMALLEST_FONT) - 1, -1):
         layout = _Layout(replace(style, font=size), language(text))
         for block in blocks:
@@ -170,189 +140,6 @@ def _formula(source: str, size: int, style: Style) -> tuple[Image.Image, int]:
         raise Unrenderable(f"the formula {' '.join(source.split()):.60} cannot be typeset: {error}") from error
 
 
-# Blocks ------------------------------------------------------------------------------------------------------------
-
-
-class _Prose(NamedTuple):
-    atoms: list[_Atom]
-
-
-class _Code(NamedTuple):
-    """Text of which every space counts. fenced: as code, on a panel; tab: columns from one tab stop to the next."""
-
-    indent: str  # before the first atom
-    atoms: list[_Atom]
-    fenced: bool = True
-    tab: int = TAB
-
-
-class _Table(NamedTuple):
-    rows: list[list[list[_Atom]]]
-
-
-_Block = _Prose | _Code | _Table
-
-
-def _blocks(text: str) -> tuple[str, list[_Block]]:
-    """(what comes before the first atom, prose, code and tables in order); with the atoms' gaps that is all of it."""
-    blocks: list[_Block | str] = []
-    at = 0
-    for match in sorted([*_FENCE.finditer(text), *_TABLE.finditer(text)], key=lambda match: match.start()):
-        fence = match.re is _FENCE
-        if match.start() < at or not (match["code"].strip() if fence else _cells(match[0])):
-            continue  # a table within code; what is empty or not a table stays prose
-        _add_prose(blocks, text[at : match.start()])
-        if fence:
-            _add_code(blocks, text[match.start() : match.start("code")], match)
-        else:
-            _add_table(blocks, match[0])
-        at = match.end()
-    _add_prose(blocks, text[at:])
-    lead = "".join(block for block in blocks if isinstance(block, str))
-    return lead, [block for block in blocks if not isinstance(block, str)]
-
-
-def _hang(blocks: list[_Block | str], text: str) -> None:
-    """Source that is not drawn goes into the gap of the piece before it; at the start it is a block of its own."""
-    last = blocks[-1] if blocks else ""
-    if isinstance(last, str):
-        blocks.append(text)
-        return
-    atoms = last.rows[-1][-1] if isinstance(last, _Table) else last.atoms
-    atoms[-1] = atoms[-1]._replace(gap=atoms[-1].gap + text)
-
-
-def _add_code(blocks: list[_Block | str], opening: str, match: re.Match) -> None:
-    first, *atoms = _code_atoms(match["code"], match["language"])
-    _hang(blocks, opening + first.gap)
-    atoms[-1] = atoms[-1]._replace(gap=atoms[-1].gap + match[0][match.end("code") - match.start() :])
-    blocks.append(_Code(first.gap, atoms))
-
-
-def _add_prose(blocks: list[_Block | str], text: str) -> None:
-    """Paragraphs, those together of which spaces mean something and those of which they do not."""
-    formulas = [match.span() for match in _MATH.finditer(text)]
-    ends = [match.end() for match in _BREAK.finditer(text) if not any(a < match.start() < b for a, b in formulas)]
-    runs: list[tuple[bool, str]] = []
-    for start, end in zip([0, *ends], [*ends, len(text)], strict=True):
-        paragraph = text[start:end]
-        spaced = _spaces_matter(paragraph)
-        if runs and (runs[-1][0] == spaced or not paragraph.strip()):
-            runs[-1] = (runs[-1][0], runs[-1][1] + paragraph)
-        else:
-            runs.append((spaced, paragraph))
-    for spaced, run in runs:
-        if spaced:
-            first, *atoms = _code_atoms(run, "text")
-            _hang(blocks, first.gap)
-            cells = [len(cell) for line in run.splitlines() for cell in line.strip().split("\t")[:-1]]
-            blocks.append(_Code(first.gap, atoms, fenced=False, tab=max([TAB, *(length + 2 for length in cells)])))
-            continue
-        stripped = run.lstrip()
-        if run != stripped:
-            _hang(blocks, run[: len(run) - len(stripped)])
-        if stripped:
-            blocks.append(_Prose(_prose_atoms(stripped)))
-
-
-def _spaces_matter(paragraph: str) -> bool:
-    """Whether a paragraph is code, a grid or a table: indented lines, runs of spaces, or lines of one length."""
-    lines = [line.rstrip() for line in _MATH.sub("x", paragraph).splitlines() if line.strip()]
-    telling = [line for line in lines if _RUN.search(line) or len(lines) > 1 and line[0].isspace()]
-    if _MATH.search(paragraph):
-        return len(telling) > 1  # a line of LaTeX may well be indented
-    alike = len(lines) > 1 and len(lines[0]) > 2 and len({len(line) for line in lines}) == 1
-    return bool(telling) or alike
-
-
-def _prose_atoms(text: str) -> list[_Atom]:
-    """Words and formulas; text does not start with space."""
-    atoms: list[_Atom] = []
-    at = 0
-
-    def add_words(part: str) -> None:
-        for word in re.finditer(r"(\S+)(\s*)|(\s+)", part):
-            if word[3]:
-                atoms[-1] = atoms[-1]._replace(gap=atoms[-1].gap + word[3])
-            else:
-                *units, last = _UNITS.findall(word[1])
-                atoms.extend(_Atom(unit, "") for unit in units)
-                atoms.append(_Atom(last, word[2]))
-
-    for match in _MATH.finditer(text):
-        add_words(text[at : match.start()])
-        formula = next(found for kind in _KINDS if (found := match[kind]) is not None)
-        atoms.append(_Atom(match[0], "", formula=formula))
-        at = match.end()
-    add_words(text[at:])
-    return atoms
-
-
-def _code_atoms(code: str, language: str) -> list[_Atom]:
-    """Tokens with their colours; the first one is empty, and its gap the space before the second."""
-    from pygments.lexers import TextLexer, get_lexer_by_name
-    from pygments.token import Comment, Keyword, Name, Number, String
-    from pygments.util import ClassNotFound
-
-    try:
-        lexer = get_lexer_by_name(language or "text", stripnl=False, ensurenl=False)
-    except ClassNotFound:
-        lexer = TextLexer(stripnl=False, ensurenl=False)
-    kinds = ((Keyword, 1), (String, 2), (Comment, 3), (Number, 4), (Name.Function, 5), (Name.Class, 5))
-    atoms = [_Atom("", "")]
-    for kind, value in lexer.get_tokens(code):
-        colour = next((n for token, n in kinds if kind in token), 0)
-        for part in re.finditer(r"(\S+)|(\s+)", value):
-            if part[2]:
-                atoms[-1] = atoms[-1]._replace(gap=atoms[-1].gap + part[2])
-            else:
-                atoms.append(_Atom(part[1], "", colour=colour, bold=colour == 1))
-    return atoms
-
-
-def _cells(text: str) -> list[list[tuple[int, int]]]:
-    """Rows of the table's cells, from where to where each stands, without rules; [] if it is not a table."""
-    rows: list[list[tuple[int, int]]] = []
-    at = 0
-    for line in text.splitlines(keepends=True):
-        if not _TABLE_RULE.fullmatch(line.rstrip("\n")):
-            cells = list(re.finditer(r"\|([^|\n]*)(?=\|)", text[at : at + len(line)]))
-            rows.append([(at + cell.start(1), at + cell.end(1)) for cell in cells])
-        at += len(line)
-    if (
-        len(rows) < 2
-        or len({len(row) for row in rows}) != 1
-        or any(not text[a:b].strip() for row in rows for a, b in row)
-    ):
-        return []
-    return rows
-
-
-def _add_table(blocks: list[_Block | str], text: str) -> None:
-    rows: list[list[list[_Atom]]] = []
-    at = 0
-    for row in _cells(text):
-        atoms: list[list[_Atom]] = []
-        for start, end in row:
-            content = text[start:end]
-            first = start + len(content) - len(content.lstrip())
-            markup = text[at:first]
-            if rows and not atoms:
-                last = rows[-1][-1]
-                last[-1] = last[-1]._replace(gap=last[-1].gap + markup)
-            elif atoms:
-                atoms[-1][-1] = atoms[-1][-1]._replace(gap=atoms[-1][-1].gap + markup)
-            else:
-                _hang(blocks, markup)
-            words = _prose_atoms(text[first:end])
-            atoms.append([word._replace(bold=not rows) for word in words])
-            at = end
-        rows.append(atoms)
-    last = rows[-1][-1]
-    last[-1] = last[-1]._replace(gap=last[-1].gap + text[at:])
-    blocks.append(_Table(rows))
-
-
 # Layout ------------------------------------------------------------------------------------------------------------
 
 
@@ -369,9 +156,9 @@ class _Layout:
         self.right = float(self.margin + style.width)
 
     def add(self, block) -> None:
-        if isinstance(block, _Prose):
+        if isinstance(block, Prose):
             self._prose(block.atoms)
-        elif isinstance(block, _Code):
+        elif isinstance(block, Code):
             self._code(block)
         else:
             self._table(block.rows)
@@ -382,16 +169,16 @@ class _Layout:
         right = max(self.right, *(box[2] for box in boxes))
         return ceil(right + self.margin), ceil(max(self.y, *(box[3] for box in boxes)) + self.margin)
 
-    def _prose(self, atoms: list[_Atom]) -> None:
+    def _prose(self, atoms: list[Atom]) -> None:
         for line in self._lines(atoms, self.style.width):
             self._line(line, self.margin)
 
-    def _lines(self, atoms: list[_Atom], width: float, *, rigid: bool = False):
+    def _lines(self, atoms: list[Atom], width: float, *, rigid: bool = False):
         """Lines of [(atom, offset, mask, depth)], each within the width; a newline between atoms ends a line.
 
         A formula that is too long widens the canvas, or is refused where the width is rigid.
         """
-        line: list[tuple[_Atom, float, Image.Image | None, float]] = []
+        line: list[tuple[Atom, float, Image.Image | None, float]] = []
         x = 0.0
         for atom in atoms:
             for part, mask, depth, length in self._parts(atom, width):
@@ -412,10 +199,10 @@ class _Layout:
         if line:
             yield line
 
-    def _font(self, atom: _Atom, family: str | None = None) -> Face:
+    def _font(self, atom: Atom, family: str | None = None) -> Face:
         return Face(family or self.style.family, self.style.font, atom.bold, self.language)
 
-    def _parts(self, atom: _Atom, width: float):
+    def _parts(self, atom: Atom, width: float):
         """(atom, mask, depth, width) of the atom, in as many parts as a line's width asks for."""
         size = self.style.font
         if atom.formula is not None:
@@ -442,11 +229,11 @@ class _Layout:
             self.placed.append(_Placed(atom, left + x, self.y + above + depth, self._font(atom), mask))
         self.y += above + below + 0.15 * size
 
-    def _code(self, block: _Code) -> None:
+    def _code(self, block: Code) -> None:
         """Token by token in a typewriter font, spaces as they are. The canvas is widened for lines of up to WIDEST
         columns; longer ones go on below, at their indentation, and are refused where columns are aligned."""
         size, start = self.style.font, self.y
-        pitch = self._font(_Atom("", ""), "mono").length("m")
+        pitch = self._font(Atom("", ""), "mono").length("m")
         most = int(self.style.width // pitch)
         self.y += 0.5 * size if block.fenced else 0
         lines = _code_lines(block)
@@ -461,7 +248,7 @@ class _Layout:
             self.y += 0.5 * size
             self.panels.append((start, self.y))
 
-    def _code_line(self, line: list[tuple[_Atom, int]], pitch: float, most: int) -> None:
+    def _code_line(self, line: list[tuple[Atom, int]], pitch: float, most: int) -> None:
         """Tokens at their columns; broken between tokens, or within one that is too long, after `most` columns."""
         size, shift = self.style.font, 0
         indent = min(line[0][1], most // 2) if line else 0
@@ -481,7 +268,7 @@ class _Layout:
                 at += columns(part)
             shift = column + columns(atom.text) - at
 
-    def _table(self, rows: list[list[list[_Atom]]]) -> None:
+    def _table(self, rows: list[list[list[Atom]]]) -> None:
         """A grid; columns are as wide as their longest line of words, and wrap if all together are too wide."""
         size, pad, count = self.style.font, 0.5 * self.style.font, len(rows[0])
         natural = [max(self._natural(row[column]) for row in rows) for column in range(count)]
@@ -505,7 +292,7 @@ class _Layout:
             self.rules.append((left, self.y, edges[-1], self.y))
         self.rules += [(edge, top, edge, self.y) for edge in edges]
 
-    def _natural(self, atoms: list[_Atom]) -> float:
+    def _natural(self, atoms: list[Atom]) -> float:
         """Width of a cell in one line."""
         lengths = (length + self._font(atom).length(" ") for atom in atoms for *_, length in self._parts(atom, 1e6))
         return max(sum(lengths), 2.0 * self.style.font)
@@ -536,11 +323,11 @@ class _Layout:
         return Rendered(image, lead, tuple(pieces))
 
 
-def _code_lines(block: _Code) -> list[list[tuple[_Atom, int]]]:
+def _code_lines(block: Code) -> list[list[tuple[Atom, int]]]:
     """Lines of (token, its column)."""
-    lines: list[list[tuple[_Atom, int]]] = [[]]
+    lines: list[list[tuple[Atom, int]]] = [[]]
     column = 0
-    for atom in [_Atom("", block.indent), *block.atoms]:
+    for atom in [Atom("", block.indent), *block.atoms]:
         if atom.text:
             lines[-1].append((atom, column))
             column += columns(atom.text)
@@ -553,7 +340,7 @@ def _code_lines(block: _Code) -> list[list[tuple[_Atom, int]]]:
     return lines
 
 
-def _has_runs(line: list[tuple[_Atom, int]]) -> bool:
+def _has_runs(line: list[tuple[Atom, int]]) -> bool:
     """Whether there is more than a space between two tokens."""
     return any(at - before - columns(atom.text) > 1 for (atom, before), (_, at) in pairwise(line))
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from openrlhf.utils.agent import SingleTurnAgentExecutor
+from openrlhf.utils.config import hierarchize
 
 from kimi_plugins import groups, options
 from kimi_plugins.grading.failures import TooManyFailures
@@ -128,10 +129,15 @@ def test_a_failed_grade_makes_no_prompt_unsolved():
 
 @pytest.mark.parametrize("limit", [-0.1, 1.1, float("nan")])
 def test_a_limit_that_is_no_share_is_refused(limit):
-    assert Rewards().openrlhf_validate_config(settings(), "train") == []
-    [problem] = Rewards().openrlhf_validate_config(settings(limit), "train")
+    parser = argparse.ArgumentParser()
+    Rewards().openrlhf_add_arguments(parser, "train")
+    flags = vars(parser.parse_args([])) | {"reward.remote_url": None, "train.agent_func_path": None}
+    args = hierarchize(SimpleNamespace(**flags))
+    assert Rewards().openrlhf_validate_config(args, "train") == []
+    args.kimi.rewards.failure_limit = limit
+    [problem] = Rewards().openrlhf_validate_config(args, "train")
     assert problem.startswith("kimi.rewards.failure_limit is ")
-    assert Rewards().openrlhf_validate_config(settings(limit), "sft") == []
+    assert Rewards().openrlhf_validate_config(args, "sft") == []
 
 
 class Engine:
