@@ -13,6 +13,7 @@ import csv
 import json
 import lzma
 import os
+import re
 import sys
 import tarfile
 import zlib
@@ -21,7 +22,7 @@ from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 
 from kimi_plugins.data.json_rows import NOT_UTF8, UNDECODED, Decoder, Found, Number, end_of_space, json_rows, reason_of
-from kimi_plugins.data.shards import Unreadable, checked_kind, one_line, opened, seekable, shards, source_kind
+from kimi_plugins.data.shards import Unreadable, checked_kind, kind_of, one_line, opened, seekable, shards, source_kind
 
 FEW, MANY = 8, 1024  # rows of a batch of a table with binary columns (images), and of one without
 NAMED_ROWS = 3  # how many bad rows a problem names; the others are counted
@@ -250,11 +251,12 @@ def _names_files(row: dict[str, Any]) -> bool:
 # Reading
 
 
-def file_rows(path: str, columns: Iterable[str] | None = None) -> Iterator[Row]:
+def file_rows(path: str, columns: Iterable[str] | None = None, split: str = "train") -> Iterator[Row]:
     """The rows of one file.
 
     Args:
         columns: those needed, of which tables read no others; dotted names stand for the whole outer column.
+        split: of a JSON file that holds several.
 
     Raises:
         Unreadable: the file cannot be read as a whole, perhaps only when its rows have been read in part.
@@ -268,7 +270,7 @@ def file_rows(path: str, columns: Iterable[str] | None = None) -> Iterator[Row]:
         with opened(path) as file:
             readers: dict[str, Callable[[], Iterator[Found]]] = {
                 "jsonl": lambda: json_rows(path, file, lines=True),
-                "json": lambda: json_rows(path, file, lines=False),
+                "json": lambda: json_rows(path, file, lines=False, split=split),
                 "csv": lambda: _csv(path, file, ","),
                 "tsv": lambda: _csv(path, file, "\t"),
                 "tar": lambda: _tar(path, file),
@@ -282,17 +284,48 @@ def rows(name: str, split: str = "train", columns: Iterable[str] | None = None) 
     """The rows of a data set: of a file, a directory, a glob, a saved data set, or NAME or NAME:CONFIG on the hub.
 
     Args:
-        split: of saved data sets, of the hub's, and of directories whose files' names say it.
+        split: of saved data sets, of the hub's, of directories whose files' names say it, and of JSON files that hold
+            several.
         columns: as file_rows takes them.
 
     Raises:
         Unreadable: it cannot be read as a whole.
     """
-    if source_kind(name) == "files":
-        for path in shards(name, split):
-            yield from file_rows(path, columns)
-    else:
+    kind = source_kind(name)
+    files = shards(name, split) if kind == "files" else _hub_json(name, split) if kind == "hub" else []
+    for path in files:
+        yield from file_rows(path, columns, split)
+    if kind != "files" and not files:
         yield from _dataset_rows(name, split, columns)
+
+
+_HUB_FILE = re.compile(r"hf://datasets/(?P<name>[^/@]+/[^/@]+)@(?P<revision>[^/]+)/(?P<path>.+)")
+
+
+def _hub_json(name: str, split: str) -> list[str]:
+    """The files of a hub's data set, downloaded, if all of the split are JSON; else none.
+
+    `datasets` would infer types: dates of labels that look like dates, floats of whole numbers beyond 64 bits.
+    """
+    import datasets
+    import huggingface_hub
+
+    hub, _, config = name.partition(":")
+    try:
+        builder = datasets.load_dataset_builder(hub, config or None)
+        given = [str(path) for path in (builder.config.data_files or {}).get(split, ())]
+        places = [_HUB_FILE.fullmatch(path) for path in given]
+        if not all(place and kind_of(place["path"]) in ("json", "jsonl") for place in places):
+            return []
+        return [
+            huggingface_hub.hf_hub_download(
+                place["name"], place["path"], revision=place["revision"], repo_type="dataset"
+            )
+            for place in places
+            if place
+        ]
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{name}: cannot be loaded ({one_line(error)}); correct the name") from error
 
 
 def _dataset_rows(name: str, split: str, columns: Iterable[str] | None) -> Iterator[Row]:

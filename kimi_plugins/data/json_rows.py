@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
+from kimi_plugins.data.one_object import rows_within
 from kimi_plugins.data.shards import Unreadable
 
 NOT_UTF8 = "not UTF-8; convert the file (iconv -f latin1 -t utf-8, for example)"
@@ -14,6 +15,9 @@ CHUNK = 1 << 15  # bytes; small, as a JSONDecodeError counts all lines before it
 LITERAL = 5  # characters of the longest literal, false
 _SPACE = re.compile(r"[ \t\r\n]*")
 UNDECODED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of bytes that are not UTF-8
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Number(float):
@@ -62,6 +66,10 @@ class Decoder:
         value, end = self._decode(text, start)
         if self._repeated is not None:
             return None, end, f"not valid JSON (the key {self._repeated!r} appears twice); correct it"
+        if text.find("\\ud", start, end) >= 0 and _SURROGATE.search(
+            json.dumps(value, ensure_ascii=False, default=str)
+        ):
+            return None, end, "half a character (\\ud… without its other half); correct it"
         return value, end, None
 
 
@@ -185,8 +193,11 @@ def _hopeless(error: json.JSONDecodeError, text: str) -> bool:
     return error.pos < len(text) - 16 and not error.msg.startswith(("Unterminated", "Invalid"))
 
 
-def json_rows(path: str, file: BinaryIO, lines: bool) -> Iterator[Found]:
-    """Rows of JSON lines, of an array, or of one object of rows; lines: whether the file's name says JSON lines."""
+def json_rows(path: str, file: BinaryIO, lines: bool, split: str = "train") -> Iterator[Found]:
+    """Rows of JSON lines, of an array, or of one object of rows.
+
+    lines: whether the file's name says JSON lines. split: of an object that holds several.
+    """
     start = file.read(CHUNK)
     while not start.removeprefix(codecs.BOM_UTF8).strip() and (data := file.read(CHUNK)):
         start += data
@@ -200,7 +211,12 @@ def json_rows(path: str, file: BinaryIO, lines: bool) -> Iterator[Found]:
         return
     rows = _json_lines(path, whole)  # type: ignore[arg-type]
     first, second = next(rows, None), next(rows, None)
-    if not lines and first is not None and second is None and (within := _rows_within(first[1])) is not None:
+    if (
+        not lines
+        and first is not None
+        and second is None
+        and (within := rows_within(path, first[1], split)) is not None
+    ):
         yield from ((number, value, None) for number, value in enumerate(within, 1))
         return
     yield from chain((row for row in (first, second) if row is not None), rows)
@@ -213,22 +229,6 @@ def _is_array_rows(start: bytes) -> bool:
         return isinstance(json.loads(first), list) and bool(rest) and rest[0].lstrip().startswith("[")
     except (ValueError, RecursionError):
         return False
-
-
-def _rows_within(value: Any) -> list | None:
-    """The rows of an object that is the whole of a file: {"data": [rows]} or {"id": row, …}; None: it is a row."""
-    if not isinstance(value, dict):
-        return None
-    lists = [item for item in value.values() if isinstance(item, list) and item and all(map(_is_object, item))]
-    if len(lists) == 1 and not any(map(_is_object, value.values())) and {"data", "rows", "train"} & set(value):
-        return lists[0]
-    if len(value) > 1 and all(map(_is_object, value.values())):
-        return list(value.values())
-    return None
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
 
 
 class _Rejoined:

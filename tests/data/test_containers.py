@@ -7,6 +7,7 @@ import lzma
 import pickle
 import random
 import tarfile
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -180,6 +181,54 @@ def test_json_of_one_object(read):
     assert read("x.json", json.dumps({"a": {"b": 1}}).encode()) == [(1, {"a": {"b": 1}}, None)]
 
 
+TWO = [{"q": "1+1=", "a": 2}, {"q": "1+2=", "a": 3}]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"train": TWO},
+        {"train": TWO, "test": TWO[:1], "info": {"license": "MIT"}},
+        {"type": "text2text", "instances": TWO},
+        {"features": {"q": "string"}, "rows": [{"row_idx": at, "row": row} for at, row in enumerate(TWO)]},
+        {"q": ["1+1=", "1+2="], "a": [2, 3]},
+        {"q": {"0": "1+1=", "1": "1+2="}, "a": {"0": 2, "1": 3}},
+        {"columns": ["q", "a"], "index": [0, 1], "data": [["1+1=", 2], ["1+2=", 3]]},
+    ],
+)
+def test_json_of_wrapped_rows_and_of_columns(read, value):
+    assert [row for _, row, _ in read("x.json", json.dumps(value).encode())] == TWO
+
+
+def test_splits_of_one_json_file(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"train": TWO, "test": TWO[1:]}))
+    assert [row.value for row in rows(str(path), "test")] == TWO[1:]
+    with pytest.raises(Unreadable, match="x.json: no split 'dev'; set the split to one of train, test"):
+        list(rows(str(path), "dev"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"messages": [{"role": "user", "content": "1+1="}], "images": ["a.png"]},
+        {"messages": [{"role": "user", "content": "1+1="}], "answer": "2"},
+        {"question": "1+1=", "tests": [{"input": "", "output": "2"}]},
+        {"q": ["a", "b"], "a": ["c"]},
+    ],
+)
+def test_one_row_that_holds_lists_is_a_row(read, value):
+    assert read("x.json", json.dumps(value).encode()) == [(1, value, None)]
+
+
+def test_half_a_character_is_its_rows_problem(read):
+    found = read("x.jsonl", b'{"a": "\\ud83d!"}\n{"a": "\\ud83d\\ude00"}\n')
+    assert found == [
+        (1, None, "half a character (\\ud… without its other half); correct it"),
+        (2, {"a": "\N{GRINNING FACE}"}, None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -283,6 +332,11 @@ def test_a_data_set_of_the_hub_is_streamed_without_decoding_images(monkeypatch):
         asked.append((words, options))
         return data.to_iterable_dataset() if options["streaming"] else data
 
+    def builder(name, config):
+        path = "hf://datasets/some/name@0a1b/test-00000-of-00001.parquet"
+        return SimpleNamespace(config=SimpleNamespace(data_files={"test": [path]}))
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", builder)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     for offline in (False, True):
         monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", offline)
@@ -291,6 +345,31 @@ def test_a_data_set_of_the_hub_is_streamed_without_decoding_images(monkeypatch):
         assert found[0].value == {"question": "a", "images": [broken]}
     assert asked[0] == (("some/name", "config"), {"split": "test", "streaming": True})
     assert asked[1][1]["streaming"] is False
+
+
+def test_json_files_of_the_hub_are_read_without_types(monkeypatch, tmp_path):
+    datasets, hub = pytest.importorskip("datasets"), pytest.importorskip("huggingface_hub")
+    (tmp_path / "b.jsonl").write_text(
+        '{"q": "a", "label": "2024-01-01"}\n{"q": "b", "label": 1180591620717411303424}\n'
+    )
+    files = {"train": ["hf://datasets/some/name@0a1b/data/b.jsonl"], "test": ["hf://datasets/some/name@0a1b/t.csv"]}
+    asked = []
+
+    def download(name, path, revision, repo_type):
+        asked.append((name, path, revision, repo_type))
+        return str(tmp_path / "b.jsonl")
+
+    def builder(name, config):
+        if name == "no/name":
+            raise FileNotFoundError("Dataset 'no/name' doesn't exist on the Hub")
+        return SimpleNamespace(config=SimpleNamespace(data_files=files))
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", builder)
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    assert [row.value["label"] for row in rows("some/name")] == ["2024-01-01", 1180591620717411303424]
+    assert asked == [("some/name", "data/b.jsonl", "0a1b", "dataset")]
+    with pytest.raises(Unreadable, match="^no/name: cannot be loaded .*doesn't exist.*; correct the name$"):
+        list(rows("no/name"))
 
 
 def test_nested_columns():

@@ -66,6 +66,14 @@ LONGEST_ABROAD = 60  # characters of a sentence with one number
 _NEGATED_ABROAD = re.compile(
     "[不非没无未东西南北左右升降亏负午]|至少|至多|最多|最少|第|以上|以下|大于|小于|超过|или|\u6216|과|와|\bне\b|부터"
 )
+_PARTS = re.compile(r"\(?([a-e])\)\s*(.+?)\s*[,;.]?\s*(?=\(?[a-e]\)|$)", re.DOTALL)  # (a) 3 (b) 4
+_IN_WORDS = {
+    word: str(number)
+    for number, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen twenty".split()
+    )
+}
 _REASON = re.compile(r"(?<=\w)\s*\((?:since|because|as|given that|by|using|note that)\b[^()]*\)\s*\.?$", re.IGNORECASE)
 _NEGATED = re.compile(r"\b(?:not|never|no|than|if|unless|when|where|divisible|multiple)\b", re.IGNORECASE)
 _INFINITE = re.compile(
@@ -79,7 +87,7 @@ _NO_ANSWER = re.compile(
     r"|blank|omitted|no answer.*|not (?:given|"
     r"available|applicable|provided|specified|known)|(?:the )?(?:proofs?|solutions?)(?: (?:is "
     r"|are )?(?:above|below|omitted|attached|given|"
-    r"follows?|complete|in (?:the )?text))?\.?|proved|proven|shown|done|verified|q\.?e\.?d\.?"
+    r"follows?|complete|in (?:the )?text))?\.?|proofs?\s*[.:]\s.+|proved|proven|shown|done|verified|q\.?e\.?d\.?"
     r"|(?:\\(?:black)?square|□|■)|"
     r"(?:please |as )?(?:see|refer to|shown in|given in|check|look at|cf\.?)\b.*"
     r"|(?:the )?(?:answers?|solutions?|results?|responses?|proofs?|examples?) "
@@ -134,6 +142,11 @@ def clean(label: str) -> str:
     lead = _LEAD.sub("", label, count=1)
     label = _ABOUT.sub("", lead if lead.strip(" .") else label, count=1)
     label = _REASON.sub("", _QUOTES.sub(r"\2", label))
+    if label.strip(" .").lower() in _IN_WORDS:
+        return _IN_WORDS[label.strip(" .").lower()]
+    given = _PARTS.findall(label) if label.lstrip()[:2] in ("(a", "a)") else []
+    if len(given) > 1 and "".join(name for name, _ in given) == "abcde"[: len(given)]:
+        return ", ".join(value for _, value in given)
     short = not label.isascii() and len(label) <= LONGEST_ABROAD
     if short and (unit := _ABROAD.match(label)) and not _NEGATED_ABROAD.search(label):
         return (unit[1] or unit[2]).replace("−", "-")
