@@ -4,9 +4,13 @@ Numbering, points and instructions about the answer ("put it in \boxed{}") are n
 the spelling of its LaTeX. What is left are tokens: words, numbers, symbols, and characters of scripts without spaces.
 """
 
+import hashlib
 import re
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import NamedTuple
+
+import numpy as np
 
 
 class Problem(NamedTuple):
@@ -293,3 +297,9 @@ def shingles(tokens: list[str]) -> list[str]:
     if max(tokens) >= "\u3040" and 2 * sum(token >= "\u3040" for token in tokens) > len(tokens):
         return tokens + [one + other for one, other in zip(tokens, tokens[1:], strict=False)]
     return [f"{one} {two} {three}" for one, two, three in zip(tokens, tokens[1:], tokens[2:], strict=False)]
+
+
+def hashes_of(texts: Iterable[str]) -> np.ndarray:
+    """64 bits of BLAKE2b of each text: uint64 [texts]."""
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(digests, dtype=">u8").astype(np.uint64)

@@ -5,21 +5,16 @@ holds most trigrams of an evaluation problem and the same numbers, or if it hold
 phrases are shared, as competitions have them, is not contamination.
 """
 
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from kimi_plugins.prompts.canonical import Problem, answer_key, problem, shingles
+from kimi_plugins.prompts.canonical import Problem, answer_key, hashes_of, problem, shingles
 
 WHOLE = 8  # tokens of an evaluation problem from which on it is looked for within longer prompts
 OPERATORS = frozenset("+-*/^=<>")
-
-
-def _hashes(texts: Iterable[str]) -> np.ndarray:
-    return np.array([zlib.crc32(code) << 32 | zlib.adler32(code) for code in map(str.encode, texts)], dtype=np.uint64)
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class Evaluation:
                 problems.append(stated)
                 answers.append(answer_key(row["answer"]) if row.get("answer") else "")
                 origins.append((row["file"], row["row"]))
-                hashes.append(np.unique(_hashes(shingles(stated.tokens))))
+                hashes.append(np.unique(hashes_of(shingles(stated.tokens))))
                 sizes.append(len(hashes[-1]))
         owners = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
         every = np.concatenate(hashes) if hashes else np.empty(0, dtype=np.uint64)
@@ -64,7 +59,7 @@ class Evaluation:
     def match(self, question: str, answer: str = "") -> tuple[str, str, int] | None:
         """How much of which evaluation problem the question holds, and that one's file and row; None if of none."""
         stated = problem(question)
-        own = np.unique(_hashes(shingles(stated.tokens)))
+        own = np.unique(hashes_of(shingles(stated.tokens)))
         if not stated.tokens or len(self.hashes) == 0:
             return None
         starts = np.searchsorted(self.hashes, own)

@@ -11,7 +11,6 @@ What the rows leave is on disk, a file a band; in memory are one band of all row
 some 30 bytes a row (docs/prompts.md).
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Container, Iterable, Iterator
@@ -20,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kimi_plugins.prompts.canonical import answer_key, problem, shingles
+from kimi_plugins.prompts.canonical import answer_key, hashes_of, problem, shingles
 
 PERMUTATIONS, BANDS, ROWS = 126, 21, 6  # a pair with Jaccard similarity 0.8 meets in a band with probability 0.998
 PAIRS = 100_000  # verified at a time
@@ -55,20 +54,12 @@ def keys(rows: list[dict]) -> Keys:
     digests = RMinHash.digests_from_token_sets([shingles(each.tokens) for each in problems], PERMUTATIONS, 1)
     digests = np.array(digests, dtype=np.uint32).reshape(len(rows), PERMUTATIONS)
     return Keys(
-        text=_hashes(texts),
-        exact=_hashes(exacts),
-        answer=_hashes(answers),
-        bands=_bands(digests, _hashes(kinds)),
+        text=hashes_of(texts),
+        exact=hashes_of(exacts),
+        answer=hashes_of(answers),
+        bands=_bands(digests, hashes_of(kinds)),
         signature=digests.astype(np.uint8),  # the lowest byte: by chance equal in 1 of 256
     )
-
-
-def _hashes(texts: list[str]) -> np.ndarray:
-    return np.array([_hash(text) for text in texts], dtype=np.uint64)
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 def _bands(digests: np.ndarray, kind: np.ndarray) -> np.ndarray:
