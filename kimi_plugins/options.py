@@ -432,6 +432,33 @@ class Curation:
     guess_tokens: int = option(24, "tokens of a guess at most, so that there is no room for reasoning")
 
 
+@dataclass(frozen=True)
+class Thresholds:
+    """k1.5 §2.3.5 but where ours: what test cases a code problem must have. No flags of a run: see `openrlhf kimi
+    test-cases`."""
+
+    cases: int = option(50, "inputs generated for a problem")
+    submissions: int = option(10, "references run for a problem")
+    agree: float = option(0.7, "share of the references that must agree on a case's output")
+    passing: float = option(0.9, "share of the references that must pass all valid cases")
+    valid: int = option(40, "valid cases that a problem must have")
+    disputed: float = option(
+        0.2,
+        "share of the cases on which references run well but disagree, from which on a problem has a special judge "
+        "(ours)",
+    )
+
+    def __post_init__(self):
+        for name in ("cases", "submissions", "valid"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        for name in ("agree", "passing", "disputed"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be a share in (0, 1]")
+        if self.valid > self.cases:
+            raise ValueError(f"valid is {self.valid}: there are only {self.cases} cases; raise cases or lower it")
+
+
 CLASSIC_NEEDS = "a classic judge's inputs end with its tokenizer's eos_token"
 
 

@@ -31,7 +31,7 @@ def add_parser(commands) -> None:
     parser.add_argument(
         "--format", default="auto", help="name of the format; default: by the columns of the first row"
     )
-    parser.add_argument("--split", default="train", help="of data sets in splits; default: train")
+    parser.add_argument("--split", default="train", help="split of a data set that has several; default: train")
     parser.add_argument("--out", type=Path, required=True, metavar="CASES", help="JSONL of the problems to write")
     parser.add_argument("--prompts", type=Path, help="also write JSONL of prompt and label (CASES#ID) to train on")
 

@@ -35,7 +35,7 @@ def add_parser(commands) -> None:
         help="file, directory, glob, saved data set, or NAME[:CONFIG] of one on the hub; see docs/data.md",
     )
     add("--out", type=Path, required=True, metavar="DIR", help="directory; made if it is not there")
-    add("--split", default="train", help="of data sets in splits; default: train")
+    add("--split", default="train", help="split of a data set that has several; default: train")
     add("--format", default="auto", help="shape of the inputs' rows, see docs/data.md; default: recognised")
     add(
         "--map",
@@ -76,10 +76,13 @@ def add_parser(commands) -> None:
         help="shares of the values of --balance-by, * for all others: algebra=0.4 geometry=0.4 *=0.2",
     )
     add("--balance-by", default="discipline", metavar="COLUMN", help="column that is balanced; default: discipline")
-    add("--solve-template", help="prompt of the responses, with {question}")
-    add("--guess-template", help="prompt of the guesses, with {question}")
-    add("--no-chat", dest="chat", action="store_false", help="prompts as text, without the model's chat template")
-    add("--response-pattern", help="of the final answer in the model's responses; default: \\boxed{…}")
+    add("--solve-template", help="text with {question} that the model is asked for the difficulty")
+    add("--guess-template", help="text with {question} that the model is asked for guesses")
+    add("--no-chat", dest="chat", action="store_false", help="ask prompts as text, without the model's chat template")
+    add(
+        "--response-pattern",
+        help="regular expression of the final answer in the model's responses; default: the last \\boxed{…}",
+    )
     options.add_flags(parser, options.MathGrader, ("timeout", "memory_mib"))
     add("--workers", type=int, default=len(os.sched_getaffinity(0)), help="parallel processes; default: one a core")
     sampling.add_engine_arguments(

@@ -27,7 +27,7 @@ def add_parser(commands) -> None:
         unfinished=lambda args: "nothing was written",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="JSONL with response and label")
-    parser.add_argument("--out", type=Path, help="the verdicts; default: FILE with the suffix .verdicts.jsonl")
+    parser.add_argument("--out", type=Path, help="file of the verdicts; default: FILE with the suffix .verdicts.jsonl")
     parser.add_argument("--workers", type=int, help="programs at a time; default: one a core")
 
 

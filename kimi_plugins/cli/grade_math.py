@@ -30,9 +30,9 @@ def add_parser(commands) -> None:
         unfinished=lambda args: f"{_out(args)} is not written",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="JSONL, or as docs/data.md says")
-    parser.add_argument("--out", type=Path, help="default: FILE with the suffix .graded.jsonl")
-    parser.add_argument("--response-column", default="response", help="default: response")
-    parser.add_argument("--answer-column", help="the right answers; default: answer, or else label")
+    parser.add_argument("--out", type=Path, help="file to write; default: FILE with the suffix .graded.jsonl")
+    parser.add_argument("--response-column", default="response", help="column of the responses; default: response")
+    parser.add_argument("--answer-column", help="column of the right answers; default: answer, or else label")
     options.add_flags(parser, options.MathGrader, ("answer_pattern", "timeout", "memory_mib", "workers"))
     options.add_flags(parser, options.Rewards, ("failure_limit",))
 

@@ -27,18 +27,18 @@ def add_parser(commands) -> None:
         example="judge-data samples.jsonl --reference-column answer --out judge",
         unfinished=lambda args: f"{args.out} is as it was",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="as docs/data.md says")
-    parser.add_argument("--split", default="train", help="of data sets in splits; default: train")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="data set of graded samples, see docs/data.md")
+    parser.add_argument("--split", default="train", help="split of a data set that has several; default: train")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write to")
     for name in COLUMNS:
-        parser.add_argument(f"--{name}-column", default=name, help=f"default: {name}")
+        parser.add_argument(f"--{name}-column", default=name, help=f"column of the {name}; default: {name}")
     parser.add_argument(
         "--answer-pattern", help="regular expression of the final answer; default: the last \\boxed{…}"
     )
     parser.add_argument(
         "--injected", type=float, default=0.1, help="share of the wrong cases that claim to be right; default: 0.1"
     )
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--seed", type=int, default=0, help="random seed; default: 0")
 
 
 def run(args: argparse.Namespace) -> None:

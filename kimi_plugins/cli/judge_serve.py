@@ -19,7 +19,7 @@ def add_parser(commands) -> None:
         unfinished=lambda args: "nothing is served any more",
     )
     parser.add_argument("model", metavar="MODEL", help="directory or hub name")
-    parser.add_argument("--port", type=int, default=8100, help="default: 8100")
+    parser.add_argument("--port", type=int, default=8100, help="port to listen on; default: 8100")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address it listens on; default: 127.0.0.1, this machine only"
     )

@@ -27,25 +27,32 @@ def add_parser(commands) -> None:
     )
     add = parser.add_argument
     add("checkpoints", type=Path, nargs=2, metavar="CHECKPOINT", help="directories with safetensors")
-    add("--out", type=Path, required=True, help="directory to make")
-    add("--weight", type=float, default=0.5, help="of the second checkpoint, from 0 to 1; default: 0.5, as §2.4")
-    add("--method", choices=METHODS, default="average", help="default: average, as §2.4")
-    add("--base", type=Path, help=f"{', '.join(FROM_BASE)}: what both were fine-tuned from")
+    add("--out", type=Path, required=True, help="directory to write; must not be there yet")
+    add(
+        "--weight", type=float, default=0.5, help="weight of the second checkpoint, from 0 to 1; default: 0.5, as §2.4"
+    )
+    add("--method", choices=METHODS, default="average", help="how weights are combined; default: average, as §2.4")
+    add("--base", type=Path, help=f"model that both were fine-tuned from, for {', '.join(FROM_BASE)}")
     add(
         "--density",
         type=float,
         default=0.2,
         help="share of the numbers of each change that is kept, with ties the largest, with dare_… any; default: 0.2",
     )
-    add("--scale", type=float, default=1.0, help="of the merged change, from --base; default: 1")
-    add("--seed", type=int, default=0, help="dare_…: of what is kept; default: 0")
+    add("--scale", type=float, default=1.0, help="factor of the merged change from --base; default: 1")
+    add("--seed", type=int, default=0, help="random seed of what dare_… keeps; default: 0")
     add(
         "--tokenizer",
         choices=("first", "second", "union"),
         default=None,
         help="whose tokens the model has, where the tokenizers differ; embeddings are merged token by token",
     )
-    add("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16", help="default: bfloat16")
+    add(
+        "--dtype",
+        choices=("bfloat16", "float16", "float32"),
+        default="bfloat16",
+        help="of the weights written; default: bfloat16",
+    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -28,14 +28,14 @@ def add_parser(commands) -> None:
         unfinished=lambda args: "nothing was written",
     )
     add = parser.add_argument
-    add("script", type=Path, metavar="SCRIPT.sh")
+    add("script", type=Path, metavar="SCRIPT.sh", help="launch script to read")
     add("--out", type=Path, metavar="FILE.yaml", help="write here; with several trainings FILE-1.yaml, FILE-2.yaml …")
     add(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a variable that the script does not set itself",
+        help="value of a variable that the script does not set itself; may be repeated",
     )
 
 

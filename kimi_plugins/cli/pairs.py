@@ -22,7 +22,12 @@ def add_parser(commands) -> None:
         example="pairs train.jsonl --model runs/long/model --out pairs.jsonl",
     )
     add_response_arguments(parser)
-    parser.add_argument("--ratio", type=_ratio, default="1.5", help="see above, 1.1 or 11/10; default: 1.5, as §2.4")
+    parser.add_argument(
+        "--ratio",
+        type=_ratio,
+        default="1.5",
+        help="how many times as long a right response is to be rejected, e.g. 1.1 or 11/10; default: 1.5, as §2.4",
+    )
 
 
 def _ratio(text: str) -> Fraction:

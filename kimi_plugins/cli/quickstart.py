@@ -18,9 +18,9 @@ def add_parser(commands) -> None:
         "and after.",
         example="quickstart --seed 2",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of data, model and training; default 1")
+    parser.add_argument("--seed", type=int, default=1, help="random seed of data, model and training; default: 1")
     parser.add_argument(
-        "--out", type=Path, default=None, help="where everything goes; default runs/quickstart/seed-SEED"
+        "--out", type=Path, default=None, help="directory that everything goes to; default: runs/quickstart/seed-SEED"
     )
 
 

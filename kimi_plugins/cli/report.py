@@ -22,7 +22,7 @@ def add_parser(commands) -> None:
         unfinished=lambda args: "no page was written",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="the run's directory, its ckpt.path")
-    parser.add_argument("--out", type=Path, default=None, help="the page; default RUN/report.html")
+    parser.add_argument("--out", type=Path, default=None, help="file of the page; default: RUN/report.html")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -35,7 +35,10 @@ def add_engine_arguments(
     group.add_argument("--engines", type=int, default=1, help="vLLM engines; default: 1")
     group.add_argument("--tensor-parallel-size", type=int, default=1, help="GPUs of each engine; default: 1")
     group.add_argument(
-        "--max-len", type=int, default=None, help="tokens of prompt and response; default: the model's context"
+        "--max-len",
+        type=int,
+        default=None,
+        help="most tokens of prompt and response together; default: the model's context",
     )
     group.add_argument(
         "--gpu-memory-utilization",
@@ -45,11 +48,16 @@ def add_engine_arguments(
     )
     group.add_argument("--n", type=int, default=n, help=f"responses to each prompt; default: {n}")
     group.add_argument(
-        "--max-new-tokens", type=int, default=max_new_tokens, help=f"of a response; default: {max_new_tokens}"
+        "--max-new-tokens",
+        type=int,
+        default=max_new_tokens,
+        help=f"most tokens of a response; default: {max_new_tokens}",
     )
-    group.add_argument("--temperature", type=float, default=temperature, help=f"default: {temperature}")
-    group.add_argument("--top-p", type=float, default=1.0, help="default: 1")
-    group.add_argument("--seed", type=int, default=0, help="of the sampling; default: 0")
+    group.add_argument(
+        "--temperature", type=float, default=temperature, help=f"sampling temperature; default: {temperature}"
+    )
+    group.add_argument("--top-p", type=float, default=1.0, help="nucleus of the sampling, a share; default: 1")
+    group.add_argument("--seed", type=int, default=0, help="random seed of the sampling; default: 0")
 
 
 def add_prompt_arguments(parser: argparse.ArgumentParser, *, flag: str | None = None) -> None:
@@ -62,7 +70,7 @@ def add_prompt_arguments(parser: argparse.ArgumentParser, *, flag: str | None = 
         help="prompts with answers: a file, directory, glob or name on the hub, see docs/data.md",
         **required,
     )
-    parser.add_argument("--split", default="train", help="of data sets in splits; default: train")
+    parser.add_argument("--split", default="train", help="split of a data set that has several; default: train")
     parser.add_argument("--input-key", help="column of the prompts, text or messages; default: recognised")
     parser.add_argument("--label-key", help="column of the right answers; default: recognised")
     parser.add_argument("--image-key", help="column of the images; default: recognised")
@@ -72,8 +80,12 @@ def add_prompt_arguments(parser: argparse.ArgumentParser, *, flag: str | None = 
 def add_grading_arguments(parser: argparse.ArgumentParser) -> None:
     """Add how prompts are asked and answers are found."""
     add = parser.add_argument
-    add("--apply-chat-template", action="store_true", help="prompts that are text are a user's message")
-    add("--answer-pattern", help="see `openrlhf kimi grade math`; default: \\boxed{…}")
+    add("--apply-chat-template", action="store_true", help="ask prompts that are text as a user's message")
+    add(
+        "--answer-pattern",
+        help="regular expression of the final answer, its first group or the rest of the line after it, e.g. '####'; "
+        "default: the last \\boxed{…}",
+    )
 
 
 def sampler(args: argparse.Namespace) -> Sampler:

@@ -16,14 +16,14 @@ def add_parser(commands) -> None:
         help="grade programs over HTTP for machines that may not isolate them",
         description="Serve the code reward over HTTP: name http://:TOKEN@HOST:PORT/ in reward.remote_url of a run "
         "whose own machines may not isolate programs. Needs a token unless it listens on loopback only, which "
-        "is the default. Exit code 2: bad input, or programs cannot be isolated here.",
+        "is the default. Exit code 2: invalid input, or programs cannot be isolated here.",
         example="sandbox-serve --host 0.0.0.0 --token-file token.txt --workers 16",
         unfinished=lambda args: "nothing is served any more",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: 127.0.0.1")
-    parser.add_argument("--port", type=int, default=8500, help="default: 8500")
+    parser.add_argument("--port", type=int, default=8500, help="port to listen on; default: 8500")
     parser.add_argument("--token-file", type=Path, default=None, help="file with the token that clients must know")
-    parser.add_argument("--workers", type=int, default=None, help="programs at a time; default one a core")
+    parser.add_argument("--workers", type=int, default=None, help="programs at a time; default: one a core")
     parser.add_argument("--queue", type=int, default=1024, help="responses that may wait; default: 1024")
     parser.add_argument("--cases", type=Path, default=None, help="directory from which labels FILE#ID are read")
 

@@ -23,7 +23,12 @@ def add_parser(commands) -> None:
     )
     add_response_arguments(parser)
     add = parser.add_argument
-    add("--ties", choices=("first", "random", "all"), default="first", help="of equally short ones; default: first")
+    add(
+        "--ties",
+        choices=("first", "random", "all"),
+        default="first",
+        help="which of equally short responses to take; default: first",
+    )
     add("--weight-key", help="column of whole numbers: how often a prompt's row is written; default: once")
 
 
@@ -31,7 +36,7 @@ def add_response_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the commands that choose among n graded responses to each prompt."""
     sampling.add_prompt_arguments(parser)
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="JSONL to write")
+    add("--out", type=Path, required=True, help="JSONL file to write")
     add("--completions", type=Path, help="where responses are kept; default: completions.jsonl beside OUT")
     add("--min-tokens", type=int, default=0, help="right responses shorter than this are not taken; default: 0")
     sampling.add_grading_arguments(parser)

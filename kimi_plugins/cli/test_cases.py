@@ -1,8 +1,10 @@
 """The command `openrlhf kimi test-cases`."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 
+from kimi_plugins import options
 from kimi_plugins.cli.command import add_command
 from kimi_plugins.data.files import json_lines
 from kimi_plugins.progress import progress
@@ -24,25 +26,15 @@ def add_parser(commands) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="JSONL of problems with id and submissions")
     parser.add_argument("--generators", type=Path, required=True, help="directory of one Python file a problem, ID.py")
     parser.add_argument("--out", type=Path, required=True, help="JSONL of the problems that are kept")
-    parser.add_argument("--workers", type=int, default=None, help="programs at a time; default one a core")
-    for name, kind, text in (
-        ("cases", int, "inputs a problem"),
-        ("submissions", int, "references a problem"),
-        ("agree", float, "share of the references that must agree on a case's output"),
-        ("passing", float, "share of the references that must pass all valid cases"),
-        ("valid", int, "valid cases a problem must have"),
-        ("disputed", float, "share of the cases on which references disagree from which on it has a special judge"),
-    ):
-        parser.add_argument(f"--{name}", type=kind, default=None, help=text)
+    parser.add_argument("--workers", type=int, default=None, help="programs at a time; default: one a core")
+    options.add_flags(parser, options.Thresholds, [entry.name for entry in fields(options.Thresholds)])
 
 
 def run(args: argparse.Namespace) -> None:
     from kimi_plugins.grading import test_cases
     from kimi_plugins.sandbox.pool import Sandbox
 
-    names = ("cases", "submissions", "agree", "passing", "valid", "disputed")
-    chosen = {name: value for name in names if (value := getattr(args, name)) is not None}
-    thresholds = test_cases.Thresholds(**chosen)
+    thresholds = options.values(options.Thresholds, args)
     if not args.generators.is_dir():
         raise ValueError(f"--generators: {args.generators} is not a directory")
     problems = test_cases.read_problems(args.file)

@@ -27,8 +27,8 @@ def add_parser(commands) -> None:
         metavar="IN",
         help="MIXTURE.yaml, or files, directories, globs, names on the hub; see docs/data.md",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where everything goes")
-    parser.add_argument("--split", default="train", help="of data sets in splits; default: train")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory that everything goes to")
+    parser.add_argument("--split", default="train", help="split of a data set that has several; default: train")
     parser.add_argument("--format", default="auto", help="shape of the rows, see docs/data.md; default: recognised")
     parser.add_argument("--allow-urls", action="store_true", help="download images whose reference is a URL")
     parser.add_argument(
@@ -36,7 +36,9 @@ def add_parser(commands) -> None:
         metavar="DIR",
         help="the model to train, whose processor counts the tokens of images; its own tokens in a text are rejected",
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes; default: one a core")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="parallel processes; default: one a core"
+    )
 
 
 def _unfinished(args: argparse.Namespace) -> str:

@@ -19,9 +19,11 @@ def add_parser(commands) -> None:
         example="vision-preview mixture.yaml --out preview.html",
         unfinished=lambda args: f"{args.out} is not written",
     )
-    parser.add_argument("inputs", nargs="+", metavar="MIXTURE", help="as for vision-prepare, or its DIR/prompts.jsonl")
-    parser.add_argument("--out", type=Path, required=True, metavar="PAGE.html", help="the page")
-    parser.add_argument("--per-source", type=int, default=12, help="prompts a source; default 12")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="MIXTURE", help="inputs as of vision-prepare, or its DIR/prompts.jsonl"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="PAGE.html", help="file of the page")
+    parser.add_argument("--per-source", type=int, default=12, help="prompts shown of each source; default: 12")
     parser.add_argument("--allow-urls", action="store_true", help="download images whose reference is a URL")
 
 

@@ -19,20 +19,25 @@ def add_parser(commands) -> None:
         run,
         help="make a long-CoT warm-up set by rejection sampling",
         description="Ask a model every problem with several prompt templates (planning, evaluation, reflection, "
-        "exploration: k1.5 §2.2), keep only verified responses, of them long and unlike ones, and write rows for "
-        "`openrlhf sft`: the problem as it is, without the template, and the response. An interrupted command goes on "
-        "where it stood when it is given again.",
+        "exploration: k1.5 §2.2), keep only verified responses, and of those long ones that are unlike each other, "
+        "and write rows for `openrlhf sft`: the problem as it is, without the template, and the response. An "
+        "interrupted command goes on where it stood when it is given again.",
         example="warmup train.jsonl --model Qwen/Qwen2.5-7B-Instruct --apply-chat-template --out warm_up",
     )
     sampling.add_prompt_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="directory of warm_up.jsonl and the rest")
+    parser.add_argument("--out", type=Path, required=True, help="directory to write warm_up.jsonl and the rest to")
     parser.add_argument(
-        "--templates", type=Path, default=TEMPLATES, help="YAML, name: text with {question}; default: the four"
+        "--templates",
+        type=Path,
+        default=TEMPLATES,
+        help="YAML file, NAME: text with {question}; default: the four of §2.2",
     )
-    parser.add_argument("--as-is", action="store_true", help="no template: the prompts as they stand")
-    parser.add_argument("--keep", type=int, default=1, help="responses of a prompt kept at most; default: 1")
-    parser.add_argument("--min-tokens", type=int, default=0, help="of a response that is kept; default: 0")
-    parser.add_argument("--max-tokens", type=int, default=None, help="of a response that is kept; default: any")
+    parser.add_argument("--as-is", action="store_true", help="ask the prompts as they stand, without a template")
+    parser.add_argument("--keep", type=int, default=1, help="most responses kept of a prompt; default: 1")
+    parser.add_argument(
+        "--min-tokens", type=int, default=0, help="fewest tokens of a response that is kept; default: 0"
+    )
+    parser.add_argument("--max-tokens", type=int, help="most tokens of a response that is kept; default: any number")
     parser.add_argument(
         "--similarity",
         type=float,

@@ -24,6 +24,7 @@ from pathlib import Path
 from kimi_plugins.data import journal
 from kimi_plugins.grading.mutants import mutants
 from kimi_plugins.grading.programs import NotCompiled, Problem, judge_program, run_cases, same_output
+from kimi_plugins.options import Thresholds
 from kimi_plugins.sandbox import generator_server, interpreter
 from kimi_plugins.sandbox.pool import Limits, Sandbox, SandboxError
 
@@ -47,28 +48,6 @@ STAGES = (
     "with references that pass them",
     "kept: they reject a mutated reference",
 )
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """§2.3.5 but where ours."""
-
-    cases: int = 50
-    submissions: int = 10
-    agree: float = 0.7  # share of the submissions that must give a case's output for it to be valid
-    passing: float = 0.9  # share of the submissions that must pass all valid cases
-    valid: int = 40  # valid cases a problem must have
-    disputed: float = 0.2  # share of the cases on which submissions run well but disagree: a special judge (ours)
-
-    def __post_init__(self):
-        for name in ("cases", "submissions", "valid"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        for name in ("agree", "passing", "disputed"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be a share in (0, 1]")
-        if self.valid > self.cases:
-            raise ValueError(f"valid is {self.valid}: there are only {self.cases} cases; raise cases or lower it")
 
 
 @dataclass(frozen=True)
