@@ -36,6 +36,8 @@ VARIANTS = {
     "mirror_descent": KIMI,
     "mirror_descent_no_reset": NO_RESET,
     "rest": KIMI | {"kimi.policy.baseline": "none"},
+    "half_baseline_no_reset": NO_RESET | {"kimi.policy.baseline_scale": 0.5},
+    "no_baseline_no_reset": NO_RESET | {"kimi.policy.baseline": "none"},
     "grpo": OPENRLHF | {"algo.advantage.estimator": "group_norm"},
     "dr_grpo": OPENRLHF,
     "curriculum_stages": KIMI | HARDER | {"kimi.sampling.curriculum": "stages"},

@@ -1,12 +1,14 @@
 """Which loss learns from few generated tokens when many optimizer steps are made on one batch of rollouts.
 
-    python benchmarks/off_policy.py search [--steps 16] [--forms NAME ...] [--runs DIR] [--workers N]
-    python benchmarks/off_policy.py confirm [--seeds 1 2 3]     # the best settings of each form, more seeds
+    python benchmarks/off_policy.py search --steps 16 [--forms NAME ...] [--rates 1e-3] [--taus 0.1 1]
+    python benchmarks/off_policy.py confirm --seeds 1 2 3 --steps 4 16 64 [--start twentieth] --like 16 fifth
     python benchmarks/off_policy.py report [--out FILE]         # JSON and figure of all that was run
 
-The quickstart's task and the loss functions of the plugins and of OpenRLHF, in a plain torch loop without Ray and
-vLLM, so that one run takes about a minute on one core. Every form gets the same search: three learning rates times
-three values of the one number it has (τ, or the width of its clipping). A run that was done is not done again.
+Sums of two numbers of two digits, worked out as in the quickstart, with the loss functions of the plugins and of
+OpenRLHF in a plain torch loop: a run takes some ten seconds of one core. `search` runs one seed of each form at all
+settings that it is given, by default three learning rates times three values of the one number it has (τ, or the width
+of its clipping); `confirm` runs each form at its best settings, of the same regime or of another. A run that was done
+is not done again.
 """
 
 import argparse
@@ -39,7 +41,7 @@ EVERY = 4  # iterations from one evaluation to the next
 STARTS = {"twentieth": 0.05, "fifth": 0.2}  # share of right answers at which the supervised warm-up stops
 WARM_UP_RATE = 5e-3
 LOOK = 25  # supervised steps from one look at that share to the next
-TARGET = 0.5  # held-out pass@1 that tokens are counted to
+TARGET = 0.7  # held-out pass@1 that tokens are counted to
 LEARNING_RATES = (1e-3, 3e-4, 3e-3)  # in the order in which the search tries them
 TAUS = (0.01, 0.1, 1.0)
 COLLAPSE = 0.1  # below the best point so far, at the end
@@ -241,13 +243,28 @@ def collapsed(result: dict) -> bool:
     return final(result) < max(point["pass_at_1"] for point in result["points"]) - COLLAPSE
 
 
-def search_jobs(forms: list[str], steps: int, start: str, seed: int) -> list[Job]:
+def search_jobs(
+    forms: list[str], steps: int, start: str, seed: int, rates: list[float], taus: list[float]
+) -> list[Job]:
     return [
         Job(name, number, rate, steps, start, seed)
-        for rate in LEARNING_RATES
+        for rate in rates
         for name in forms
         for number in FORMS[name].number
+        if number in taus or FORMS[name].number != TAUS
     ]
+
+
+def confirm_jobs(forms: list[str], steps: int, start: str, seeds: list[int], results: list[dict], like) -> list[Job]:
+    """like: (optimizer steps, start) of the search whose settings are taken; None: this regime's own.
+
+    Raises:
+        SystemExit: a form that was not run there.
+    """
+    source, settings = like or (steps, start), best_settings(results)
+    if missing := [name for name in forms if (*source, name) not in settings]:
+        raise SystemExit(f"search first: {', '.join(missing)} with {source[0]} steps from {source[1]}")
+    return [Job(name, *settings[*source, name], steps, start, seed) for name in forms for seed in seeds]
 
 
 def load(runs: Path) -> list[dict]:
@@ -255,15 +272,23 @@ def load(runs: Path) -> list[dict]:
 
 
 def best_settings(results: list[dict]) -> dict[tuple[int, str, str], tuple[float, float]]:
-    """{(steps, start, form): (number, learning rate)} with the largest area, by the seed that all settings have."""
-    found: dict[tuple[int, str, str], list[dict]] = {}
-    first = min((result["job"]["seed"] for result in results), default=1)
+    """{(steps, start, form): (number, learning rate)}: run with most seeds, and of those of the largest area."""
+    found: dict[tuple[int, str, str], dict[tuple[float, float], list[float]]] = {}
     for result in results:
         job = result["job"]
-        if job["seed"] == first:
-            found.setdefault((job["steps"], job["start"], job["form"]), []).append(result)
-    best = {key: max(of_form, key=area)["job"] for key, of_form in found.items()}
-    return {key: (job["number"], job["learning_rate"]) for key, job in best.items()}
+        tried = found.setdefault((job["steps"], job["start"], job["form"]), {})
+        tried.setdefault((job["number"], job["learning_rate"]), []).append(area(result))
+    return {
+        key: max(tried, key=lambda setting, tried=tried: (len(tried[setting]), fmean(tried[setting])))
+        for key, tried in found.items()
+    }
+
+
+def runs_of(chosen: dict, results: list[dict]) -> list[dict]:
+    """Those with the settings of `chosen`, by seed."""
+    keys = ("steps", "start", "form", "number", "learning_rate")
+    found = [one for one in results if all(one["job"][key] == chosen[key] for key in keys)]
+    return sorted(found, key=lambda one: one["job"]["seed"])
 
 
 def summary(results: list[dict]) -> list[dict]:
@@ -271,7 +296,7 @@ def summary(results: list[dict]) -> list[dict]:
     rows = []
     for (steps, start, form), (number, rate) in sorted(best_settings(results).items()):
         chosen = {"steps": steps, "start": start, "form": form, "number": number, "learning_rate": rate}
-        of_form = [one for one in results if {key: one["job"][key] for key in chosen} == chosen]
+        of_form = runs_of(chosen, results)
         reached = [tokens_to(one, TARGET) for one in of_form]
         regime = {"steps": steps, "start": start, "form": form}
         tried = [one for one in results if {key: one["job"][key] for key in regime} == regime]
@@ -282,7 +307,7 @@ def summary(results: list[dict]) -> list[dict]:
                 "final": spread([final(one) for one in of_form]),
                 "area": spread([area(one) for one in of_form]),
                 "pass_at_8": spread([one["pass_at_8"] for one in of_form]),
-                "tokens_to_target": median(reached) if all(map(math.isfinite, reached)) else None,
+                "tokens_to_target": [tokens if math.isfinite(tokens) else None for tokens in reached],  # by seed
                 "drift": median(fmean(point["drift"] for point in one["points"][1:]) for one in of_form),
                 "collapsed": sum(map(collapsed, of_form)),
                 "collapsed_in_search": sum(map(collapsed, tried)) / len(tried),
@@ -293,29 +318,27 @@ def summary(results: list[dict]) -> list[dict]:
 
 
 def plot(results: list[dict], path: Path) -> None:
-    """Held-out pass@1 over generated tokens: a panel a regime, a line for each form and seed at its best settings."""
+    """Held-out pass@1 over generated tokens: a panel a regime, a line for each seed of the forms that have several."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    rows = summary(results)
+    rows = [row for row in summary(results) if len(row["seeds"]) > 1]
     regimes = sorted({(row["start"], row["steps"]) for row in rows})
-    figure, axes = plt.subplots(1, len(regimes), figsize=(5 * len(regimes), 4), sharey=True, squeeze=False)
-    colors = {name: f"C{number % 10}" for number, name in enumerate(FORMS)}
+    names = [name for name in FORMS if name in {row["form"] for row in rows}]
+    figure, axes = plt.subplots(1, len(regimes), figsize=(4 * len(regimes), 4), sharey=True, squeeze=False)
     for axis, (start, steps) in zip(axes[0], regimes, strict=True):
         for row in (row for row in rows if (row["start"], row["steps"]) == (start, steps)):
-            chosen = {key: row[key] for key in ("steps", "start", "form", "number", "learning_rate")}
             style = "-" if row["form"] in OURS else "--"
-            for one in results:
-                if {key: one["job"][key] for key in chosen} == chosen:
-                    label = row["form"] if one["job"]["seed"] == row["seeds"][0] else None
-                    x, y = zip(*((point["tokens"] / 1000, point["pass_at_1"]) for point in one["points"]), strict=True)
-                    axis.plot(x, y, style, color=colors[row["form"]], label=label, linewidth=1)
-        axis.set_title(f"{steps} optimizer steps an iteration, start: a {start} right", fontsize=9)
+            for one in runs_of(row, results):
+                x, y = zip(*((point["tokens"] / 1000, point["pass_at_1"]) for point in one["points"]), strict=True)
+                label = row["form"] if one["job"]["seed"] == row["seeds"][0] else None
+                axis.plot(x, y, style, color=f"C{names.index(row['form'])}", label=label, linewidth=1)
+        axis.set_title(f"{steps} optimizer steps an iteration, start: a {start} right", fontsize=8)
         axis.set_xlabel("generated tokens, thousands")
+        axis.legend(fontsize=6, loc="lower right")
     axes[0][0].set_ylabel("held-out pass@1")
-    axes[0][-1].legend(fontsize=6, loc="lower right")
     figure.tight_layout()
     figure.savefig(path)
 
@@ -327,33 +350,38 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 16, 64], help="optimizer steps an iteration")
     parser.add_argument("--start", choices=STARTS, default="fifth", help="share of right answers at the start")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="the first is that of the search")
+    parser.add_argument("--rates", type=float, nargs="+", default=LEARNING_RATES, help="learning rates of the search")
+    parser.add_argument("--taus", type=float, nargs="+", default=TAUS, help="of the search")
+    parser.add_argument("--like", nargs=2, metavar=("STEPS", "START"), help="confirm: where the settings come from")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--runs", type=Path, default=Path("runs/off_policy"))
     parser.add_argument("--out", type=Path, default=RESULTS / "off_policy.json")
     args = parser.parse_args()
 
-    if args.what == "search":
-        jobs = [job for steps in args.steps for job in search_jobs(args.forms, steps, args.start, args.seeds[0])]
-        run_all(jobs, args.runs, args.workers)
-    if args.what == "confirm":
-        jobs = [
-            Job(form, number, rate, steps, start, seed)
-            for (steps, start, form), (number, rate) in best_settings(load(args.runs)).items()
-            for seed in args.seeds
-            if steps in args.steps and start == args.start and form in args.forms
-        ]
-        run_all(jobs, args.runs, args.workers)
     if args.what == "report":
         results = load(args.runs)
         conditions = {
             "groups": GROUPS,
             "responses": K,
             "iterations": ITERATIONS,
+            "training_problems": TRAINING,
             "held_out": HELD_OUT,
             "target": TARGET,
+            "starts": STARTS,
         }
-        write_json(args.out, {"machine": machine(), "conditions": conditions, "rows": summary(results)})
+        write_json(
+            args.out, {"machine": machine(), "conditions": conditions, "rows": summary(results), "runs": results}
+        )
         plot(results, args.out.with_suffix(".svg"))
+        return
+    jobs: list[Job] = []
+    for steps in args.steps:
+        if args.what == "search":
+            jobs += search_jobs(args.forms, steps, args.start, args.seeds[0], args.rates, args.taus)
+        else:
+            like = (int(args.like[0]), args.like[1]) if args.like else None
+            jobs += confirm_jobs(args.forms, steps, args.start, args.seeds, load(args.runs), like)
+    run_all(jobs, args.runs, args.workers)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from common import RESULTS
 
 PANELS = {
     "Loss": ("mirror_descent", "mirror_descent_no_reset", "rest", "grpo", "dr_grpo"),
+    "Baseline": ("mirror_descent_no_reset", "half_baseline_no_reset", "no_baseline_no_reset", "dr_grpo"),
     "Sampling": ("mirror_descent", "curriculum_stages", "curriculum_hard_after"),
     "Priorities": ("mirror_descent", "prioritized_failure", "prioritized_gradient"),
     "Length reward": ("length_off", "length_at_once", "length_after_warm_up", "length_at_once_wrong_spared"),
@@ -26,7 +27,7 @@ def draw(variants: dict, path: Path) -> None:
     matplotlib.use("svg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, len(PANELS), figsize=(16, 7), sharex="col")
+    figure, axes = pyplot.subplots(2, len(PANELS), figsize=(4 * len(PANELS), 7), sharex="col")
     for column, (title, names) in enumerate(PANELS.items()):
         for name in filter(variants.__contains__, names):
             for row, key in enumerate(("pass_at_1", "response_tokens")):
