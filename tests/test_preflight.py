@@ -781,7 +781,28 @@ class TestMachine:
     def test_engines_beyond_the_cores(self):
         cores = len(os.sched_getaffinity(0))
         line = only(vllm__num_engines=cores + 1, train__colocate_all=False)
-        assert line.startswith(f"vllm.num_engines: {cores + 1} processes") and f"ask for at most {cores}" in line
+        assert line.startswith(f"vllm.num_engines: {cores + 1} engines or ranks")
+        assert f"ask for at most {cores}" in line
+
+    @pytest.mark.parametrize("option", ["train.async_enable"])
+    def test_engines_and_ranks_that_compute_at_the_same_time(self, monkeypatch, option):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(2))
+        two, both = {"vllm__num_engines": 2, "actor__num_gpus_per_node": 2}, {option.replace(".", "__"): True}
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        assert found(**two) == [] and found(**both) == []
+        line = only(**two, **both)
+        assert line.startswith(f"{option}: 4 engines or ranks would compute at the same time on 2 CPU cores")
+        assert line.endswith("ask for at most 2")
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        assert only(**both).endswith("are more than the 2 CPU cores; set it to 1")
+
+    def test_an_engine_of_several_processes_on_the_cpu(self, monkeypatch):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(2))
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        line = only(vllm__tensor_parallel_size=2, actor__num_gpus_per_node=2)
+        assert line.startswith("vllm.tensor_parallel_size: 2") and line.endswith("and vllm.num_engines to 2")
+        make_devices(2)
+        assert found(vllm__tensor_parallel_size=2, actor__num_gpus_per_node=2) == []
 
     @pytest.mark.parametrize("engines, threads, fitting", [(1, 5, 4), (2, 3, 2), (3, 2, 1)])
     def test_threads_beyond_the_cores(self, engines, threads, fitting, monkeypatch):
@@ -789,7 +810,7 @@ class TestMachine:
         sizes = {"vllm__num_engines": engines, "train__colocate_all": False}
         monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
         line = only(**sizes)
-        assert line.startswith(f"OMP_NUM_THREADS: {threads} threads × {engines} of vllm.num_engines")
+        assert line.startswith(f"OMP_NUM_THREADS: {threads} threads × {engines} processes (vllm.num_engines)")
         assert line.endswith(f"set it to {fitting}")
         monkeypatch.setenv("OMP_NUM_THREADS", str(fitting))
         assert found(**sizes) == []
@@ -798,12 +819,20 @@ class TestMachine:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         monkeypatch.setattr(os, "cpu_count", lambda: 64)
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(2))
-        assert only().startswith("OMP_NUM_THREADS: 32 threads × 1 of vllm.num_engines")
+        assert only().startswith("OMP_NUM_THREADS: 32 threads × 1 processes (vllm.num_engines)")
 
     @pytest.mark.parametrize("text", ["0", "two", "1.5", "-1"])
-    def test_threads_that_are_no_number(self, text, monkeypatch):
-        monkeypatch.setenv("OMP_NUM_THREADS", text)
-        assert f"OMP_NUM_THREADS: {text} is not a number" in only()
+    @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "MKL_NUM_THREADS"])
+    def test_threads_that_are_no_number(self, name, text, monkeypatch):
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        monkeypatch.setenv(name, text)
+        assert f"{name}: {text} is not a number" in only()
+
+    def test_threads_of_matrix_products(self, monkeypatch):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(4))
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        monkeypatch.setenv("MKL_NUM_THREADS", "8")
+        assert only().startswith("MKL_NUM_THREADS: 8 threads × 1 processes (vllm.num_engines) are more than the 4")
 
     def test_memory(self, monkeypatch):
         gib = psutil.virtual_memory().total // machine.GIB

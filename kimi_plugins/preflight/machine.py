@@ -20,7 +20,7 @@ CGROUP_MEMORY = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-THREADS = "OMP_NUM_THREADS"
+THREADS, MKL_THREADS = "OMP_NUM_THREADS", "MKL_NUM_THREADS"  # the second is of matrix products, if it is set
 KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 KV_SPACE_DEFAULT = "1"  # what OpenRLHF on the CPU gives its engines; empty: vLLM takes its share of the memory
 # Private memory of a process that has imported torch and DeepSpeed (0.32 GiB measured) or vLLM (0.42 GiB).
@@ -124,6 +124,11 @@ def check_cpu_settings(args) -> Iterator[str]:
         return
     if args.vllm.sync_backend != "gloo":
         yield f"vllm.sync_backend: {args.vllm.sync_backend} needs CUDA devices, and there are none; set it to gloo"
+    if args.vllm.tensor_parallel_size > 1:
+        yield (
+            f"vllm.tensor_parallel_size: {args.vllm.tensor_parallel_size}: an engine of several processes was never "
+            f"tried without CUDA; set it to 1, and vllm.num_engines to {engine_ranks(args)}"
+        )
     if args.vllm.sync_with_ray:
         yield "vllm.sync_with_ray: needs CUDA devices, and there are none; drop it"
     space, (total, available) = os.environ.get(KV_SPACE, KV_SPACE_DEFAULT), memory()
@@ -138,16 +143,21 @@ def check_cpu_settings(args) -> Iterator[str]:
 
 
 def check_cores(args) -> Iterator[str]:
-    """On the CPU all engines generate at the same time and all ranks train at the same time: each needs a core."""
+    """On the CPU all engines generate at the same time and all ranks train at the same time: each needs a core.
+
+    They take turns, but with the asynchronous trainer.
+    """
     if local_devices() != 0:
         return
     cores = len(os.sched_getaffinity(0))
     processes = {"vllm.num_engines": engine_ranks(args), "actor.num_gpus_per_node": batches.groups(args)["actor"]}
+    if args.train.async_enable:
+        processes = {"train.async_enable": sum(processes.values())}
     for key, count in processes.items():
         if count > cores:
             yield (
-                f"{key}: {count} processes would compute at the same time on {cores} CPU cores, each on less than "
-                f"one; ask for at most {cores}"
+                f"{key}: {count} engines or ranks would compute at the same time on {cores} CPU cores, each on less "
+                f"than one; ask for at most {cores}"
             )
     if max(processes.values()) <= cores:
         yield from _check_threads(processes, cores)
@@ -155,15 +165,19 @@ def check_cores(args) -> Iterator[str]:
 
 def _check_threads(processes: dict[str, int], cores: int) -> Iterator[str]:
     """Threads beyond the cores wait for each other at every operation: steps take several times as long."""
-    text = os.environ.get(THREADS) or str(max(1, (os.cpu_count() or 1) // 2))  # as OpenRLHF on the CPU sets it
+    default = str(max(1, (os.cpu_count() or 1) // 2))  # as OpenRLHF on the CPU sets it
+    threads = {THREADS: os.environ.get(THREADS) or default}
+    if text := os.environ.get(MKL_THREADS):
+        threads[MKL_THREADS] = text
     key, count = max(processes.items(), key=lambda item: item[1])
-    if not (text.isdecimal() and int(text) > 0):
-        yield f"{THREADS}: {text} is not a number of threads; set it to {cores // count}, or leave it out"
-    elif int(text) * count > cores:
-        yield (
-            f"{THREADS}: {text} threads × {count} of {key} are more than the {cores} CPU cores; set it to "
-            f"{cores // count}"
-        )
+    for name, text in threads.items():
+        if not (text.isdecimal() and int(text) > 0):
+            yield f"{name}: {text} is not a number of threads; set it to {cores // count}, or leave it out"
+        elif int(text) * count > cores:
+            yield (
+                f"{name}: {text} threads × {count} processes ({key}) are more than the {cores} CPU cores; set it to "
+                f"{cores // count}"
+            )
 
 
 def memory_needed(args) -> float:
