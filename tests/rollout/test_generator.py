@@ -267,7 +267,7 @@ def test_a_resumed_run_goes_on_with_the_very_same_responses():
 
 
 @pytest.mark.parametrize("ending_iterations", [0, 4])
-@pytest.mark.parametrize("rows", [3, BATCH, 61, 64])
+@pytest.mark.parametrize("rows", [3, BATCH, 3 * BATCH - 3, 3 * BATCH])
 def test_after_each_step_a_resumed_run_does_the_steps_that_are_left_of_two_episodes(rows, ending_iterations):
     def generator():
         return Generator(rows=rows, ending_iterations=ending_iterations)
