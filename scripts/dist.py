@@ -49,6 +49,7 @@ def main() -> None:
     for name, (lock, left_out) in LOCKS.items():
         text = (ROOT / "requirements" / lock).read_text()
         (DIST / name).write_text(requirements(name, wheels, text, left_out))
+    shutil.copy(ROOT / "requirements" / "cluster.txt", DIST / "requirements-cluster.txt")
     for path in sorted(DIST.iterdir()):
         print(path.relative_to(ROOT))
 

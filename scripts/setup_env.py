@@ -123,8 +123,8 @@ def canonical(name: str) -> str:
 
 
 def pins(text: str) -> dict[str, str]:
-    """Name → version of every `name==version` line of a lock that applies here."""
-    lines = re.findall(r"^([\w.-]+)==(\S+)(?: *; *platform_machine == \"(\w+)\")?$", text, re.MULTILINE)
+    """Name → version of every line `name==version` of a lock that applies here, or `===`: no other build of it."""
+    lines = re.findall(r"^([\w.-]+)===?([^=\s]\S*)(?: *; *platform_machine == \"(\w+)\")?$", text, re.MULTILINE)
     return {name: version for name, version, machine in lines if machine in ("", platform.machine())}
 
 

