@@ -171,6 +171,25 @@ class TestNodes:
         line = only(lambda there: there["files"].update({path: {"data.jsonl": 2}}))
         assert f"{path} is another on node 10.0.0.2 (see data.jsonl)" in line
 
+    def test_what_cannot_be_read_there(self, only, tmp_path, monkeypatch):
+        path = str(tmp_path / "model")
+        line = only(lambda there: there["files"].update({path: "Permission denied"}))
+        assert line.startswith(f"actor.model_name_or_path: {path} cannot be read on node 10.0.0.2 (Permission denied)")
+        monkeypatch.setattr(nodes.os, "access", lambda place, mode: False)  # root may read all
+        assert nodes.contents(path) == "Permission denied"
+
+        def stale(place):
+            raise OSError(116, "Stale file handle")
+
+        monkeypatch.setattr(nodes.Path, "exists", stale)
+        assert nodes.contents(path) == "Stale file handle"
+
+    def test_checkpoints_that_are_seen_and_cannot_be_written(self, only, tmp_path):
+        line = only(lambda there: there.update(writable=False))
+        assert line.startswith(f"ckpt.path: {tmp_path / 'ckpt'} cannot be written on node 10.0.0.2")
+        assert nodes.report((), [], str(tmp_path / "seen"))["writable"]
+        assert not nodes.report((), [], str(tmp_path / "none/seen"))["writable"]
+
     def test_a_relative_path_is_where_ray_runs(self, here, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         needs = nodes.Needs((), {"data.jsonl": "eval.dataset"}, None)

@@ -76,7 +76,8 @@ def reports(found: dict[str, cluster.Node], needs: nodes.Needs) -> dict[str, dic
         except ray.exceptions.GetTimeoutError:
             answers[address] = f"did not answer within {ANSWER_SECONDS} s"
         except ray.exceptions.RayError as error:
-            answers[address] = " ".join(str(error).split())[:300]
+            cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+            answers[address] = " ".join(str(cause).split())[:300]
     return answers
 
 

@@ -3,6 +3,7 @@
 `report` runs on every node, sent by value: it needs nothing but the standard library there.
 """
 
+import errno
 import hashlib
 import os
 import platform
@@ -33,13 +34,21 @@ class Needs:
     marker: tuple[str, str] | None
 
 
-def contents(path: str) -> dict[str, int] | None:
-    """{name: bytes} of a file, or of the files in a directory but not below; None if there is nothing at the path."""
+def contents(path: str) -> dict[str, int] | str | None:
+    """{name: bytes} of a file, or of the files in a directory but not below.
+
+    None if there is nothing at the path, the system's words if this process may not read it or the disk fails.
+    """
     place = Path(path)
-    if not place.exists():
-        return None
-    files = [entry for entry in place.iterdir() if entry.is_file()] if place.is_dir() else [place]
-    return {file.name: file.stat().st_size for file in files if file.name[0] != "."}
+    try:
+        if not place.exists():
+            return None
+        if not os.access(place, os.R_OK):
+            return os.strerror(errno.EACCES)
+        files = [entry for entry in place.iterdir() if entry.is_file()] if place.is_dir() else [place]
+        return {file.name: file.stat().st_size for file in files if file.name[0] != "."}
+    except OSError as error:
+        return str(error.strerror)
 
 
 def code(package: str) -> tuple[str, str] | None:
@@ -73,6 +82,7 @@ def report(packages: tuple[str, ...], files: list[str], marker: str | None) -> d
         "packages": {package: code(package) for package in packages},
         "files": {path: contents(path) for path in files},
         "marker": marker is None or os.path.exists(marker),
+        "writable": marker is None or os.access(os.path.dirname(marker), os.W_OK | os.X_OK),
         "shared_memory": shared_memory(),
         "directory": os.getcwd(),
     }
@@ -110,14 +120,24 @@ def differences(address: str, here: dict, there: dict, needs: Needs) -> Iterator
                 f"{key}: {path} is not on node {address}{_relative(path, there)}; copy it there, or put it on a file "
                 "system that all nodes have at the same path"
             )
-        elif found != wanted:
-            name = min(set(found.items()) ^ set((wanted or {}).items()))[0]
+        elif isinstance(found, str):
+            yield (
+                f"{key}: {path} cannot be read on node {address} ({found}); give the user that Ray runs as there the "
+                "right to, or start Ray as another"
+            )
+        elif isinstance(wanted, dict) and found != wanted:
+            name = min(set(found.items()) ^ set(wanted.items()))[0]
             yield f"{key}: {path} is another on node {address} (see {name}); copy it there again"
     if needs.marker is not None and not there["marker"]:
         yield (
             f"{needs.marker[1]}: what is written to {os.path.dirname(needs.marker[0])} is not seen on node {address}"
             f"{_relative(needs.marker[0], there)}, and every rank writes its part of a checkpoint; choose a directory "
             "on a file system that all nodes have at the same path"
+        )
+    elif needs.marker is not None and not there["writable"]:
+        yield (
+            f"{needs.marker[1]}: {os.path.dirname(needs.marker[0])} cannot be written on node {address}, and every "
+            "rank writes its part of a checkpoint; mount it writable there, or start Ray as a user that may"
         )
     if (problem := shared_memory_problem(there["shared_memory"], f"node {address}")) is not None:
         yield problem
