@@ -235,7 +235,8 @@ class Preflight:
     def openrlhf_check_machine(self, args, command):
         from kimi_plugins.preflight import machine_problems
 
-        asking = [plugin for plugin in (Sampling, Rewards, Vision) if hasattr(args.kimi, plugin.section)]
+        sections = getattr(args, "kimi", None)  # the other trainers have none
+        asking = [plugin for plugin in (Sampling, Rewards, Vision) if hasattr(sections, plugin.section)]
         return machine_problems(args, command, [plugin().row_check(args) for plugin in asking])
 
     def openrlhf_load_dataset(self, name, split, max_count, args):
