@@ -65,7 +65,9 @@ def run(args: argparse.Namespace) -> None:
             lines.append(f"{len(rows):8}  {reason}")
             lines += [f"{'':10}{row[:200]}" for row in rows[:NAMED_ROWS]]
         if not kept:
-            raise ValueError(f"no problem of {args.file} can be used: " + "; ".join(lines[1:4]).strip())
+            raise ValueError(
+                f"no problem of {args.file} can be used: " + ("; ".join(lines[1:4]).strip() or "it holds no rows")
+            )
     if args.prompts is not None:
         with json_lines(args.prompts) as write:
             for row in prompts:

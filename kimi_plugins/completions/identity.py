@@ -10,8 +10,22 @@ WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 READ = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
 
 
-def model_files(model: str) -> dict[str, list[int] | str]:
-    """What identifies a model: for each of its files the size and time of weights, and a hash of the others.
+HEAD, PIECE, PIECES = 1 << 16, 1 << 12, 64  # bytes of weights that are hashed: the first, and pieces in even steps
+
+
+def _weights(file: Path) -> list[int | str]:
+    """Size, time and a hash of parts: a model may be written anew with the size and time of another."""
+    status = file.stat()
+    with file.open("rb") as opened:
+        parts = [opened.read(HEAD)]
+        for at in range(PIECES):
+            opened.seek(max(status.st_size - PIECE, 0) * at // (PIECES - 1))
+            parts.append(opened.read(PIECE))
+    return [status.st_size, status.st_mtime_ns, digest(b"".join(parts))]
+
+
+def model_files(model: str) -> dict[str, list[int | str] | str]:
+    """What identifies a model: size, time and a hash of parts of its weights, and hashes of its other files.
 
     A model of the hub is identified by its commit.
 
@@ -21,11 +35,10 @@ def model_files(model: str) -> dict[str, list[int] | str]:
     directory = Path(model)
     if not directory.is_dir():
         return {"commit": _commit(model)}
-    found: dict[str, list[int] | str] = {}
+    found: dict[str, list[int | str] | str] = {}
     for file in sorted(directory.iterdir()):
         if file.suffix in WEIGHTS:
-            status = file.stat()
-            found[file.name] = [status.st_size, status.st_mtime_ns]
+            found[file.name] = _weights(file)
         elif file.suffix in READ and file.is_file():
             found[file.name] = digest(file.read_bytes())
     if not any(name.endswith(WEIGHTS) for name in found):

@@ -283,7 +283,8 @@ class Shape:
                     value = literal(value) or value
                 found = value if isinstance(value, list) else [value]
         if found and numbered:
-            raise BadRow(f"has images both in numbered columns ({', '.join(sorted(used))}); keep one of them")
+            columns = ", ".join(name for name in sorted(used) if filled(value_at(row, name)))
+            raise BadRow(f"has images in numbered columns and in another ({columns}); keep one of them")
         return (numbered or dict(enumerate(found, 1))), used
 
     def _refuse_other_images(self, row: dict, used: set[str]) -> None:

@@ -50,11 +50,14 @@ class Rejects:
         self.write({"source": source, "file": file, "row": row, "reason": reason})
         self.reasons[reason.rpartition(": ")[2]] += 1
         if self.reasons.total() > self.limit * max(self.rows, LEAST_ROWS):
-            common = "; ".join(f"{number} × {reason}" for reason, number in self.reasons.most_common(3))
             raise TooManyRejects(
                 f"{self.reasons.total()} of {self.rows} rows are rejected, above the limit of {self.limit:g} of them: "
-                f"{common}; the last was row {row} of {file}"
+                f"{self.common()}; the last was row {row} of {file}"
             )
+
+    def common(self) -> str:
+        """The most common reasons with their numbers; empty if there are none."""
+        return "; ".join(f"{number} × {reason}" for reason, number in self.reasons.most_common(3))
 
 
 def mixed(mixture: Mixture, rejects: Rejects, work: Work) -> Iterator[dict]:
@@ -73,7 +76,8 @@ def mixed(mixture: Mixture, rejects: Rejects, work: Work) -> Iterator[dict]:
         group = next(groups[name], None)
         if group is None:
             if done[name] == 0:
-                raise ValueError(f"source {name!r} has no row that can be used")
+                why = rejects.common() or "it holds no rows"
+                raise ValueError(f"source {name!r} has no row that can be used: {why}")
             if mixture.rows is not None:
                 share = mixture.rows * sources[name].weight / sum(source.weight for source in sources.values())
                 raise ValueError(

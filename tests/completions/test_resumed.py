@@ -152,6 +152,16 @@ def test_a_model_written_anew_at_the_same_path_is_another(tmp_path):
         model_files("no/such-model")
 
 
+@pytest.mark.parametrize("start", [0, 500_000, 999_000])
+def test_a_model_written_anew_with_the_size_and_time_of_another(tmp_path, start):
+    weights, found = tmp_path / "model.safetensors", []
+    for byte in (b"\0", b"\1"):
+        weights.write_bytes(bytes(start) + byte * (1_000_000 - start))
+        os.utime(weights, ns=(1, 1))
+        found.append(model_files(str(tmp_path)))
+    assert found[0] != found[1]
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -169,7 +169,10 @@ def test_the_table_in_the_docs(tmp_path):
         ),
         ({"question": "What?", "answer": "1", "image": PNG, "picture": PNG}, "in the column 'picture' too"),
         ({"question": "What?", "answer": "1", "plot_file_name": "b.png"}, "in the column 'plot_file_name' too"),
-        ({"question": "<image>?", "answer": "1", "image": "a.png", "image_1": "b.png"}, "both in numbered columns"),
+        (
+            {"question": "<image>?", "answer": "1", "image": "a.png", "image_1": "b.png"},
+            "in numbered columns and in another .image, image_1.; keep one",
+        ),
         ({"question": '[{"role": "user", "content": }]', "answer": "1"}, "looks like messages and is not valid JSON"),
         ({"question": "", "answer": "1"}, "no question: question is empty"),
         ({"question": " \n", "answer": "1"}, "no question: question is empty"),
