@@ -18,6 +18,7 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 
@@ -132,6 +133,8 @@ def _values(batch: Any) -> list[tuple[Any, str | None]]:
 def _parquet(path: str, columns: Iterable[str] | None) -> Iterator[Found]:
     import pyarrow.parquet
 
+    from kimi_plugins.data import pages
+
     with seekable(path) as name, pyarrow.OSFile(name) as raw:
         try:
             # Read page by page: a row group of images may be larger than the memory. Not by a file of Python, whose
@@ -142,8 +145,55 @@ def _parquet(path: str, columns: Iterable[str] | None) -> Iterator[Found]:
         schema = file.schema_arrow
         names = chosen(schema.names, columns)
         size = _batch_rows([schema.field(name) for name in names])
-        batches = file.iter_batches(batch_size=size, columns=names, use_threads=False)
-        yield from _table_rows(path, batches, names)
+        number = 0
+        with open(name, "rb") as own:
+            for group in range(file.num_row_groups):
+                try:
+                    large = pages.large_leaves(own, file, group, names)
+                except pages.DAMAGED:
+                    large = []  # Arrow says what is wrong
+                if large:
+                    found = _with_large(path, name, file, group, names, large)
+                else:
+                    batches = file.iter_batches(batch_size=size, row_groups=[group], columns=names, use_threads=False)
+                    found = _table_rows(path, batches, names)
+                before = number
+                for at, value, problem in found:
+                    number = before + at
+                    yield number, value, problem
+
+
+def _with_large(path: str, name: str, file: Any, group: int, names: list[str], large: list[int]) -> Iterator[Found]:
+    """The rows of a row group whose leaves `large` are read one by one, and the others by Arrow."""
+    import pyarrow
+
+    from kimi_plugins.data import pages
+
+    leaves = [file.schema.column(at).path for at in range(file.metadata.num_columns)]
+    others = [leaf for at, leaf in enumerate(leaves) if at not in large and leaf.partition(".")[0] in names]
+    batches = file.iter_batches(batch_size=FEW, row_groups=[group], columns=others, use_threads=False)
+    rest: Iterator = chain.from_iterable(map(_values, batches))
+    if not others:
+        rest = (({}, None) for _ in range(file.metadata.row_group(group).num_rows))
+    number = 0
+    with ExitStack() as stack:
+        files = [stack.enter_context(open(name, "rb")) for _ in large]
+        columns = [
+            (leaves[at].partition(".")[0], pages.leaf_rows(own, file, group, at))
+            for own, at in zip(files, large, strict=True)
+        ]
+        try:
+            for value, problem in rest:
+                number += 1
+                found = dict(value or {})
+                for column, values in columns:
+                    one = next(values)
+                    found[column] = pages.merged(one, found[column]) if column in found else one
+                yield number, {key: found[key] for key in names} if problem is None else None, problem
+        except (pyarrow.ArrowException, StopIteration, *pages.DAMAGED, *_BROKEN) as error:
+            raise Unreadable(
+                f"{path}: cannot be read after row {number} ({one_line(error)}); download it again"
+            ) from error
 
 
 def _arrow(path: str, columns: Iterable[str] | None) -> Iterator[Found]:
