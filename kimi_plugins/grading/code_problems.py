@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from kimi_plugins.data.containers import value_at
 from kimi_plugins.grading.test_cases import SPECIAL_JUDGE
 from kimi_plugins.sandbox.interpreter import encode
 
@@ -91,6 +92,26 @@ def livecodebench(row: dict) -> dict:
     if kinds != {"stdin"}:
         raise Refused(f"test types {', '.join(sorted(kinds)) or 'are missing'}")
     return _text_problem(row, [{"input": test["input"], "output": test["output"]} for test in tests])
+
+
+def prime_rl(row: dict) -> dict:
+    """SYNTHETIC-1, INTELLECT-2 and DeepCoder: a list of tests with their type and function, or APPS' object."""
+    tests = value_at(row, "verification_info.test_cases")
+    if tests is None:
+        tests = _loaded(row.get("tests"), "tests")
+    if isinstance(tests, dict):
+        return apps({**row, "input_output": tests})
+    if not isinstance(tests, list) or not all(isinstance(test, dict) for test in tests):
+        raise Refused("no test cases")
+    kinds = {str(test.get("type") or test.get("testtype") or "stdin_stdout") for test in tests}
+    if kinds <= {"stdin_stdout", "stdin"}:
+        cases = [{"input": _lines(test.get("input")), "output": _lines(test.get("output"))} for test in tests]
+        return _text_problem(row, cases)
+    functions = {test.get("fn_name") for test in tests}
+    if kinds != {"function_call"} or len(functions) != 1 or not all(functions):
+        raise Refused(f"tests of the types {', '.join(sorted(kinds))} and of {len(functions)} functions")
+    calls = [_apps_call(test.get("input"), test.get("output")) for test in tests]
+    return _with_nodes({"function": functions.pop(), "cases": calls}, row.get("starter_code"))
 
 
 def _with_nodes(problem: dict, starter: str | None) -> dict:
@@ -504,6 +525,8 @@ FORMATS: dict[str, tuple[Callable[[dict], dict], tuple[str, ...]]] = {
     "mbpp": (mbpp, ("test_list",)),
     "apps": (apps, ("input_output",)),
     "verl": (apps, ("reward_model",)),
+    "prime-rl": (prime_rl, ("verification_info",)),
+    "deepcoder": (prime_rl, ("tests",)),
     "inputs-outputs": (apps, ("inputs", "outputs")),
 }
 DIRECTORIES: dict[str, Callable[[Path], dict]] = {"kattis": kattis, "quixbugs": quixbugs}

@@ -133,6 +133,7 @@ _STATEMENTS = re.compile(r"[①②③④⑤⑥⑦⑧⑨](?:\s*(?:[、,，和与]
 _ROMAN = re.compile(r"(?:statements? )?(?:I{1,3}|IV|V)(?:(?:\s*,\s*|\s*,?\s+and\s+)(?:I{1,3}|IV|V))*(?: only)?")
 _LOOSE = re.compile(r"(?<![A-Za-z])A\s+[^\sA-Za-z;,]+\s*[;,]?\s+B\s+[^\sA-Za-z;,]+\s*[;,]?\s+C\s+[^\sA-Za-z;,]+")
 _NUMBERED = re.compile(r"[(\[][1-9][)\]]")
+_SMALL = re.compile(r"\([a-e]\)")
 _LETTER = re.compile(r"[(\[]?([A-H])[)\].:]?")
 
 
@@ -181,6 +182,8 @@ def _by_answer(text: str, answer: str, letter: re.Match | None) -> str | None:
     """Options that are so loosely labelled that only the answer, one of their labels, says what they are."""
     if letter and (found := _LOOSE.search(text)):
         return f"multiple choice: labelled options “{_short(found[0])}”"
+    if _SMALL.fullmatch(answer) and "(a)" in text and "(b)" in text:
+        return f"multiple choice: the answer is the label {answer}"
     if "①" in text and "②" in text and _STATEMENTS.fullmatch(answer):
         return f"multiple choice: the answer “{answer}” names statements"
     if _ROMAN.fullmatch(answer) and re.search(r"\bII\s*[.):]", text):
@@ -377,7 +380,7 @@ def _true_false(text: str, answer: str) -> str | None:
         return f"true/false: “{_short(found[0])}”"
     if answer in ("T", "F") and re.search(r"\b(?:true|false)\b", text, re.IGNORECASE):
         return f"true/false: the answer is “{answer}”"
-    if _WORDY.fullmatch(answer) or _VERDICT_START.match(answer) or _DENIED.search(answer):
+    if not answer or _WORDY.fullmatch(answer) or _VERDICT_START.match(answer) or _DENIED.search(answer):
         asked = _YES_NO.search(text)
         if asked and not _value_asked(text):
             return f"true/false: the answer to “{_short(asked[0])}” is “{_short(answer)}”"
@@ -388,7 +391,7 @@ def _true_false(text: str, answer: str) -> str | None:
 
 # The imperative at the start of a clause: "who can prove that" is no task.
 _START = (
-    r"(?:^|[.!?:;。；]\s*[)\]\"”]?\s*|[\n,$)\]]\s*|\b(?:and|then|hence|thus|also|please|to)\s+)"
+    r"(?:^|[.!?:;。；]\s*[)\]\"”]?\s*|[\n,$)\]}]\s*|\b(?:and|then|hence|thus|also|please|to)\s+)"
     r"(?:\(?(?:[a-z0-9]|[ivx]{1,4})[).]\s*)?(?:please|also|hence|now|thus|then|finally|next|first|\w+ly)?,?\s*"
 )
 _QUANTITY = (  # "establish the number of …" asks for a value
@@ -403,7 +406,7 @@ _WRITE_PROOF = re.compile(
 )
 _PROVE = re.compile(
     _START + r"(?P<verb>(?:prove|disprove)\b(?! (?:your\w*|me|to)\b)"
-    rf"|(?:show|demonstrate|verify|establish|deduce|conclude)\b{_QUANTITY}"
+    rf"|(?:show(?! all the\b)|demonstrate|verify|establish|deduce|conclude)\b{_QUANTITY}"
     r"(?=,?\s*(?:by\b|that\b|the\b|there\b|for\b|it\b|why\b|"
     r"how\b|if\b|every\b|any\b|each\b|no\b|directly\b|using\b|explicitly\b|algebraically\b|an?\b|its\b|these\b|this\b|"
     r"all\b|[$\\(:]|[A-Za-z](?:\W|_)))(?!,?\s*(?:all |each |the |every )?(?:(?:of )?your |(?:the )?"

@@ -19,6 +19,7 @@ SUM_METHOD = "class Solution:\n    def add(self, a, b): return a + b"
 STDIN = {"inputs": ["1 2\n", "3 4\n"], "outputs": ["3\n", "7\n"]}
 PRIVATE = [{"input": "3 4", "output": "7", "testtype": "stdin"}]
 FUNCTIONAL = {"input": "3\n4", "output": "7", "testtype": "functional"}
+IO = {"input": "1 2", "output": "3"}
 TESTS = {"input": ["1 2"], "output": ["3"]}
 
 
@@ -40,6 +41,26 @@ ROWS = {
         {"reward_model": {"ground_truth": json.dumps({"fn_name": "add", "inputs": ["1\n2"], "outputs": ["3"]})}},
         "def add(a, b): return a + b",
     ),
+    "prime-rl": (
+        "prime-rl",
+        {
+            "verification_info": json.dumps(
+                {"language": "python", "test_cases": [{"type": "stdin_stdout", "fn_name": None} | IO]}
+            )
+        },
+        SUM,
+    ),
+    "prime-rl, Python's form": (
+        "prime-rl",
+        {
+            "verification_info": str(
+                {"test_cases": [{"type": "function_call", "fn_name": "add", "input": [1, 2], "output": [3]}]}
+            )
+        },
+        "def add(a, b): return a + b",
+    ),
+    "deepcoder": ("deepcoder", {"tests": json.dumps([{"type": "stdin_stdout"} | IO])}, SUM),
+    "deepcoder, APPS' object": ("deepcoder", {"tests": json.dumps(STDIN)}, SUM),
     "bare lists": ("inputs-outputs", STDIN, SUM),
     "livecodebench": (
         "livecodebench",
