@@ -5,8 +5,8 @@
     patches.py apply                 unpack it to build/openrlhf, a git repository, one commit per patch
     patches.py export [--from DIR]   write that repository's commits back to patches/
     patches.py check [--tests]       prove that the series is complete and applies (and that upstream's tests pass)
-    patches.py check --alone         prove that each patch applies to the release after what it depends on only;
-                                     with --tests, that its own tests fail without it and pass with it
+    patches.py check --alone [NAME …]  prove that each patch (or those named) applies to the release after what it
+                                     depends on only; with --tests, that its own tests fail without it and pass with it
     patches.py pr NAME CHECKOUT      make a branch of a checkout of upstream with this patch, and print the text
                                      of its pull request
     patches.py build                 write the patched wheel to build/dist and print its path
@@ -19,6 +19,7 @@ import base64
 import email
 import email.policy
 import hashlib
+import multiprocessing
 import os
 import re
 import shutil
@@ -250,7 +251,7 @@ FIELDS = {
 
 
 def read_message(patch: Path) -> Message:
-    """Raises Error unless the patch's message says why and has all FIELDS."""
+    """Raises Error unless the patch's message says why and how it was tested, and has all FIELDS."""
     mail = email.message_from_bytes(patch.read_bytes(), policy=email.policy.default)
     text, _, diff = mail.get_payload(decode=True).decode(errors="replace").partition("\n---\n")
     fields = {}
@@ -259,13 +260,16 @@ def read_message(patch: Path) -> Message:
         if not found:
             raise Error(f"patches/{patch.name}: its message has no valid `{field}:` line (see patches/README.md)")
         fields[field] = found[1]
-    text = re.sub(r"^[A-Z][A-Za-z-]+: .*$", lambda line: line[0] * line[0].startswith("Tested:"), text, flags=re.M)
-    if not re.sub(r"^Tested: .*", "", text.strip(), flags=re.DOTALL):
+    text = re.sub(rf"^(?:{'|'.join(FIELDS)}|Signed-off-by): .*\n?", "", text, flags=re.MULTILINE).strip()
+    why, tested, _ = re.split(r"^(Tested: |\Z)", text, maxsplit=1, flags=re.MULTILINE)
+    if not why:
         raise Error(f"patches/{patch.name}: its message does not say why")
+    if not tested:
+        raise Error(f"patches/{patch.name}: its message does not say how it was tested (Tested: …)")
     subject = re.sub(r"^\[PATCH\] ", "", " ".join(mail["Subject"].split()))
     depends_on = [] if fields["Depends-on"] == "nothing" else fields["Depends-on"].split(", ")
     tests = re.findall(r"^diff --git a/(tests/test_\S+) b/", diff, re.MULTILINE)
-    return Message(patch, subject, text.strip(), fields["Kind"], depends_on, fields["Forwarded"], tests)
+    return Message(patch, subject, text, fields["Kind"], depends_on, fields["Forwarded"], tests)
 
 
 def read_messages(series: list[Path]) -> list[Message]:
@@ -336,29 +340,50 @@ def check(with_tests: bool) -> None:
             run_upstream_tests(tree)
 
 
-def check_alone(with_tests: bool) -> None:
-    """Applies each patch to the release, after what it depends on only; `with_tests`: runs its own tests there."""
+def check_alone(names: list[str], with_tests: bool) -> None:
+    """Applies each patch to the release, after what it depends on only; `with_tests`: runs its own tests there.
+
+    All patches, or those of `names`. Goes on after a patch that fails, and raises Error at the end if one did.
+    """
     messages = read_messages(read_series())
+    names = [name.removesuffix(".patch") for name in names]
+    if unknown := set(names).difference(message.path.stem for message in messages):
+        raise Error(f"no patch has the name {min(unknown)}: see patches/series")
+    chosen = [message for message in messages if not names or message.path.stem in names]
+    failed = []
     with tempfile.TemporaryDirectory() as directory:
         tree = Path(directory, "tree")
         tree.mkdir()
         unpack(fetch(), tree)
-        release = check_release(tree)
-        for message in messages:
-            git(tree, "reset", "--quiet", "--hard", release)
-            git(tree, "clean", "--quiet", "-dfx")
-            for earlier in needed(message, messages):
-                apply_for(message, earlier, tree)
-            run_own_tests = with_tests and bool(message.tests)
-            if run_own_tests and not fails_without(message, tree):
-                raise Error(f"patches/{message.path.name}: its tests pass without it")
-            apply_for(message, message, tree)
-            if run_own_tests:
-                if own_tests(message, tree).returncode != 0:
-                    raise Error(f"patches/{message.path.name}: its tests fail with what it depends on only")
-                print(f"{message.path.stem}: its tests fail without it and pass with it", flush=True)
-    alone = sum(not message.depends_on for message in messages)
-    print(f"patches: {alone} of {len(messages)} apply alone to the release, the others after what they depend on")
+        for number, message in enumerate(chosen, start=1):
+            try:
+                result = try_alone(message, messages, tree, with_tests)
+            except Error as error:
+                failed.append(message.path.name)
+                result = f"FAILED: {error}"
+            if with_tests or message.path.name in failed:
+                print(f"{number}/{len(chosen)} {message.path.stem}: {result}", flush=True)
+    if failed:
+        raise Error(f"{len(failed)} of {len(chosen)} patches fail alone: {', '.join(failed)}")
+    alone = sum(not message.depends_on for message in chosen)
+    print(f"patches: {alone} of {len(chosen)} apply alone to the release, the others after what they depend on")
+
+
+def try_alone(message: Message, messages: list[Message], tree: Path, with_tests: bool) -> str:
+    """Puts the release, what `message` depends on and its patch into `tree`; says what was shown, or raises Error."""
+    git(tree, "reset", "--quiet", "--hard", check_release(tree))
+    git(tree, "clean", "--quiet", "-dfx")
+    for earlier in needed(message, messages):
+        apply_for(message, earlier, tree)
+    run_own_tests = with_tests and bool(message.tests)
+    if run_own_tests and not fails_without(message, tree):
+        raise Error("its tests pass without it")
+    apply_for(message, message, tree)
+    if not run_own_tests:
+        return "applies, and has no test of its own"
+    if not own_tests(message, tree):
+        raise Error("its tests fail with what it depends on only")
+    return "its tests fail without it and pass with it"
 
 
 def apply_for(message: Message, patch: Message, tree: Path) -> None:
@@ -366,19 +391,23 @@ def apply_for(message: Message, patch: Message, tree: Path) -> None:
         git(tree, "apply", "--index", "--whitespace=nowarn", patch.path)
     except subprocess.CalledProcessError as failure:
         which = "does not apply" if message is patch else f"depends on {patch.path.name}, which does not apply"
-        raise Error(f"patches/{message.path.name} {which} to the release: {first_error(failure.output)}") from None
+        raise Error(f"it {which}: {first_error(failure.output)}") from None
 
 
 def fails_without(message: Message, tree: Path) -> bool:
     """Whether the patch's tests fail where they are added alone; leaves the tree as it was."""
     git(tree, "apply", "--include=tests/*", "--whitespace=nowarn", message.path)
-    failed = own_tests(message, tree).returncode != 0
+    failed = not own_tests(message, tree)
     git(tree, "apply", "--reverse", "--include=tests/*", "--whitespace=nowarn", message.path)
     git(tree, "status", "--porcelain")  # a test that was changed and changed back has another time than in the index
     return failed
 
 
-def own_tests(message: Message, tree: Path) -> subprocess.CompletedProcess:
+PRELOADED = ["pytest", "torch", "transformers", "datasets", "deepspeed", "ray"]  # seconds, for each test otherwise
+
+
+def own_tests(message: Message, tree: Path) -> bool:
+    """Whether the patch's tests pass in `tree`."""
     # The release imports flash-attn wherever it trains, and few machines have it: an empty one is put in its place.
     empty = tree.parent / "empty"
     if not empty.exists():
@@ -387,21 +416,40 @@ def own_tests(message: Message, tree: Path) -> subprocess.CompletedProcess:
         names = "index_first_axis = pad_input = rearrange = unpad_input = all_gather = None\n"
         for module in ("bert_padding.py", "utils/__init__.py", "utils/distributed.py"):
             (empty / "flash_attn" / module).write_text(names)
-    return pytest(tree, *message.tests, PYTHONPATH=str(empty))
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(PRELOADED)
+    process = processes.Process(target=run_quietly, args=(tree, message.tests, empty))
+    process.start()
+    process.join()
+    return process.exitcode == 0
 
 
-def pytest(tree: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+def run_quietly(tree: Path, tests: list[str], *directories: Path) -> None:
+    """Exits with pytest's code; runs in a process of its own."""
+    import pytest
+
+    os.chdir(tree)
+    os.environ |= {**TEST_VARIABLES, "PYTHONPATH": os.pathsep.join(map(str, directories))}
+    sys.path[:0] = [str(tree), *map(str, directories)]
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(3):
+        os.dup2(nowhere, descriptor)
+    sys.exit(pytest.main([*pytest_options(tree), *tests]))
+
+
+TEST_VARIABLES = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def pytest_options(tree: Path) -> list[str]:
     # The empty settings file and the root keep pytest from finding this project's.
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", tree]
-    env = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **variables}
-    output = subprocess.DEVNULL if variables else None
-    return subprocess.run([*command, *arguments], cwd=tree, env=os.environ | env, stdout=output, stderr=output)
+    return ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tree)]
 
 
 def run_upstream_tests(tree: Path) -> None:
     """Runs upstream's own tests on the patched tree, with the Python that runs this file."""
     report = tree.parent / "tests.xml"
-    if pytest(tree, f"--junitxml={report}", "tests").returncode != 0:
+    command = [sys.executable, "-m", "pytest", *pytest_options(tree), f"--junitxml={report}", "tests"]
+    if subprocess.run(command, cwd=tree, env=os.environ | TEST_VARIABLES).returncode != 0:
         raise Error("upstream's tests fail on the patched tree (pytest's output is above)")
     suite = xml.etree.ElementTree.parse(report).find("testsuite")
     passed = int(suite.get("tests")) - int(suite.get("skipped"))
@@ -505,7 +553,7 @@ def main() -> int:
     commands.add_parser("export").add_argument("--from", dest="tree", type=Path, default=WORK_TREE)
     check_parser = commands.add_parser("check")
     check_parser.add_argument("--tests", action="store_true")
-    check_parser.add_argument("--alone", action="store_true")
+    check_parser.add_argument("--alone", nargs="*", metavar="NAME")
     pr_parser = commands.add_parser("pr")
     pr_parser.add_argument("name")
     pr_parser.add_argument("checkout", type=Path)
@@ -520,7 +568,10 @@ def main() -> int:
             case "export":
                 export(arguments.tree.resolve())
             case "check":
-                (check_alone if arguments.alone else check)(arguments.tests)
+                if arguments.alone is None:
+                    check(arguments.tests)
+                else:
+                    check_alone(arguments.alone, arguments.tests)
             case "pr":
                 print(pull_request(arguments.name, arguments.checkout.resolve()))
             case "build":

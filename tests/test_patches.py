@@ -49,6 +49,9 @@ class Checkout:
         lines = ["name: openrlhf", "version: 0.0.1", f"wheel: {WHEEL}", f"sha256: {sha256}", f"tree: {tree}"]
         (self.patches / "UPSTREAM").write_text("\n".join([*lines, f"tests: {tests}", ""]))
 
+    def names(self) -> list[str]:
+        return [name.removesuffix(".patch") for name in (self.patches / "series").read_text().split()]
+
     def run(self, *arguments: str, ok: bool = True) -> str:
         """Runs patches.py; returns what it printed, which after a failure must end in one line from patches.py."""
         command = [sys.executable, self.patches / "patches.py", *arguments]
@@ -165,6 +168,7 @@ def test_a_patch_that_applies_but_is_not_as_exported(checkout):
         ("Kind: fix\n", "its message has no valid `Kind:` line"),
         ("nothing", "its message has no valid `Depends-on:` line"),
         ("It was too small.\n\n", "its message does not say why"),
+        ("Tested: by looking at it.\n\n", "its message does not say how it was tested"),
     ],
 )
 def test_a_message_is_incomplete(checkout, remove, complaint):
@@ -209,8 +213,11 @@ def dependent(checkout):
 
 @pytest.mark.parametrize("declared", ["Make-line-3-three-times-as-large", "everything before"])
 def test_each_patch_applies_to_the_release_after_what_it_depends_on(checkout, dependent, declared):
-    complaint = f"patches/{dependent}.patch does not apply to the release"
-    assert checkout.run("check", "--alone", ok=False).startswith(complaint)
+    complaint = f"1 of 3 patches fail alone: {dependent}.patch"
+    assert checkout.run("check", "--alone", ok=False) == complaint
+    assert checkout.run("check", "--alone", dependent, ok=False) == complaint.replace("of 3", "of 1")
+    assert "2 of 2 apply alone" in checkout.run("check", "--alone", *(set(checkout.names()) - {dependent}))
+    assert checkout.run("check", "--alone", "other", ok=False).startswith("no patch has the name other")
     patch = checkout.patches / f"{dependent}.patch"
     patch.write_text(patch.read_text().replace("Depends-on: nothing", f"Depends-on: {declared}"))
     assert "2 of 3 apply alone to the release" in checkout.run("check", "--alone")
@@ -228,9 +235,10 @@ def test_a_patchs_own_tests_fail_without_it_and_pass_with_it(checkout):
     patch = checkout.patches / "Make-line-4-three-times-as-large.patch"
     text = patch.read_text()
     patch.write_text(text.replace("assert line_4 == 12", "assert line_4 >= 4"))
-    assert checkout.run("check", "--alone", "--tests", ok=False) == f"patches/{patch.name}: its tests pass without it"
+    failed = f"1 of 3 patches fail alone: {patch.name}"
+    assert checkout.run("check", "--alone", "--tests", ok=False) == failed
     patch.write_text(text.replace("assert line_4 == 12", "assert line_4 == 13"))
-    assert "its tests fail with what it depends on only" in checkout.run("check", "--alone", "--tests", ok=False)
+    assert checkout.run("check", "--alone", "--tests", ok=False) == failed
 
 
 def test_a_pull_request(checkout, dependent, tmp_path):
