@@ -71,7 +71,7 @@ def spread_of(values: list) -> dict:
 
 
 def summarize(out: Path, began: float) -> dict:
-    """Of a run's records; seconds from the command, step_seconds without the evaluations."""
+    """Figures of a run's records; seconds from the command, step_seconds without the evaluations."""
     evaluations, steps = run_log.read(out, "eval"), run_log.read(out, "train")
     reached = [record["time"] - began for record in evaluations if record[PASS1] >= GOAL]
     seconds = [record["timing/step_total"] for record in steps]

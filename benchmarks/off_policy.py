@@ -29,7 +29,7 @@ from common import RESULTS, machine, progress, spread, write_json
 from plain_loop import Decoder, evaluate, generate, prompts_of, supervised_step, update, verdicts
 from torch import Tensor
 
-from kimi_plugins.policy.advantages import family_advantages, group_advantages, success_scale
+from kimi_plugins.policy.advantages import group_advantages, linked_advantages, success_scale
 from kimi_plugins.policy.mirror_descent import MirrorDescentLoss
 from kimi_plugins.policy.optimizer_reset import reset_optimizer
 
@@ -86,9 +86,9 @@ OURS = [name for name, form in FORMS.items() if form.loss in ("k1.5", "k2.5")]
 def advantages_of(form: Form, rewards: Tensor, tau: float) -> Tensor:
     """[P, k] of the verdicts [P, k]."""
     if form.scale in ("group", "batch"):
-        families = [[number] for number in range(len(rewards))]
-        scale = success_scale(rewards, torch.ones_like(rewards, dtype=torch.bool), families, over=form.scale)
-        return family_advantages(rewards, families, baseline=form.baseline, tau=tau, scale=scale)
+        linked = [[number] for number in range(len(rewards))]
+        scale = success_scale(rewards, torch.ones_like(rewards, dtype=torch.bool), linked, over=form.scale)
+        return linked_advantages(rewards, linked, baseline=form.baseline, tau=tau, scale=scale)
     found = group_advantages(rewards, baseline=form.baseline, tau=tau, scale=float(form.scale))
     return found / (rewards.std(dim=-1, keepdim=True) + 1e-9) if form.normalized else found  # as OpenRLHF does
 

@@ -82,7 +82,7 @@ def main() -> int:
 
 
 def summarize_speed(measured: list[dict]) -> dict:
-    """Of both variants over the seeds, and the ratios partial / whole within a seed."""
+    """Figures of both variants over the seeds, and the ratios partial / whole within a seed."""
     rates = ("groups_per_second", "trained_tokens_per_second")
     names = (*rates, "step_seconds", "mean_tokens", "p99_over_mean", "staleness_mean")
     summary = {

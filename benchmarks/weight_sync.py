@@ -101,7 +101,7 @@ class Sender:
         return self.probe[0].tolist()
 
     def log_probs(self) -> list[float]:
-        """Of each probe token but the first, given those before it."""
+        """Log-prob of each probe token but the first, given those before it."""
         import torch
 
         with torch.no_grad():

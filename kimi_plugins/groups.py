@@ -1,6 +1,6 @@
 """Samples of a rollout batch, put back into the groups of their prompts, and group values handed back to the samples.
 
-A sample's `index` is its place in the order of the rollout, in which the k responses of a prompt are neighbours,
+A sample's `index` is its position in the order of the rollout, in which the k responses of a prompt are neighbours,
 whatever micro-batches the samples were spread over.
 """
 
@@ -25,12 +25,12 @@ def sharing_baseline(experiences: list, args) -> list[list[int]]:
     in the batch, is alone; so is every prompt if there is no such column.
     """
     k, key = args.rollout.n_samples_per_prompt, baseline_key(args)
-    places = _order(experiences)
+    indices = _order(experiences)
     if key is None:
-        return [[prompt] for prompt in range(len(places) // k)]
-    rows = dict(zip(places, (row for experience in experiences for row in experience.rows), strict=True))
+        return [[prompt] for prompt in range(len(indices) // k)]
+    rows = dict(zip(indices, (row for experience in experiences for row in experience.rows), strict=True))
     found: dict = {}
-    for prompt in range(len(places) // k):
+    for prompt in range(len(indices) // k):
         value = rows[prompt * k][key]
         found.setdefault(("alone", prompt) if value is None else ("value", value), []).append(prompt)
     return list(found.values())
@@ -110,4 +110,4 @@ def verdict(experience) -> Tensor:
 
 
 def _order(experiences: list) -> list[int]:
-    return [place for experience in experiences for place in experience.index]
+    return [index for experience in experiences for index in experience.index]

@@ -15,15 +15,15 @@ def record(experiences: list, step: int, tokenizer, *, samples_per_prompt: int, 
     prompt has the same id in every step.
     """
     scores = success_rates(experiences, samples_per_prompt).tolist()  # [P]
-    places = {
-        place: (experience, row) for experience in experiences for row, place in enumerate(experience.index)
-    }  # place in the rollout order → where it is
-    firsts = [places[place] for place in range(0, len(places), samples_per_prompt)]
+    sample_at = {
+        index: (experience, row) for experience in experiences for row, index in enumerate(experience.index)
+    }  # index in the rollout order → (experience, row)
+    firsts = [sample_at[index] for index in range(0, len(sample_at), samples_per_prompt)]
     ids = [_id(*first) for first in firsts]
     advantages = by_prompt(experiences, samples_per_prompt, _mean_advantages).tolist()  # [P, k]
     samples = []
     for group, (experience, row) in enumerate(firsts[:groups]):
-        members = [places[group * samples_per_prompt + n] for n in range(samples_per_prompt)]
+        members = [sample_at[group * samples_per_prompt + n] for n in range(samples_per_prompt)]
         responses = [
             _response(*member, tokenizer) | {"advantage": advantage}
             for member, advantage in zip(members, advantages[group], strict=True)

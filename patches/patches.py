@@ -280,7 +280,7 @@ def read_messages(series: list[Path]) -> list[Message]:
         if message.depends_on == ["everything before"]:
             message = message._replace(depends_on=list(names))
         if unknown := [name for name in message.depends_on if name not in names]:
-            raise Error(f"patches/{patch.name} depends on {unknown[0]}, which is no earlier patch")
+            raise Error(f"patches/{patch.name} depends on {unknown[0]}, which is not an earlier patch")
         messages.append(message)
         names.append(patch.stem)
     return messages

@@ -200,7 +200,7 @@ def test_a_patch_depends_on_a_later_one(checkout):
     patch = checkout.patch()
     patch.write_text(patch.read_text().replace("nothing", "Make-line-15-three-times-as-large"))
     message = checkout.run("check", ok=False)
-    assert message.endswith("depends on Make-line-15-three-times-as-large, which is no earlier patch")
+    assert message.endswith("depends on Make-line-15-three-times-as-large, which is not an earlier patch")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def read_problem(row: object) -> tuple[str, float]:
     """(question, answer) of a row of MAWPS {input, target} or of SVAMP {Body, Question, Answer}.
 
     Raises:
-        ValueError: the row is neither, or has an empty question or an answer that is no finite number.
+        ValueError: the row is neither, or has an empty question or an answer that is not a finite number.
     """
     if not isinstance(row, dict):
         raise ValueError("not an object")

@@ -17,7 +17,7 @@ def add_parser(commands) -> None:
         help="what of this machine would make a run fail, and the fix",
         description="Look at versions, devices, memory, disk, ports, Ray and sandbox, and print what would make a run "
         "fail, with its fix. Writes 64 MiB into the run directory to try the disk, and removes them. Exit code 1: "
-        "there is a problem; warnings alone are none.",
+        "there is a problem; warnings alone do not count.",
         example="doctor --dir runs/first",
         unfinished=lambda args: "nothing was changed",
     )

@@ -48,11 +48,11 @@ def resumed(
         entries = (_entry(request, kept) for request in requests)
         reused, first = 0, None
         for entry in entries:
-            if entry.place is None:
+            if entry.offset is None:
                 first = entry
                 break
             reused += 1
-            yield entry.request, _completions(file, entry.place)
+            yield entry.request, _completions(file, entry.offset)
         if first is not None:
             waiting: deque[_Entry] = deque()  # what the engines have read ahead, in order
             asked: list[str] = []
@@ -60,22 +60,22 @@ def resumed(
             def missing() -> Iterator[Request]:
                 for entry in itertools.chain([first], entries):
                     waiting.append(entry)
-                    if entry.place is None:
+                    if entry.offset is None:
                         asked.append(entry.request.key)
                         yield entry.request
 
             for completions in complete(missing()):
-                while (entry := waiting.popleft()).place is not None:
+                while (entry := waiting.popleft()).offset is not None:
                     reused += 1
-                    yield entry.request, _completions(file, entry.place)
+                    yield entry.request, _completions(file, entry.offset)
                 record = {"prompt": entry.digest, "key": entry.request.key, "completions": completions}
                 append(file, record)
                 yield entry.request, completions
             for entry in waiting:
-                if entry.place is None:
+                if entry.offset is None:
                     raise RuntimeError(f"the engines did not answer prompt {entry.request.key}")
                 reused += 1
-                yield entry.request, _completions(file, entry.place)
+                yield entry.request, _completions(file, entry.offset)
             left = sum(map(len, kept.values()))
             if left:
                 named = ", ".join(asked[:NAMED]) + (", …" if len(asked) > NAMED else "")
@@ -86,11 +86,11 @@ def resumed(
 
 
 class _Entry(NamedTuple):
-    """place: where the completions stand in the file; None if they are not there."""
+    """offset: where the completions begin in the file; None if they are not there."""
 
     request: Request
     digest: str
-    place: int | None
+    offset: int | None
 
 
 def _entry(request: Request, kept: dict[str, deque[int]]) -> _Entry:
@@ -100,14 +100,14 @@ def _entry(request: Request, kept: dict[str, deque[int]]) -> _Entry:
 
 def _places(file: BinaryIO) -> dict[str, deque[int]]:
     """Where the completions of each prompt stand, by the prompt's hash; several where the data repeats it."""
-    places: dict[str, deque[int]] = {}
-    for place, record in records(file):
-        places.setdefault(record["prompt"], deque()).append(place)
-    return places
+    offsets: dict[str, deque[int]] = {}
+    for offset, record in records(file):
+        offsets.setdefault(record["prompt"], deque()).append(offset)
+    return offsets
 
 
-def _completions(file: BinaryIO, place: int) -> list[Completion]:
-    file.seek(place)
+def _completions(file: BinaryIO, offset: int) -> list[Completion]:
+    file.seek(offset)
     return [Completion(*completion) for completion in json.loads(file.readline())["completions"]]
 
 

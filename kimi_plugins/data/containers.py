@@ -96,7 +96,7 @@ def _batch_rows(schema: Any) -> int:
 
 
 def chosen(names: list[str], columns: Iterable[str] | None) -> list[str]:
-    """Of a table's columns those that `columns`, of which some may be dotted, need; all if it is None."""
+    """The table's columns that `columns`, some of which may be dotted, need; all if it is None."""
     if columns is None:
         return names
     wanted = set(columns) | {column.partition(".")[0] for column in columns}

@@ -177,7 +177,7 @@ def _is_base64(text: str) -> bool:
 
 
 def _decoded(text: bytes) -> bytes:
-    """Of base64 with or without padding and line breaks, in the alphabet of either kind."""
+    """Bytes of base64 text with or without padding and line breaks, in the standard or the URL-safe alphabet."""
     text = b"".join(text.split()).rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
     try:
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)

@@ -263,7 +263,7 @@ def parsed_choices(value: Any, name: str) -> list[str]:
     """The options of a column: a list, {"text": […]}, {"A": …}, or such a thing or "A. x; B. y" as text.
 
     Raises:
-        BadRow: it is none of these.
+        BadRow: it is something else.
     """
     if isinstance(value, str):
         parsed = literal(value) if value.lstrip()[:1] in ("[", "{", "(") else None
@@ -309,7 +309,7 @@ def with_letters(choices: list[str], answer: str | int, question: str, *, index:
     """The choices and the letter of the right one; ([], answer) if there are none.
 
     Raises:
-        BadRow: the answer is none of the choices, or could be two of them.
+        BadRow: the answer is not among the choices, or could be two of them.
     """
     if not choices:
         return [], str(answer)

@@ -142,8 +142,8 @@ def ninja() -> bool:
 
 def written(path: Path, has_devices: bool) -> list[Finding]:
     """Free space and speed of a directory, or of the nearest that exists above it."""
-    place = path.absolute()
-    existing = next(parent for parent in (place, *place.parents) if parent.exists())
+    target = path.absolute()
+    existing = next(parent for parent in (target, *target.parents) if parent.exists())
     error, speed = None, 0.0
     try:
         speed = write_speed(existing)

@@ -91,7 +91,7 @@ def close(number: float, answer: float, tolerance: Tolerance, unit: float) -> bo
 
 
 def same_result(line: bytes, accepted: list, compare: str = "ordered", tolerance: Tolerance = None) -> bool:
-    """Whether the line a program wrote is one of the accepted values; a malformed line is none of them.
+    """Whether the line a program wrote is one of the accepted values; a malformed line never is.
 
     accepted: as encoded by the sandbox's interpreter, see interpreter.encode.
     """

@@ -87,7 +87,7 @@ def read_header(file: Path) -> Iterator[tuple[str, Stored]]:
     except ValueError as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{file}: its header is no JSON ({error}); copy it again") from error
+        raise CheckpointError(f"{file}: its header is not JSON ({error}); copy it again") from error
     header.pop("__metadata__", None)
     data = 8 + length
     end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
@@ -220,4 +220,4 @@ def _json(file: Path, directory: Path) -> dict:
     except FileNotFoundError as error:
         raise CheckpointError(f"{directory}: has no {file.name}; give a directory saved by save_pretrained") from error
     except ValueError as error:
-        raise CheckpointError(f"{file}: is no JSON ({error}); copy it again") from error
+        raise CheckpointError(f"{file}: not JSON ({error}); copy it again") from error

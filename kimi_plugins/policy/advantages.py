@@ -53,27 +53,27 @@ def group_advantages(
     return advantages.where(graded & counted.any(dim=-1), 0.0)
 
 
-def family_advantages(
+def linked_advantages(
     rewards: Tensor,
-    families: list[list[int]],
+    linked: list[list[int]],
     *,
     baseline: str,
     tau: float,
     graded: Tensor | None = None,
     scale: Tensor | None = None,
 ) -> Tensor:
-    """group_advantages with one baseline for all m · k responses to the m prompts of a family (ours, for §2.3.5).
+    """group_advantages with one baseline for all m · k responses to m linked prompts (ours, for §2.3.5).
 
     Args:
         rewards, graded: [P, k].
-        families: numbers of prompts, each of the P in exactly one list.
-        scale: [P, 1], equal within a family; None: 1.
+        linked: indices of the prompts that share a baseline, each of the P in exactly one list.
+        scale: [P, 1], equal for linked prompts; None: 1.
 
     Returns:
         [P, k], as group_advantages.
     """
     advantages = torch.empty_like(rewards, dtype=torch.promote_types(rewards.dtype, torch.float32))
-    for prompts in families:
+    for prompts in linked:
         joined = group_advantages(  # [1, m · k]
             rewards[prompts].reshape(1, -1),
             baseline=baseline,
@@ -85,27 +85,27 @@ def family_advantages(
     return advantages
 
 
-def success_scale(verdicts: Tensor, graded: Tensor, families: list[list[int]], *, over: str) -> Tensor:
+def success_scale(verdicts: Tensor, graded: Tensor, linked: list[list[int]], *, over: str) -> Tensor:
     """A scale of the baseline that rises with the success rate, from 0 to 1 (ours).
 
     Args:
         verdicts: [P, k], 0 for a wrong response to 1 for a right one.
         graded: [P, k], bool; the others do not count.
-        families: as of family_advantages.
-        over: "group" for the success rate of each family of prompts, "batch" for that of all of them.
+        linked: as of linked_advantages.
+        over: "group" for the success rate of linked prompts, "batch" for that of all of them.
 
     Returns:
         [P, 1]; 0 where nothing was graded.
     """
     rates = torch.empty(len(verdicts), 1)
-    for prompts in [list(range(len(verdicts)))] if over == "batch" else families:
+    for prompts in [list(range(len(verdicts)))] if over == "batch" else linked:
         rates[prompts] = _mean(verdicts[prompts].flatten(), graded[prompts].flatten()).clamp(0.0, 1.0)
     return rates
 
 
-def zero_advantage_share(advantages: Tensor, families: list[list[int]]) -> float:
-    """Share of the families of prompts whose advantages, of [P, k], are all 0: no signal beyond the pull to π_i."""
-    zero = [(advantages[prompts] == 0).all().item() for prompts in families]
+def zero_advantage_share(advantages: Tensor, linked: list[list[int]]) -> float:
+    """Share of the sets of linked prompts whose advantages, of [P, k], are all 0: no signal beyond the pull to π_i."""
+    zero = [(advantages[prompts] == 0).all().item() for prompts in linked]
     return sum(zero) / len(zero)
 
 

@@ -3,20 +3,20 @@
 from torch import Tensor
 
 from kimi_plugins import groups
-from kimi_plugins.policy.advantages import family_advantages, success_scale, zero_advantage_share
+from kimi_plugins.policy.advantages import linked_advantages, success_scale, zero_advantage_share
 from kimi_plugins.policy.optimizer_reset import resets_at
 
 
 def advantages(rewards: Tensor, experiences: list, args) -> Tensor:
     """[P, k] of rewards [P, k]; 0 without a response or a grade of it, which then counts in no other's baseline."""
     policy, k = args.kimi.policy, args.rollout.n_samples_per_prompt
-    families = groups.sharing_baseline(experiences, args)
+    linked = groups.sharing_baseline(experiences, args)
     graded = groups.acted_by_prompt(experiences, k) & ~groups.failed_by_prompt(experiences, k)  # [P, k]
     scale = rewards.new_full((len(rewards), 1), policy.baseline_scale)  # [P, 1]
     if policy.baseline_rises != "none":
         verdicts = groups.correctness_by_prompt(experiences, k)
-        scale = scale * success_scale(verdicts, graded, families, over=policy.baseline_rises)
-    return family_advantages(rewards, families, baseline=policy.baseline, tau=policy.tau, graded=graded, scale=scale)
+        scale = scale * success_scale(verdicts, graded, linked, over=policy.baseline_rises)
+    return linked_advantages(rewards, linked, baseline=policy.baseline, tau=policy.tau, graded=graded, scale=scale)
 
 
 def metrics(experiences: list, step: int, args) -> dict[str, float]:

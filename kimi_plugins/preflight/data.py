@@ -256,6 +256,6 @@ def check_reward_model_data(args) -> Iterator[str]:
     rows = yield from check_preferences(args)
     if rows is not None and rows < 100 and not args.eval.dataset:
         yield (
-            f"eval.dataset: not set, so 1 % of the {rows} rows would serve to normalise the reward, which is none; "
+            f"eval.dataset: not set, so 1 % of the {rows} rows would serve to normalise the reward, less than one; "
             "set eval.dataset, or give 100 rows or more"
         )

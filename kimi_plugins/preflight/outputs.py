@@ -25,8 +25,8 @@ def _outputs(args) -> dict[str, str]:
 
 def check_directories(args) -> Iterator[str]:
     for key, path in _outputs(args).items():
-        place = Path(path).absolute()
-        existing = next(parent for parent in (place, *place.parents) if os.path.exists(parent))
+        target = Path(path).absolute()
+        existing = next(parent for parent in (target, *target.parents) if os.path.exists(parent))
         if not existing.is_dir():
             yield f"{key}: {path} cannot be made, {existing} is a file; choose another directory"
         elif not os.access(existing, os.W_OK | os.X_OK):

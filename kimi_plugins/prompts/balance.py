@@ -55,15 +55,15 @@ def balanced(previous: Path, column: str, shares: dict[str, float], seed: int) -
         ValueError: see quotas.
     """
     names = [*shares] + ([] if REST in shares else [None])
-    place = {name: code for code, name in enumerate(names)}
-    rest = place.get(REST, len(names) - 1)
-    codes = np.fromiter((place.get(str(row.get(column)), rest) for row in rows_of(previous)), dtype=np.int16)
+    code_of = {name: code for code, name in enumerate(names)}
+    rest = code_of.get(REST, len(names) - 1)
+    codes = np.fromiter((code_of.get(str(row.get(column)), rest) for row in rows_of(previous)), dtype=np.int16)
     counts = np.bincount(codes, minlength=len(names))
     available = Counter({name: int(count) for name, count in zip(names, counts, strict=True) if name is not None})
     keep = np.zeros(len(codes), dtype=bool)
     generator = np.random.default_rng(seed)
     for name, quota in quotas(available, shares).items():
-        rows = np.flatnonzero(codes == place[name])
+        rows = np.flatnonzero(codes == code_of[name])
         keep[generator.choice(rows, quota, replace=False)] = True
     for row, chosen in zip(rows_of(previous), keep, strict=True):
         value = row.get(column)

@@ -7,7 +7,7 @@ by the whole signature. Two problems whose numbers, answers or images differ are
 alike their words are: numbers and answer are part of every band's hash. Equal problems with different answers
 contradict each other.
 
-What the rows leave is on disk, a file a band; in memory are one band of all rows at a time and the list of twins,
+What the rows leave is on disk, a file a band; in memory are one band of all rows at a time and the list of duplicates,
 some 30 bytes a row (docs/prompts.md).
 """
 
@@ -132,7 +132,7 @@ class Index:
         """For each row in order the earlier one it repeats, None if it repeats none.
 
         similarity: least Jaccard similarity of near-duplicates, above 0; 1 leaves only equal sets of trigrams.
-        without: rows that are rejected already, so that none is a twin of them.
+        without: rows that are rejected already, so that no row counts as a duplicate of them.
         """
         twin = np.full(self.rows, -1, dtype=np.int32)
         self._exact(twin)
@@ -179,7 +179,7 @@ class Index:
             twin[other[alike]] = one[alike]
 
     def _resolved(self, twin, exact, similarity: float, file: int, without: Container[int]) -> Iterator[Twin | None]:
-        """Each twin's own twin in its place, as that one is dropped itself; no twin where the two are not alike."""
+        """Replace each row's duplicate by that one's own, as it is dropped; none where the two are not alike."""
         for row in range(self.rows):
             other = int(twin[row])
             if other < 0:

@@ -389,7 +389,7 @@ def _true_false(text: str, answer: str) -> str | None:
 
 # Proofs, and what has many right answers
 
-# The imperative at the start of a clause: "who can prove that" is no task.
+# The imperative at the start of a clause: "who can prove that" is not a task.
 _START = (
     r"(?:^|[.!?:;。；]\s*[)\]\"”]?\s*|[\n,$)\]}]\s*|\b(?:and|then|hence|thus|also|please|to)\s+)"
     r"(?:\(?(?:[a-z0-9]|[ivx]{1,4})[).]\s*)?(?:please|also|hence|now|thus|then|finally|next|first|\w+ly)?,?\s*"
@@ -491,7 +491,7 @@ _DONE = re.compile(
 
 
 def _value_asked(text: str) -> bool:
-    """Whether a clause asks for something that is no verdict, proof or example."""
+    """Whether a clause asks for something other than a verdict, proof or example."""
     return _VALUE.search(_WRITE_PROOF.sub(" ", _EXAMPLE.sub(" ", text))) is not None
 
 

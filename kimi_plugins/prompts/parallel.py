@@ -53,7 +53,7 @@ def decoded(lines: Iterable[bytes]) -> list[dict]:
 
 
 def encoded(row: dict) -> bytes:
-    # Lone surrogates, which JSON can spell, are no UTF-8.
+    # Lone surrogates, which JSON can spell, are not UTF-8.
     return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 

@@ -68,10 +68,10 @@ def _keys(lines: list[bytes]) -> Keys:
 
 
 def _noted(lines: Iterable[bytes], starts: array) -> Iterator[bytes]:
-    place = 0
+    offset = 0
     for line in lines:
-        starts.append(place)
-        place += len(line)
+        starts.append(offset)
+        offset += len(line)
         yield line
 
 

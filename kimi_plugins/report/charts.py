@@ -100,14 +100,14 @@ def _line(records: list[dict], key: str | None, name: str, color: str, dash: str
     if not any(value is not None for value in values):
         return []
     style = {"mode": "lines", "hovertemplate": "%{y:.4~g}"} | style
-    places = thin(values)
-    line = {"color": color, "width": 2 if len(places) < 300 else 1, "dash": dash}
-    return [_trace(steps, values, places, name=name, line=line, **style)]
+    indices = thin(values)
+    line = {"color": color, "width": 2 if len(indices) < 300 else 1, "dash": dash}
+    return [_trace(steps, values, indices, name=name, line=line, **style)]
 
 
-def _trace(steps: list, values: list, places: list[int], **style) -> dict:
-    y = [None if values[place] is None else float(f"{values[place]:.6g}") for place in places]
-    return {"type": "scatter", "x": [steps[place] for place in places], "y": y, **style}
+def _trace(steps: list, values: list, indices: list[int], **style) -> dict:
+    y = [None if values[index] is None else float(f"{values[index]:.6g}") for index in indices]
+    return {"type": "scatter", "x": [steps[index] for index in indices], "y": y, **style}
 
 
 def _figure(data: list[dict], **layout: object) -> dict | None:
@@ -171,14 +171,14 @@ def _success_rates(rates: SuccessRates) -> dict | None:
     if not rates.latest:
         return None
     names = ["not tried yet", "none", *(f"{i / rates.levels:.1%}" for i in range(1, rates.levels)), "all"]
-    places = spaced(len(rates.steps))
+    indices = spaced(len(rates.steps))
     total = len(rates.latest)
     # Empty cells are None: they stay free of colour and of hover text.
-    columns = [[total - sum(rates.counts[place]), *rates.counts[place]] for place in places]
+    columns = [[total - sum(rates.counts[index]), *rates.counts[index]] for index in indices]
     untried, *tried = [[count or None for count in row] for row in zip(*columns, strict=True)]
-    blank = [None] * len(places)
+    blank = [None] * len(indices)
     # Both traces have all rows: Plotly takes a category axis' rows from each of them.
-    heat = {"type": "heatmap", "x": [rates.steps[place] for place in places], "y": names, "hoverongaps": False}
+    heat = {"type": "heatmap", "x": [rates.steps[index] for index in indices], "y": names, "hoverongaps": False}
     heat |= {"ygap": 1, "zmin": 0}
     data = [
         heat
@@ -203,13 +203,13 @@ def _success_rates(rates: SuccessRates) -> dict | None:
 def _zero_gradient(train: list[dict], rates: SuccessRates) -> dict | None:
     data = []
     if rates.steps:
-        places = spaced(len(rates.steps))
+        indices = spaced(len(rates.steps))
         area = {"mode": "lines", "stackgroup": "groups", "hovertemplate": "%{y:.1%}"}
         for values, name, color in (
             (rates.none_solved, "none solved", RED),
             (rates.all_solved, "all solved", GREEN),
         ):
-            data.append(_trace(rates.steps, values, places, name=name, line={"color": color, "width": 1}, **area))
+            data.append(_trace(rates.steps, values, indices, name=name, line={"color": color, "width": 1}, **area))
     share = "kimi/zero_advantage_share"
     data += _line(train, share, "all rewards of the group equal", BLUE, hovertemplate="%{y:.1%}")
     return _figure(data, yaxis=_axis("share of groups", **SHARE))
@@ -243,7 +243,7 @@ def _drift(train: list[dict]) -> dict | None:
 
 def _time(train: list[dict]) -> dict | None:
     records = [record for record in train if any(key in record for key in PHASES)]
-    places = spaced(len(records))
+    indices = spaced(len(records))
     steps = [record["step"] for record in records]
     phases = {key: [record.get(key, 0.0) for record in records] for key in PHASES}
     rest = [
@@ -253,7 +253,7 @@ def _time(train: list[dict]) -> dict | None:
     areas = [(phases[key], *PHASES[key]) for key in PHASES] + [(rest, "other", GREY)]
     style = {"mode": "lines", "stackgroup": "time", "hovertemplate": "%{y:.3~g} s"}
     data = [
-        _trace(steps, values, places, name=name, line={"color": color, "width": 1}, **style)
+        _trace(steps, values, indices, name=name, line={"color": color, "width": 1}, **style)
         for values, name, color in areas
         if max(values, default=0.0) > 1e-3
     ]

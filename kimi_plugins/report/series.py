@@ -13,24 +13,24 @@ def values_of(records: list[dict], key: str) -> tuple[list[int], list[float | No
 
 
 def thin(values: list[float | None], limit: int = POINTS) -> list[int]:
-    """The places of at most `limit` values: first, last, and the lowest and the highest of equal stretches between.
+    """The indices of at most `limit` values: first, last, and the lowest and the highest of equal stretches between.
 
     Peaks survive, which evenly spaced points would miss. A stretch without any number keeps one gap.
     """
     n = len(values)
     if n <= limit:
         return list(range(n))
-    places = {0, n - 1}
+    indices = {0, n - 1}
     stretches = limit // 2 - 1
     for i in range(stretches):
         stretch = range(i * n // stretches, (i + 1) * n // stretches)
-        known = [(value, place) for place in stretch if (value := values[place]) is not None]
-        places |= {min(known)[1], max(known, key=itemgetter(0))[1]} if known else {stretch[0]}
-    return sorted(places)
+        known = [(value, index) for index in stretch if (value := values[index]) is not None]
+        indices |= {min(known)[1], max(known, key=itemgetter(0))[1]} if known else {stretch[0]}
+    return sorted(indices)
 
 
 def spaced(n: int, limit: int = POINTS) -> list[int]:
-    """The places of at most `limit` of n values, evenly spaced, with the first and the last."""
+    """The indices of at most `limit` of n values, evenly spaced, with the first and the last."""
     if n <= limit:
         return list(range(n))
     return [round(i * (n - 1) / (limit - 1)) for i in range(limit)]

@@ -59,7 +59,7 @@ class Group:
 
     inputs: of a prompt with images, after its first segment; one copy for all its responses.
 
-    family: equal for the groups that are to enter training together; None: it is alone.
+    link: equal for the groups of linked prompts, which are trained on together; None: the prompt has no link.
     """
 
     index: int
@@ -68,7 +68,7 @@ class Group:
     images: list | None
     version: int
     trajectories: list[Trajectory]
-    family: tuple | None = None
+    link: tuple | None = None
     inputs: PromptInputs | None = None
 
     @property
@@ -98,22 +98,20 @@ class Buffer:
         return [group for group in self.groups if group.finished]
 
     def ready(self) -> list[list[Group]]:
-        """The families of which all groups are finished; not the newest, of which more may be drawn."""
-        families: dict = {}
+        """The sets of linked groups that are finished; not the newest set, of which more may be drawn."""
+        sets: dict = {}
         for group in self.groups:
-            families.setdefault(group.family or id(group), []).append(group)
-        newest = self.groups[-1].family if self.groups else None
-        return [
-            family for key, family in families.items() if key != newest and all(group.finished for group in family)
-        ]
+            sets.setdefault(group.link or id(group), []).append(group)
+        newest = self.groups[-1].link if self.groups else None
+        return [linked for key, linked in sets.items() if key != newest and all(group.finished for group in linked)]
 
     def take(self, count: int) -> list[Group]:
-        """Remove and return `count` finished groups, or all if they are fewer: whole families, the longest waiting
-        first; where those do not fill the last places, part of one."""
+        """Remove and return `count` finished groups, or all if they are fewer: whole sets of linked groups, those that
+        have waited longest first; part of a set where whole ones do not fill the batch."""
         taken: list[Group] = []
-        for family in self.ready():
-            if len(taken) + len(family) <= count:
-                taken += family
+        for linked in self.ready():
+            if len(taken) + len(linked) <= count:
+                taken += linked
         chosen = set(map(id, taken))
         taken += [group for group in self.finished() if id(group) not in chosen][: count - len(taken)]
         for group in taken:

@@ -10,22 +10,22 @@ CURRENT_SHARE = "kimi/current_share"  # in a rollout's info: share of its respon
 
 
 def gap_metrics(experiences: list) -> dict[str, float]:
-    """Of the trained tokens of a batch, by who wrote them; empty if the run keeps no log-probs of the engines.
+    """Log-prob gaps of a batch's trained tokens, by the policy that wrote them; {} if the run has no engine log-probs.
 
     experiences: OpenRLHF's, with action_log_probs and rollout_log_probs [B, A], and CURRENT_SHARE in info. The first
-    two metrics take the place of those that the loss measures on all tokens; a mean over no token is 0.
+    two metrics replace those that the loss measures on all tokens; a mean over no token is 0.
     """
     gaps, current = [], []
     for experience in experiences:
         if experience.rollout_log_probs is None:
             return {}
         mask = experience.action_mask.bool()  # [B, A]
-        place = torch.arange(mask.shape[1])
-        end = torch.where(mask, place + 1, 0).amax(dim=-1)  # [B]
+        position = torch.arange(mask.shape[1])
+        end = torch.where(mask, position + 1, 0).amax(dim=-1)  # [B]
         written = (experience.info[CURRENT_SHARE] * experience.response_length).round()  # [B], at the response's end
         gap = experience.rollout_log_probs.float() - experience.action_log_probs.float()
         gaps.append(gap[mask])
-        current.append((place >= (end - written).unsqueeze(-1))[mask])
+        current.append((position >= (end - written).unsqueeze(-1))[mask])
     gap, of_current = torch.cat(gaps), torch.cat(current)
     return {
         "kimi/logprob_gap_abs": _mean(gap[of_current].abs()),

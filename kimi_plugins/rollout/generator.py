@@ -130,24 +130,24 @@ class PartialSamplesGenerator(SamplesGenerator):
         prompts, labels, images, indices, self.drained = _collect_prompt_batch(self._dataloader_iter, count)
         for prompt, label, image, index in zip(prompts, labels, images, indices, strict=True):
             trajectories = [Trajectory(seed=seed) for seed in self._seeds()]
-            group = Group(index, prompt, label, image, self.version, trajectories, self._family(index))
+            group = Group(index, prompt, label, image, self.version, trajectories, self._link(index))
             self.buffer.add(group)
             self.drawn += 1
             pending[self._dispatch(group, generate_kwargs)] = group
         if self.drained:
             self._dataloader_iter = None
 
-    def _family(self, index: int) -> tuple | None:
-        """Of the prompt drawn next: that of the one before it, if they are to share a baseline."""
+    def _link(self, index: int) -> tuple | None:
+        """Link of the next prompt: the previous prompt's if both have one value of baseline_key, else a new one."""
         key = baseline_key(self.args)
         value = None if key is None else self._row(index)[key]
         if value is None:
             return None
-        before = self.buffer.groups[-1].family if len(self.buffer) else None
+        before = self.buffer.groups[-1].link if len(self.buffer) else None
         return before if before is not None and before[0] == value else (value, self.drawn)
 
     def _seeds(self) -> list[int | None]:
-        """Of the next prompt's responses: by its place in the run, so that they do not depend on the budget."""
+        """Seeds of the next prompt's responses, by its position in the run: they do not depend on the budget."""
         k = self.args.rollout.n_samples_per_prompt
         if not self.args.train.full_determinism_enable:
             return [None] * k
@@ -198,7 +198,7 @@ class PartialSamplesGenerator(SamplesGenerator):
 
     @staticmethod
     def _next_result(pending: dict) -> tuple:
-        """Of the remote calls, one that is done, and its result; None if its engine died."""
+        """A remote call that is done, and its result; None if its engine died."""
         [ready], _ = ray.wait(list(pending), num_returns=1)
         return ready, engines.result(ready)
 

@@ -9,7 +9,7 @@ import torch
 class PromptInputs:
     """What the model's processor makes of a prompt with images.
 
-    tokens: [1, n], with the places of the images' tokens. tensors: pixel values and the like, for the trainer.
+    tokens: [1, n], with the images' placeholder tokens. tensors: pixel values and the like, for the trainer.
     """
 
     tokens: torch.Tensor

@@ -1,20 +1,20 @@
-"""Sampling by seed and place, so that a response is the same however it was cut into segments.
+"""Sampling by seed and position, so that a response is the same however it was cut into segments.
 
 vLLM seeds a request, and a trajectory that goes on is a new request: its generator starts afresh. Here the token at
-place t of a trajectory is argmax(logits + Gumbel noise of (seed, t)), which is a draw from softmax(logits).
+position t of a trajectory is argmax(logits + Gumbel noise of (seed, t)), which is a draw from softmax(logits).
 """
 
 import torch
 from vllm.v1.sample.logits_processor import LogitsProcessor
 from vllm.v1.sample.logits_processor.interface import MoveDirectionality
 
-# Any odd number far from small ones: neighbouring seeds and places give unrelated generator seeds.
+# Any odd number far from small ones: neighbouring seeds and positions give unrelated generator seeds.
 _STRIDE = 0x9E3779B97F4A7C15
 
 
-def gumbel(seed: int, place: int, size: int) -> torch.Tensor:
-    """[size] float32 noise that depends on seed and place alone."""
-    generator = torch.Generator().manual_seed((seed + place * _STRIDE) % 2**63)
+def gumbel(seed: int, position: int, size: int) -> torch.Tensor:
+    """[size] float32 noise that depends on seed and position alone."""
+    generator = torch.Generator().manual_seed((seed + position * _STRIDE) % 2**63)
     return -torch.empty(size).exponential_(generator=generator).log()
 
 

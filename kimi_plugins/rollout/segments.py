@@ -109,7 +109,7 @@ class _OnceForAll:
 
 
 def seeded(part: Part, sampling_params: dict) -> dict:
-    """Sampling parameters that draw each token by the trajectory's seed and the token's place in it."""
+    """Sampling parameters that draw each token by the trajectory's seed and the token's position in it."""
     if part.seed is None or sampling_params["temperature"] == 0:
         return {}
     return {"temperature": 0.0, "extra_args": {"position_seed": part.seed, "position": len(part.tokens)}}
@@ -152,7 +152,7 @@ class _Segment:
     def _take(self, output, room: int) -> None:
         self.tokens = list(output.token_ids)
         if output.logprobs is not None:
-            self.log_probs = [place[token].logprob for token, place in zip(self.tokens, output.logprobs, strict=True)]
+            self.log_probs = [known[token].logprob for token, known in zip(self.tokens, output.logprobs, strict=True)]
         self.finish = output.finish_reason
         if self.finish == "length" and self._repetition:
             # vLLM sees only what it wrote in this segment.

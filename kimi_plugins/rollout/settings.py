@@ -61,12 +61,12 @@ def _conflicts(args) -> Iterator[str]:
     if args.train.full_determinism_enable and (rollout.temperature not in (0, 1) or rollout.top_p != 1):
         yield (
             f"train.full_determinism_enable with rollout.temperature {rollout.temperature} and rollout.top_p "
-            f"{rollout.top_p}: responses that go on are seeded by their place, for which both must be 1"
+            f"{rollout.top_p}: responses that go on are seeded by their position, for which both must be 1"
         )
 
 
 def engine_args(args) -> dict | None:
-    """Under full determinism, tokens are drawn by trajectory and place (see noise.py), from unchanged log-probs."""
+    """Under full determinism, tokens are drawn by trajectory and position (see noise.py), from unchanged log-probs."""
     if args.kimi.rollout.segment_tokens is None or not args.train.full_determinism_enable:
         return None
     return {"logits_processors": ["kimi_plugins.rollout.noise:PlacedNoise"], "logprobs_mode": "raw_logprobs"}

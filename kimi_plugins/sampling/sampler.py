@@ -100,16 +100,16 @@ class PromptSampler(Sampler[int]):
             hard_share=chosen.hard_share,
         )
 
-        def weights(places: np.ndarray) -> np.ndarray:
-            rows = self._rows(places)
+        def weights(indices: np.ndarray) -> np.ndarray:
+            rows = self._rows(indices)
             return self.rates.weights(
                 rows, self.step, rule=chosen.priority, min_weight=chosen.min_weight, half_life=chosen.half_life
             )
 
-        # Of more rows than the batch has, so that some fit into the places that a larger set of linked rows leaves.
+        # Of more rows than the batch has, so that some fill what a larger set of linked rows leaves.
         count = self.batch_size if self.linked is None else CANDIDATES * self.batch_size
         rows = self._rows(np.array(draw(self.rng, low, high, count, weights))).tolist()
         return rows if self.linked is None else whole_sets(rows, self.linked, self.batch_size)
 
-    def _rows(self, places: np.ndarray) -> np.ndarray:
-        return places if self.order is None else self.order[places]
+    def _rows(self, indices: np.ndarray) -> np.ndarray:
+        return indices if self.order is None else self.order[indices]

@@ -264,7 +264,7 @@ def _made(value, annotation: str, nodes: dict):
 def _builtins(preamble: str, more: dict):
     """The builtins of the program, and after them what the preamble defines, and `more`.
 
-    So the program finds those names, but they are none that it has defined itself: a function that is to be called
+    So the program finds those names, but they are not its own definitions: a function that is to be called
     must be its own.
     """
     if not preamble and not more:

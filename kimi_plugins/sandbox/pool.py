@@ -355,7 +355,7 @@ class _Worker:
         return reply
 
     def interrupt(self) -> None:
-        """Let the worker and whoever waits for it find the connection closed."""
+        """Close the connection for the worker and for the thread that waits for it."""
         try:
             self.socket.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -122,7 +122,7 @@ def read_mixture(path: Path, model: str | None = None) -> Mixture:
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     try:
         return _mixture(content, path.parent, model)
     except ValueError as error:

@@ -82,11 +82,11 @@ def prepare(mixture: "Mixture", out: Path, *, allow_urls: bool = False, workers:
             stopped = error
         if stopped is None:
             unranked.seek(0)
-            places = {name: iter(ranks(values)) for name, values in difficulties.items()}
+            remaining_ranks = {name: iter(ranks(values)) for name, values in difficulties.items()}
             with replacing(out / PROMPTS) as partial, partial.open("w", encoding="utf-8") as file:
                 for line in unranked:
                     row = json.loads(line)
-                    row["difficulty"] = next(places[row["datasource"]])
+                    row["difficulty"] = next(remaining_ranks[row["datasource"]])
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
     (out / UNFINISHED).unlink()
     if stopped is not None:

@@ -61,7 +61,7 @@ class Rejects:
 
 
 def mixed(mixture: Mixture, rejects: Rejects, work: Work) -> Iterator[dict]:
-    """All rows of the mixture; at every point the sources have about their weights, and twins are neighbours.
+    """All rows of the mixture; at every point the sources have about their weights, and linked rows follow each other.
 
     Raises:
         TooManyRejects.
@@ -93,7 +93,7 @@ def mixed(mixture: Mixture, rejects: Rejects, work: Work) -> Iterator[dict]:
 
 
 def source_rows(source: Source, mixture: Mixture, rejects: Rejects, work: Work) -> Iterator[list[dict]]:
-    """Rows of one source, twins together."""
+    """Rows of one source, linked ones together."""
     for item, result in work.results(partial(made, source, mixture), _items(source, mixture)):
         rejects.rows += not source.synthetic
         if isinstance(result, str):
@@ -213,9 +213,9 @@ def _png(image) -> bytes:
 
 
 def ranks(values: list[float]) -> list[float]:
-    """Each value's place from easy, 0, to hard, 1, among those of its source; equal ones share the middle.
+    """Each value's rank from easy, 0, to hard, 1, among those of its source; equal ones share the middle.
 
-    Difficulties of different sources have nothing in common; places have: a curriculum over them takes every source
+    Difficulties of different sources have nothing in common; ranks have: a curriculum over them takes every source
     from easy to hard at the same pace. If some have none (NaN), there is no order, and all are in the middle.
     """
     array = np.asarray(values, dtype=float)

@@ -8,14 +8,14 @@ def share_inputs(experiences: list) -> None:
     megapixel takes 24 MB. Responses that saw other images, as an agent's may, keep theirs."""
     kept: list[tuple[dict, list | None]] = []
     for experience in experiences:
-        for place, inputs in enumerate(experience.mm_train_inputs):
+        for row, inputs in enumerate(experience.mm_train_inputs):
             if not inputs:
                 continue
             same = next((other for other in kept if _equal(other[0], inputs)), None)
             if same is None:
-                kept.append((inputs, experience.images[place]))
+                kept.append((inputs, experience.images[row]))
             else:
-                experience.mm_train_inputs[place], experience.images[place] = same
+                experience.mm_train_inputs[row], experience.images[row] = same
 
 
 def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

@@ -7,7 +7,7 @@ from kimi_plugins.groups import success_rate
 from kimi_plugins.rollouts import response_tokens
 from kimi_plugins.vision.consistency import Answer, agreement, answer_of, self_agreement
 
-MOST_WAIT = 4  # steps a prompt waits for its twin; answers of older policies would be compared after that
+MOST_WAIT = 4  # steps a prompt waits for the other of its pair; answers of older policies would be compared after that
 
 
 class _Half(NamedTuple):

@@ -188,7 +188,7 @@ def test_a_checkpoint_that_is_being_written(two):
         shard.write_bytes(whole[:size])
         refused(two, f"{shard.name}: .*truncated, or still being written")
     shard.write_bytes(whole[:8] + b"?" + whole[9:])
-    refused(two, f"{shard.name}: its header is no JSON")
+    refused(two, f"{shard.name}: its header is not JSON")
     (two / "a/config.json").unlink()
     refused(two, "a: has no config.json")
 

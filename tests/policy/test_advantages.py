@@ -7,8 +7,8 @@ import torch
 
 from kimi_plugins.options import BASELINES
 from kimi_plugins.policy.advantages import (
-    family_advantages,
     group_advantages,
+    linked_advantages,
     success_scale,
     zero_advantage_share,
 )
@@ -73,16 +73,16 @@ def test_a_scale_of_one_changes_no_bit_and_a_scale_may_differ_from_group_to_grou
     scale = torch.tensor([[1.0], [0.5], [0.0]])
     scaled = group_advantages(rewards, baseline="mean", tau=TAU, scale=scale)
     torch.testing.assert_close(scaled, rewards - scale * rewards.mean(-1, keepdim=True))
-    joined = family_advantages(rewards, [[0], [2], [1]], baseline="mean", tau=TAU, scale=scale)
+    joined = linked_advantages(rewards, [[0], [2], [1]], baseline="mean", tau=TAU, scale=scale)
     assert torch.equal(joined, scaled)
 
 
-def test_the_scale_follows_the_success_rate_of_the_batch_or_of_the_family():
+def test_the_scale_follows_the_success_rate_of_the_batch_or_of_linked_prompts():
     verdicts = torch.tensor([[1.0, 0.0], [1.0, math.nan], [0.0, 0.0], [math.nan, math.nan]])
     graded = ~verdicts.isnan()
-    families = [[0, 2], [1], [3]]
+    linked = [[0, 2], [1], [3]]
     for over, want in (("batch", [2 / 5] * 4), ("group", [0.25, 1.0, 0.25, 0.0])):
-        scale = success_scale(verdicts, graded, families, over=over)
+        scale = success_scale(verdicts, graded, linked, over=over)
         assert scale.shape == (4, 1) and scale.flatten().tolist() == pytest.approx(want)
 
 

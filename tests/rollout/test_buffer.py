@@ -45,12 +45,12 @@ def test_finished_groups_leave_in_the_order_they_were_drawn():
     assert [g.index for g in buffer.take(5)] == [4]
 
 
-def families(*described):
-    """A buffer of groups (family, whether it is finished), numbered from 0."""
+def linked(*described):
+    """A buffer of groups (link, whether it is finished), numbered from 0."""
     buffer = Buffer()
-    for index, (family, finished) in enumerate(described):
+    for index, (link, finished) in enumerate(described):
         one = group(index, "stop" if finished else None)
-        one.family = None if family is None else (family, 0)
+        one.link = None if link is None else (link, 0)
         buffer.add(one)
     return buffer
 
@@ -70,8 +70,8 @@ def families(*described):
         ([], 2, []),
     ],
 )
-def test_families_leave_whole_if_they_can(described, count, expected):
-    buffer = families(*described)
+def test_linked_groups_leave_together_if_they_can(described, count, expected):
+    buffer = linked(*described)
     assert [g.index for g in buffer.take(count)] == expected
     assert [g.index for g in buffer.groups] == [n for n in range(len(described)) if n not in expected]
 

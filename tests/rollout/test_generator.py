@@ -339,7 +339,7 @@ def test_without_a_key_the_same_prompts_come_apart():
     assert any((row ^ 1) not in rows_of(batch) for batch in run(Generator()) for row in rows_of(batch))
 
 
-def test_families_of_any_size_come_whole_but_where_places_are_left():
+def test_linked_prompts_come_together_unless_the_batch_has_room_left():
     """Rows by fours, a pair and two without a value: at most half a pair fills up a batch, the rest comes later."""
     batches = run(Generator(pair=lambda row: row // 4 if row % 4 < 2 else None))
     assert trained(batches) == EVERY_RESPONSE and [len(batch) for batch in batches] == [BATCH * K] * 8

@@ -151,7 +151,7 @@ PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
 def matching(text: str, opening: int) -> int | None:
-    """Place of the bracket that closes the one at `opening`; any kind of bracket closes one of round or square."""
+    """Index of the bracket that closes the one at `opening`; any kind of bracket closes one of round or square."""
     depth = 0
     for place in range(opening, len(text)):
         if text[place] in "([{":

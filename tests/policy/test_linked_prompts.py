@@ -12,12 +12,12 @@ from openrlhf.trainer.ppo_utils.experience import Experience, make_experience_ba
 
 from kimi_plugins import groups, options
 from kimi_plugins.plugin import Length, Policy, Rewards
-from kimi_plugins.policy.advantages import family_advantages, group_advantages, zero_advantage_share
+from kimi_plugins.policy.advantages import group_advantages, linked_advantages, zero_advantage_share
 
 K = 4
 # Two pairs, one of them not in a row; two without; one whose twin is elsewhere; three of a kind.
 PAIRS = ["a", "b", "a", None, "c", "c", "b", None, "d", "c"]
-FAMILIES = [[0, 2], [1, 6], [3], [4, 5, 9], [7], [8]]
+LINKED = [[0, 2], [1, 6], [3], [4, 5, 9], [7], [8]]
 BASELINES = {
     "mean": lambda rewards, tau: sum(rewards) / len(rewards),
     "log_z": lambda rewards, tau: tau * math.log(sum(math.exp(r / tau) for r in rewards) / len(rewards)),
@@ -71,15 +71,15 @@ def test_samples_without_a_response_are_in_no_baseline(baseline):
         experience.response_length[empty.flatten()[experience.index]] = 0
     advantages = Policy().openrlhf_group_advantages(rewards, experiences, settings(baseline=baseline, tau=tau))
     assert advantages[empty].abs().max() == 0
-    for family in FAMILIES:
-        joined = [reward for prompt in family for reward in rewards[prompt][~empty[prompt]].tolist()]
-        for prompt in family:
+    for prompts in LINKED:
+        joined = [reward for prompt in prompts for reward in rewards[prompt][~empty[prompt]].tolist()]
+        for prompt in prompts:
             expected = rewards[prompt] - (BASELINES[baseline](joined, tau) if joined else 0.0)
             torch.testing.assert_close(advantages[prompt][~empty[prompt]], expected[~empty[prompt]])
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
-def test_one_baseline_for_all_responses_of_a_family_by_brute_force(baseline):
+def test_one_baseline_for_all_responses_to_linked_prompts_by_brute_force(baseline):
     rewards, tau = random_rewards(), 0.3
     advantages = Policy().openrlhf_group_advantages(rewards, batch(rewards), settings(baseline=baseline, tau=tau))
     for prompt, pair in enumerate(PAIRS):
@@ -89,8 +89,8 @@ def test_one_baseline_for_all_responses_of_a_family_by_brute_force(baseline):
         assert advantages[prompt].tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_families_are_found_in_any_order_of_micro_batches():
-    assert groups.sharing_baseline(batch(random_rewards()), settings()) == FAMILIES
+def test_linked_prompts_are_found_in_any_order_of_micro_batches():
+    assert groups.sharing_baseline(batch(random_rewards()), settings()) == LINKED
     assert groups.sharing_baseline(batch(random_rewards()), settings(key=None)) == [
         [prompt] for prompt in range(len(PAIRS))
     ]
@@ -115,24 +115,24 @@ def test_without_a_key_every_prompt_has_its_own_baseline(baseline):
     assert Policy().openrlhf_prompt_columns(chosen) == [] and Policy().openrlhf_prompt_columns(settings()) == ["pair"]
 
 
-def test_equal_rewards_of_a_family_have_advantages_of_exactly_zero_and_are_counted_once():
+def test_equal_rewards_of_linked_prompts_have_advantages_of_exactly_zero_and_are_counted_once():
     right, wrong = [1.0] * K, [0.0] * K
     rewards = torch.tensor([right, wrong, right, right, wrong])
-    families = [[0, 1], [2, 3], [4]]
-    advantages = family_advantages(rewards, families, baseline="mean", tau=0.1)
+    linked = [[0, 1], [2, 3], [4]]
+    advantages = linked_advantages(rewards, linked, baseline="mean", tau=0.1)
     assert advantages[2:].abs().max() == 0 and advantages[:2].abs().min() == 0.5
-    assert zero_advantage_share(advantages, families) == pytest.approx(2 / 3)
+    assert zero_advantage_share(advantages, linked) == pytest.approx(2 / 3)
     experiences = batch(rewards, pairs=["a", "a", "b", "b", None])
     assert Policy().openrlhf_metrics(experiences, 1, settings())["kimi/zero_advantage_share"] == pytest.approx(2 / 3)
     assert Policy().openrlhf_metrics(experiences, 1, settings(key=None))["kimi/zero_advantage_share"] == 1.0
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
-def test_a_failed_grade_has_no_advantage_and_does_not_count_in_the_familys_baseline(baseline):
+def test_a_failed_grade_has_no_advantage_and_does_not_count_in_the_shared_baseline(baseline):
     rewards, tau = random_rewards(), 0.3
     failed = torch.zeros(len(PAIRS), K, dtype=torch.bool)
     failed[0, 1] = failed[2, 3] = failed[3, 0] = True
-    failed[[1, 6]] = True  # a family without any grade
+    failed[[1, 6]] = True  # linked prompts without any grade
     experiences, chosen = batch(rewards, failed=failed), settings(baseline=baseline, tau=tau)
     Rewards().openrlhf_shape_rewards(experiences, chosen)
     shaped = groups.by_prompt(experiences, K, lambda experience: experience.rewards)
@@ -144,7 +144,7 @@ def test_a_failed_grade_has_no_advantage_and_does_not_count_in_the_familys_basel
 
 
 @pytest.mark.parametrize(("over", "rate"), [("group", 3 / 8), ("batch", 3 / 12)])
-def test_the_baseline_rises_with_the_success_rate_of_the_family_or_of_the_batch(over, rate):
+def test_the_baseline_rises_with_the_success_rate_of_linked_prompts_or_of_the_batch(over, rate):
     rewards = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0] * K, [1.0, 0.0, 0.0, 0.0]])
     experiences = batch(rewards, pairs=["a", None, "a"])
     chosen = settings(baseline_rises=over, baseline_scale=0.5)
@@ -199,7 +199,7 @@ def recipe():
 
 
 @pytest.mark.stack
-def test_the_experience_maker_takes_the_baseline_of_the_family(recipe):
+def test_the_experience_maker_takes_the_baseline_of_linked_prompts(recipe):
     from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker  # imports DeepSpeed
 
     args = settings()
