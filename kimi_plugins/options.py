@@ -67,15 +67,15 @@ class Policy:
     )
     baseline_scale: float = option(
         1.0,
-        "the baseline counts so many times: below 1, right responses push more than wrong ones (ours, after arXiv "
-        "2506.20520); of rewards ≥ 0 only, for the baselines mean and leave_one_out",
+        "factor of the baseline: below 1, correct responses weigh more than incorrect ones (ours, after arXiv "
+        "2506.20520); for rewards ≥ 0 and the baselines mean and leave_one_out only",
         valid=lambda value: 0 <= value <= 1,
         rule="in [0, 1], e.g. 0.5",
     )
     baseline_rises: str = option(
         "none",
-        "multiply baseline_scale by the success rate of the batch, or of each prompt's group, so that wrong responses "
-        "push little while right ones are rare (ours)",
+        "multiply baseline_scale by the success rate of the batch, or of each prompt's group, so that incorrect "
+        "responses weigh little while correct ones are rare (ours)",
         ("none", "batch", "group"),
     )
     log_ratio: str = option(
@@ -94,14 +94,14 @@ class Policy:
     )
     max_log_ratio: float = option(
         100.0,
-        "nats beyond which the square goes on linearly, which bounds the gradient (ours)",
+        "log ratio, in nats, beyond which the square becomes linear, which bounds the gradient (ours)",
         valid=lambda value: value > 0,
         rule="> 0 nats, e.g. 100",
     )
     importance_cap: float = option(
         0.0,
-        "a response (or token, by log_ratio) counts min(cap, π_i / the policies that wrote it) times: truncated "
-        "importance weights for partial rollouts (§2.6.2); 0: once, the surrogate being valid off-policy (§2.3.2)",
+        "truncated importance weight for partial rollouts (§2.6.2): the loss of a response (or token, by log_ratio) "
+        "is multiplied by min(cap, π_i/μ), μ being the policies that wrote it; 0 disables it",
         valid=lambda value: value == 0 or value >= 1,
         rule="0 (off) or at least 1, e.g. 2",
     )
@@ -112,8 +112,8 @@ class Policy:
     )
     optimizer_reset: str = option(
         "all",
-        "what of the optimizer is cleared at the start of an iteration: moments and steps (all, §2.3.2), its momentum "
-        "alone (first_moment, ours), or nothing",
+        "which optimizer state is cleared at the start of an iteration: moments and step counts (all, §2.3.2), the "
+        "momentum alone (first_moment, ours), or none",
         ("none", "first_moment", "all"),
     )
     reset_every: int = option(
@@ -124,7 +124,8 @@ class Policy:
     )
     reset_warm_up: int = option(
         0,
-        "optimizer steps after a reset, within its iteration, over which the learning rate rises to its own (ours)",
+        "optimizer steps after a reset, within its iteration, over which the learning rate rises from 0 to its "
+        "scheduled value (ours)",
         valid=lambda value: value >= 0,
         rule="a number of optimizer steps ≥ 0",
     )
@@ -136,19 +137,19 @@ class Length:
 
     weight: float = option(
         0.2,
-        "of the length reward, which lies in [−0.5, 0.5], beside a reward of 0 or 1 (value ours)",
+        "weight of the length reward, which lies in [−0.5, 0.5], added to a reward of 0 or 1 (value ours)",
         valid=lambda value: 0 <= value < 2,
         rule="in [0, 2), e.g. 0.2; 0 is off, from 2 on the longest correct response earns no more than a wrong one",
     )
     warm_up_steps: int = option(
         30,
-        "steps without it at the start (§2.3.3 has such a phase; its length is ours)",
+        "steps at the start without the length reward (§2.3.3 has such a phase; its length is ours)",
         valid=lambda value: value >= 0,
         rule="a number of steps ≥ 0",
     )
     ramp_steps: int = option(
         0,
-        "steps over which the weight then rises linearly; 0 for the whole at once, as §2.3.3",
+        "steps over which the weight then rises linearly; 0: full weight at once, as in §2.3.3",
         valid=lambda value: value >= 0,
         rule="a number of steps ≥ 0",
     )
@@ -159,23 +160,23 @@ class Length:
     )
     correct_from: float | None = option(
         None,
-        "least score of a correct response, for rewards with partial credit; not set: scores are 0 or 1",
+        "minimum score of a correct response, for rewards with partial credit; not set: scores are 0 or 1",
         valid=_positive,
         rule="a score above 0, e.g. 0.99",
     )
     budget: int | None = option(
         None,
-        "tokens of a response beyond which budget_penalty is taken from its reward, from the first step on (K2)",
+        "token budget: longer responses lose budget_penalty, from the first step on (K2)",
         valid=lambda value: value >= 1,
         rule="at least 1 token",
     )
     budget_key: str | None = option(
         None,
-        "column of the prompts that holds the budget of each; rows without one have that of budget, if any (ours)",
+        "column with each prompt's own token budget; rows without one use budget, if it is set (ours)",
     )
     budget_penalty: float = option(
         0.0,
-        "taken from the reward of a response beyond its budget (K2; value ours)",
+        "subtracted from the reward of a response over its budget (K2; value ours)",
         valid=lambda value: 0 <= value < math.inf,
         rule="a finite number ≥ 0, e.g. 0.5; 0 is off",
     )
@@ -187,13 +188,13 @@ class Sampling:
 
     priority: str = option(
         "failure",
-        "prompts are drawn in proportion to 1 − s, s their success rate (failure, §2.3.4), to 4 s (1 − s), which also "
-        "passes over those never solved (gradient), or uniformly",
+        "prompts are drawn in proportion to 1 − s, where s is their success rate (failure, §2.3.4), to 4 s (1 − s), "
+        "which also avoids those never solved (gradient), or uniformly",
         ("uniform", "failure", "gradient"),
     )
     min_weight: float = option(
         0.1,
-        "minimum weight of a prompt, the maximum being 1, so that none starves (ours)",
+        "minimum weight of a prompt, where the maximum is 1, so that every prompt is still drawn (ours)",
         valid=lambda value: 0 < value <= 1,
         rule="in (0, 1], e.g. 0.1",
     )
@@ -205,7 +206,7 @@ class Sampling:
     )
     half_life: float = option(
         float("inf"),
-        "steps after which half of what is known of a prompt is forgotten; inf: never (ours)",
+        "steps in which the priority of a prompt that is not drawn recovers by half; inf: it does not (ours)",
         valid=lambda value: value > 0,
         rule="> 0 steps; inf is off",
     )
@@ -222,7 +223,7 @@ class Sampling:
     )
     curriculum_steps: int = option(
         100,
-        "step from which all prompts are in, for stages and continuous (ours)",
+        "step from which all prompts are drawn from, for stages and continuous (ours)",
         valid=lambda value: value >= 1,
         rule="≥ 1",
     )
@@ -242,7 +243,9 @@ class Sampling:
         rule="in (0, 1)",
     )
     linked_key: str | None = option(
-        None, "column whose equal values are drawn into one batch, such as pair for a text and its image (ours)"
+        None,
+        "column that links prompts: those with equal values are drawn into one batch, such as a text and its "
+        "image by pair (ours)",
     )
 
 
@@ -252,14 +255,14 @@ class Rollout:
 
     segment_tokens: int | None = option(
         None,
-        "tokens a response may grow by in one iteration; what is unfinished goes on in the next. Not set: whole",
+        "tokens a response may grow by in one iteration; unfinished responses go on in the next. Not set: whole "
+        "rollouts",
         valid=lambda value: value >= 1,
         rule="at least 1; leave it out for whole rollouts",
     )
     in_flight: float = option(
         2.0,
-        "prompts drawn in the first iteration, in rollout batches; later about a batch is, so that one budget just "
-        "finishes a batch (ours)",
+        "prompts drawn in the first iteration, in rollout batches; later about one batch per iteration (ours)",
         valid=lambda value: value >= 1,
         rule="at least 1 rollout batch",
     )
@@ -272,8 +275,8 @@ class Rollout:
     )
     ending_iterations: int = option(
         0,
-        "iterations at the end of an episode over which the responses that are held, the longest ones, are spread: "
-        "each draws an even share of the prompts left; 0: the last iterations train on nothing else (ours)",
+        "iterations at the end of an episode over which the prompts left are drawn evenly, so that the last "
+        "iterations are not made of the longest responses alone; 0: off (ours)",
         valid=lambda value: value >= 0,
         rule="a number of iterations, 0 for off",
     )
@@ -284,17 +287,20 @@ class Rollout:
     )
     repetition_tokens: int = option(
         128,
-        "tokens that must repeat at the end of a response for it to be ended as a loop; 0: never (ours)",
+        "repeated tokens at the end of a response after which it is ended as a loop; 0: never (ours)",
         valid=lambda value: value >= 0,
         rule="a number of tokens, 0 for off",
     )
     repetition_count: int = option(
-        8, "how often the pattern must come in a row (ours)", valid=lambda value: value >= 2, rule="at least 2"
+        8, "minimum number of repeats in a row (ours)", valid=lambda value: value >= 2, rule="at least 2"
     )
     repetition_period: int = option(
-        64, "longest pattern looked for, tokens (ours)", valid=lambda value: value >= 1, rule="at least 1 token"
+        64,
+        "longest repeated pattern that is recognised, in tokens (ours)",
+        valid=lambda value: value >= 1,
+        rule="at least 1 token",
     )
-    repetition_penalty: float = option(0.0, "taken from the reward of a response that ended as a loop (ours)")
+    repetition_penalty: float = option(0.0, "subtracted from the reward of a response that was ended as a loop (ours)")
 
 
 @dataclass(frozen=True)
@@ -303,8 +309,8 @@ class Rewards:
 
     kind: str | None = option(
         None,
-        "what grades the responses: math, code, judge, exact, regex, vision, a function module:function, or file, the "
-        "function of reward.remote_url; of rows for which neither kind_key nor sources says another (ours)",
+        "default grader: math, code, judge, exact, regex, vision, a function module:function, or file (the function "
+        "of reward.remote_url); kind_key and sources choose another by row (ours)",
     )
     kind_key: str | None = option(None, "column of the prompts that holds the kind of each row (ours)")
     sources: list[str] | None = option(
@@ -325,7 +331,8 @@ class Rewards:
     )
     failure_limit: float = option(
         0.05,
-        "share of a batch's grades that may fail (time-out, memory, crash), of at least 100; above it the run ends",
+        "share of grades in a batch that may fail (time-out, memory, crash) before the run is aborted; counted over "
+        "at least 100 grades, so that one early failure does not abort it",
         valid=lambda value: 0 <= value <= 1,
         rule="a share, from 0 (no failure) to 1 (any number), e.g. 0.05",
     )
@@ -426,7 +433,7 @@ class Curation:
     similarity: float = option(0.8, "Jaccard similarity of word trigrams from which on a row is a near-duplicate")
     containment: float = option(0.8, "share of an evaluation question's word trigrams that a prompt may not hold")
     samples: int = option(10, "responses a prompt of which the pass rate is measured (§2.1)")
-    temperature: float = option(1.0, "of the responses and guesses; §2.1: relatively high")
+    temperature: float = option(1.0, "sampling temperature of responses and guesses; §2.1: relatively high")
     trivial: float = option(1.0, "pass rate from which on a prompt is trivial and dropped")
     guesses: int = option(8, "guesses without reasoning, N of §2.1; one that is right drops the prompt")
     guess_tokens: int = option(24, "tokens of a guess at most, so that there is no room for reasoning")
@@ -468,27 +475,29 @@ class Judge:
 
     url: str = option(
         "http://127.0.0.1:8100/v1",
-        "of the OpenAI-compatible server; of a classic one, of serve_rm",
+        "URL of the OpenAI-compatible server, or of serve_rm for a classic judge",
         valid=lambda value: value.startswith(("http://", "https://")),
         rule="an address that begins with http:// or https://",
     )
-    model: str = option("judge", "its name there, which is how openrlhf kimi judge-serve calls it")
+    model: str = option("judge", "the judge's model name on that server, as openrlhf kimi judge-serve sets it")
     kind: str = option("cot", "cot: reasoning and a JSON verdict; classic: a value head", ("cot", "classic"))
-    eos_token: str | None = option(None, "that a classic judge's inputs end with, as in its training")
+    eos_token: str | None = option(None, "eos token at the end of a classic judge's inputs, as in its training")
     ask: str = option(
         "undecided",
-        "where rules refuse an answer for its form, or always: also where they decide; vetoes hold all the same",
+        "when the judge is asked: only if the rules cannot read the answer, or always; the rules' vetoes hold in "
+        "both cases",
         ("undecided", "always"),
     )
     request_timeout: float = option(60.0, "seconds for one attempt", valid=_positive, rule="above 0, and finite")
     attempts: int = option(
         4,
-        "in all, for time-outs, refused connections, HTTP 408, 429 and 5xx, and no verdict",
+        "attempts in total, after time-outs, refused connections, HTTP 408, 429 and 5xx, and answers without a "
+        "verdict",
         valid=_positive,
         rule="above 0, and finite",
     )
     concurrency: int = option(64, "requests at a time from one process", valid=_positive, rule="above 0, and finite")
-    max_tokens: int = option(512, "of reasoning and verdict", valid=_positive, rule="above 0, and finite")
+    max_tokens: int = option(512, "tokens of reasoning and verdict", valid=_positive, rule="above 0, and finite")
     cache: str | None = option(None, "SQLite file of verdicts, which processes and runs can share; default: in memory")
     cache_size: int = option(
         200_000, "verdicts kept, the oldest go first", valid=_positive, rule="above 0, and finite"
@@ -574,7 +583,7 @@ def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
         const=float("inf"),
         default=Cluster.wait,
         metavar="SECONDS",
-        help="wait until the Ray cluster has room for the run, for ever or so many seconds",
+        help="wait until the Ray cluster has room for the run, without limit or for at most SECONDS",
     )
 
 

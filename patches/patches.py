@@ -492,10 +492,14 @@ def pull_request(name: str, checkout: Path) -> str:
         signed_text = f"{patch.subject}\n\n{patch.text}\n\nSigned-off-by: {AUTHOR}\n"
         git(checkout, "commit", "--quiet", "--amend", "--message", signed_text)
     description = [message.text]
+    if message.tests:
+        description += [f"Without the change, its tests fail: `python -m pytest {' '.join(message.tests)}`"]
     if earlier:
         description += ["This branch begins with other pull requests, which come first:"]
         description += ["\n".join(f"- {patch.subject}" for patch in earlier)]
-    return "\n\n".join([message.subject, *description])
+    kind = "fix" if message.kind == "fix" else "feat"  # upstream's titles have the conventional form
+    title = f"{kind}: {message.subject[0].lower()}{message.subject[1:]}"
+    return "\n\n".join([title, *description])
 
 
 # build

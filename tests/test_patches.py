@@ -223,7 +223,7 @@ def test_each_patch_applies_to_the_release_after_what_it_depends_on(checkout, de
     assert "2 of 3 apply alone to the release" in checkout.run("check", "--alone")
 
 
-def test_a_patchs_own_tests_fail_without_it_and_pass_with_it(checkout):
+def test_a_patchs_own_tests_fail_without_it_and_pass_with_it(checkout, tmp_path):
     tests = checkout.tree / "tests" / "test_line_4.py"
     tests.write_text("from openrlhf.lines import line_4\n\n\ndef test_line_4():\n    assert line_4 == 12\n")
     subprocess.run(["git", "add", tests], cwd=checkout.tree, check=True)
@@ -232,6 +232,12 @@ def test_a_patchs_own_tests_fail_without_it_and_pass_with_it(checkout):
     checkout.run("export")
     output = checkout.run("check", "--alone", "--tests")
     assert "Make-line-4-three-times-as-large: its tests fail without it and pass with it" in output
+    upstream = tmp_path / "upstream"
+    root = subprocess.check_output(["git", "-C", checkout.tree, "rev-list", "--max-parents=0", "HEAD"], text=True)
+    subprocess.run(["git", "clone", "--quiet", checkout.tree, upstream], check=True)
+    subprocess.run(["git", "-C", upstream, "reset", "--quiet", "--hard", root.strip()], check=True)
+    request = checkout.run("pr", "Make-line-4-three-times-as-large", str(upstream))
+    assert "Without the change, its tests fail: `python -m pytest tests/test_line_4.py`" in request
     patch = checkout.patches / "Make-line-4-three-times-as-large.patch"
     text = patch.read_text()
     patch.write_text(text.replace("assert line_4 == 12", "assert line_4 >= 4"))
@@ -252,7 +258,7 @@ def test_a_pull_request(checkout, dependent, tmp_path):
     subprocess.run([*git, "reset", "--quiet", "--hard", root], check=True)
     text = checkout.run("pr", dependent, str(upstream))
     assert text == (
-        "Make line 4 three times as large\n\nIt was too small.\n\nTested: by looking at it.\n\n"
+        "fix: make line 4 three times as large\n\nIt was too small.\n\nTested: by looking at it.\n\n"
         "This branch begins with other pull requests, which come first:\n\n- Make line 3 three times as large\n"
     )
     log = subprocess.check_output([*git, "log", "--format=%an %cn%n%B", f"main..{dependent}"], text=True)
