@@ -124,7 +124,7 @@ class Policy:
     )
     reset_warm_up: int = option(
         0,
-        "optimizer steps after a reset, within its iteration, over which the learning rate rises from 0 to its "
+        "optimizer steps after a reset, within its iteration, over which the learning rate rises to its "
         "scheduled value (ours)",
         valid=lambda value: value >= 0,
         rule="a number of optimizer steps ≥ 0",
@@ -223,7 +223,7 @@ class Sampling:
     )
     curriculum_steps: int = option(
         100,
-        "step from which all prompts are drawn from, for stages and continuous (ours)",
+        "step from which on all prompts can be drawn, for stages and continuous (ours)",
         valid=lambda value: value >= 1,
         rule="≥ 1",
     )
@@ -484,8 +484,8 @@ class Judge:
     eos_token: str | None = option(None, "eos token at the end of a classic judge's inputs, as in its training")
     ask: str = option(
         "undecided",
-        "when the judge is asked: only if the rules cannot read the answer, or always; the rules' vetoes hold in "
-        "both cases",
+        "when the judge is asked: only where the rules refuse an answer for its form (undecided), or always; the "
+        "rules' vetoes hold in both cases",
         ("undecided", "always"),
     )
     request_timeout: float = option(60.0, "seconds for one attempt", valid=_positive, rule="above 0, and finite")

@@ -261,8 +261,8 @@ def read_message(patch: Path) -> Message:
             raise Error(f"patches/{patch.name}: its message has no valid `{field}:` line (see patches/README.md)")
         fields[field] = found[1]
     text = re.sub(rf"^(?:{'|'.join(FIELDS)}|Signed-off-by): .*\n?", "", text, flags=re.MULTILINE).strip()
-    why, tested, _ = re.split(r"^(Tested: |\Z)", text, maxsplit=1, flags=re.MULTILINE)
-    if not why:
+    why, tested, _ = f"\n{text}".partition("\nTested: ")
+    if not why.strip():
         raise Error(f"patches/{patch.name}: its message does not say why")
     if not tested:
         raise Error(f"patches/{patch.name}: its message does not say how it was tested (Tested: …)")

@@ -6,7 +6,7 @@ from kimi_plugins.errors import Failed
 from kimi_plugins.grading.verdict import Verdict
 
 GRADER_FAILED = "grader_failed"  # in a rollout's info: 1 if its grade says nothing of it, else 0
-LEAST_GRADES = 100  # a share of fewer grades is taken for one of so many
+LEAST_GRADES = 100  # denominator of rates over fewer grades, so that one early failure does not abort the run
 
 
 class TooManyFailures(Failed):

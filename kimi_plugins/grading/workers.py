@@ -33,7 +33,7 @@ class Pool:
     Args:
         workers: number of processes, at least 1.
         timeout: seconds of one grade.
-        patience: above 1, the timeout is counted in CPU time, and each of its seconds may take so many by the clock.
+        patience: above 1, the timeout is counted in CPU time, and each second of it may take this many by the clock.
         memory_mib: address space of a process, MiB.
         pattern: of the final answer, see extraction.final_answers.
     """

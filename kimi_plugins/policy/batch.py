@@ -8,7 +8,7 @@ from kimi_plugins.policy.optimizer_reset import resets_at
 
 
 def advantages(rewards: Tensor, experiences: list, args) -> Tensor:
-    """[P, k] of rewards [P, k]; 0 without a response or a grade of it, which then counts in no other's baseline."""
+    """Advantages [P, k] of rewards [P, k]; 0 for a missing or ungraded response, which counts in no baseline."""
     policy, k = args.kimi.policy, args.rollout.n_samples_per_prompt
     linked = groups.sharing_baseline(experiences, args)
     graded = groups.acted_by_prompt(experiences, k) & ~groups.failed_by_prompt(experiences, k)  # [P, k]

@@ -1,4 +1,4 @@
-"""Optimizer reset (k1.5 §2.3.2): the reference policy changed, so the optimizer starts afresh, warily."""
+"""Optimizer reset (k1.5 §2.3.2): the reference policy changed, so the optimizer starts afresh."""
 
 import torch
 

@@ -161,7 +161,7 @@ def wait_for_room(
     sleep: Callable[[float], None],
     every: float = 10.0,
 ) -> str | None:
-    """problem() asked once a second for so many seconds until it is None; what it said last.
+    """problem() asked once a second until it is None or the seconds are over; what it said last.
 
     say(line): told at once, and then every `every` seconds, that it waits, and for what if that has changed.
     """

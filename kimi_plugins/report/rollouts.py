@@ -74,7 +74,7 @@ class Samples:
 
 
 def collect(records: Iterable[dict]) -> tuple[SuccessRates, Samples]:
-    """Both from the records of run_log.read_rollouts, of which only one is held at a time."""
+    """SuccessRates and Samples from the records of run_log.read_rollouts, of which only one is held at a time."""
     rates = None
     samples = Samples()
     for record in records:

@@ -33,7 +33,7 @@ class Restarts:
         self._processes: list[int] | None = None
 
     def revive(self) -> bool:
-        """Restart the engines that have died, and wait until all serve; whether one is another than before.
+        """Restart dead engines and wait until all serve; returns whether any of them is a new process.
 
         Raises:
             ActorDiedError: an engine has been restarted as often as --vllm.max_restarts allows.

@@ -124,7 +124,7 @@ class PartialSamplesGenerator(SamplesGenerator):
             bar.update(min(batch, len(self.buffer.finished())) - bar.n)
 
     def _draw(self, pending: dict, count: int, generate_kwargs) -> None:
-        """Draw and dispatch `count` prompts, if there are so many left, adding to `pending`."""
+        """Draw and dispatch up to `count` prompts, adding to `pending`."""
         if self.drained or count == 0:
             return
         prompts, labels, images, indices, self.drained = _collect_prompt_batch(self._dataloader_iter, count)
@@ -256,7 +256,7 @@ class PartialSamplesGenerator(SamplesGenerator):
         return experiences
 
     def _experience(self, group: Group, trajectory: Trajectory, generate_kwargs):
-        """As OpenRLHF makes it of a response that was generated in one go."""
+        """The Experience of a response, as OpenRLHF makes it of one that was generated in one go."""
         prompt = trajectory.response["prompt_tokens"]
         tokens = prompt + trajectory.tokens.tolist()
         log_probs = [0.0] * len(prompt) + trajectory.log_probs.tolist() if len(trajectory.log_probs) else None

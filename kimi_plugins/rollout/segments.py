@@ -88,7 +88,7 @@ async def advance(
 
 
 class _OnceForAll:
-    """What OpenRLHF's executor takes for the processor of a VLM: all responses to a prompt share what it makes."""
+    """Stands in for a VLM's processor in OpenRLHF's executor: all responses to a prompt share its output."""
 
     def __init__(self, processor, tokens: torch.Tensor | None) -> None:
         self._processor, self._tokens = processor, tokens
@@ -116,7 +116,7 @@ def seeded(part: Part, sampling_params: dict) -> dict:
 
 
 def engines_detection(*, max_period: int, min_tokens: int, min_count: int):
-    """What of loop_period's rule vLLM can check at every token: the periods of which min_count are min_tokens."""
+    """The part of loop_period's rule that vLLM checks at every token: periods with min_count repeats in min_tokens."""
     from vllm.sampling_params import RepetitionDetectionParams
 
     shortest = math.ceil(min_tokens / min_count)
@@ -126,7 +126,7 @@ def engines_detection(*, max_period: int, min_tokens: int, min_count: int):
 
 
 class _Segment:
-    """What OpenRLHF's executor takes for the engine."""
+    """Stands in for the engine in OpenRLHF's executor."""
 
     def __init__(self, engine, part: Part, segment_tokens: int, repetition: dict | None) -> None:
         self._engine = engine

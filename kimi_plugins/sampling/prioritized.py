@@ -81,8 +81,8 @@ def draw(rng: np.random.Generator, low: int, high: int, count: int, weights) -> 
 
 
 def next_linked(values: Iterable) -> np.ndarray:
-    """int32 [n]: of each row the next one with the same value, the first after the last; itself if no other row has
-    it, or if it is None."""
+    """The next row with the same value for each row, int32 [n], the first one after the last; the row itself if no
+    other has its value, or if it is None."""
     found: list[int] = []
     first: dict[object, int] = {}
     last: dict[object, int] = {}
@@ -96,7 +96,7 @@ def next_linked(values: Iterable) -> np.ndarray:
 
 
 def whole_sets(rows: Iterable[int], linked: np.ndarray, count: int) -> list[int]:
-    """`count` rows, in which those that are linked come all, one behind the other.
+    """`count` rows in which linked rows are complete and consecutive.
 
     The sets of linked rows are taken in the order of `rows`, each that fits into what is left. If none fits any more,
     rows of the last set come once more.

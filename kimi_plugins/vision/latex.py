@@ -101,7 +101,7 @@ _LEFT_OUT = {
     "allowbreak", "nobreak", "relax", "strut", "null", "left.", "centering", "noindent", "displaylimits",
 }  # fmt: skip
 _SIZES = re.compile("(big|Big|bigg|Bigg)[lrm]?")
-_ARGUMENTS = {  # commands of so many arguments
+_ARGUMENTS = {  # number of arguments of each command
     **dict.fromkeys(
         "hat widehat tilde widetilde bar overline underline vec dot ddot dddot breve acute grave mathring "
         "mathbf mathrm mathit mathcal mathbb mathfrak mathscr mathsf mathtt "

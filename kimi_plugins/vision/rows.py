@@ -28,7 +28,7 @@ from kimi_plugins.vision.processor import check_prompt
 from kimi_plugins.vision.synthetic import generate
 from kimi_plugins.vision.work import Item, Work
 
-LEAST_ROWS = 100  # a share of fewer rows is taken for one of so many
+LEAST_ROWS = 100  # denominator of shares over fewer rows
 READ_IT = "Answer the question in the picture."
 
 Reject = Callable[[dict], object]
