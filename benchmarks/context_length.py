@@ -9,12 +9,12 @@ takes six tokens (number, digit, "+", digit, sum, check); where the check finds 
 The answer may be given at any time. So 40 steps fit 243 tokens if nothing goes wrong, and room for 64 tokens suffices
 for 10 of them. A digit that is guessed is right in a tenth of the cases.
 
-The start is a decoder of 0.1 M parameters after supervised steps on problems of 3 to 10 steps, half of them worked out
-and half answered at once; a tenth of the worked steps are slips that are noticed. Steps are numbered from anywhere, so
-that the start knows the numbers of long workings, but it has never seen one. RL draws all lengths alike. The cells
-without working have room for the answer alone and a start that only ever answered at once: with the small decoder, and
-with one three times as large. Everything is mirror descent (kimi_plugins.policy) in the plain torch loop of
-plain_loop.py, on one thread; a cell takes half a minute to two minutes of CPU time.
+The start is a decoder of 0.1 M parameters after supervised steps on problems of 3 to 10 steps, and towards the end a
+few of up to 40; half of them are worked out and half answered at once, and a tenth of the worked steps are slips that
+are noticed. RL draws all lengths alike. The cells without working have room for the answer alone and a start that only
+ever answered at once: with the small decoder, and with one three times as large. Everything is mirror descent
+(kimi_plugins.policy) in the plain torch loop of plain_loop.py, on one thread; a cell takes half a minute to two
+minutes of CPU time.
 """
 
 import argparse
@@ -39,14 +39,16 @@ TOKENS = ["<pad>", "<eos>", "=", "answer", "ok", "redo", "+", *map(str, range(10
 INDEX = {token: number for number, token in enumerate(TOKENS)}
 
 LONGEST = 40
-SHORT = range(3, 11)  # steps, of the warm-up
+SHORT, LONG = range(3, 11), range(11, LONGEST + 1)  # steps, of the warm-up's problems
 BINS = {"3–10": range(3, 11), "11–20": range(11, 21), "21–30": range(21, 31), "31–40": range(31, LONGEST + 1)}
 PROMPT = 5  # tokens
 SLIPS = 0.1
-WARM_UP_STEPS, WARM_UP_BATCH = 2000, 32
-GROUPS, K, ITERATIONS, STEPS = 24, 8, 24, 4  # prompts an iteration, responses, iterations, optimizer steps in each
+# Optimizer steps of the warm-up, their largest learning rate, and how many of ten batches are of LONG.
+WARM_UP = ((2000, 1e-2, 0), (1500, 5e-3, 2))
+SHORT_BATCH, LONG_BATCH = 32, 8
+GROUPS, K, ITERATIONS, STEPS = 16, 8, 18, 4  # prompts an iteration, responses, iterations, optimizer steps in each
 EVERY = 6  # iterations between two evaluations
-HELD_OUT = 200  # problems, evaluated with a response each; at start and end with four
+HELD_OUT = 200  # problems, evaluated with a response each; at start and end with two
 TAU, LEARNING_RATE = 0.1, 1e-3
 
 
@@ -145,19 +147,22 @@ def decoder(cell: Cell) -> Decoder:
 def warmed_up(cell: Cell, runs: Path) -> Decoder:
     """The start of a cell, the same for all rooms and seeds; made once."""
     torch.manual_seed(0)
-    model, path = decoder(cell), runs / f"start-{cell.working}-{cell.width}-{cell.layers}.pt"
-    if not path.exists():
-        rng = random.Random(0)
-        optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=WARM_UP_STEPS, pct_start=0.1)
-        for _ in range(WARM_UP_STEPS):
-            problems = [problem(rng.choice(SHORT), rng) for _ in range(WARM_UP_BATCH)]
-            answers = [solution(one, rng, cell.working and rng.random() < 0.5) for one in problems]
-            imitate(model, optimizer, *prompts_of(problems), answers)
-            schedule.step()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(model.state_dict(), path)
-    model.load_state_dict(torch.load(path))
+    model = decoder(cell)
+    for phase, (steps, rate, long) in enumerate(WARM_UP):
+        path = runs / f"start-{cell.working}-{cell.width}-{cell.layers}-{phase}.pt"
+        if not path.exists():
+            rng = random.Random(0)
+            optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98))
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+            for step in range(steps):
+                lengths, rows = (LONG, LONG_BATCH) if step % 10 < long else (SHORT, SHORT_BATCH)
+                problems = [problem(rng.choice(lengths), rng) for _ in range(rows)]
+                answers = [solution(one, rng, cell.working and rng.random() < 0.5) for one in problems]
+                imitate(model, optimizer, *prompts_of(problems), answers)
+                schedule.step()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(model.state_dict(), path)
+        model.load_state_dict(torch.load(path))
     return model
 
 
@@ -185,12 +190,13 @@ def evaluate(model: Decoder, problems: list[Problem], room: int, samples: int) -
 
 def run(name: str, seed: int, runs: Path) -> dict:
     """Train a cell: its curve, and more of it at the start and at the end."""
-    cell, began = CELLS[name], time.process_time()
+    cell = CELLS[name]
     model, problems, rng = warmed_up(cell, runs), held_out(seed), random.Random(seed)
+    began = time.process_time()
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
     loss = MirrorDescentLoss(tau=TAU, max_log_ratio=100.0, log_ratio="sequence", token_level_loss=False)
-    start = evaluate(model, problems, cell.room, samples=4)
+    start = evaluate(model, problems, cell.room, samples=2)
     points = [{"iteration": 0, "generated": 0, "reward": None, "drift": None} | start]
     generated = 0
     for iteration in range(1, ITERATIONS + 1):
@@ -203,7 +209,7 @@ def run(name: str, seed: int, runs: Path) -> dict:
         advantages = group_advantages(rewards.view(GROUPS, K), baseline="mean", tau=TAU).flatten()
         drift = update(model, optimizer, loss, tokens, pads, mask, advantages, STEPS, generator)
         if iteration % EVERY == 0:
-            now = evaluate(model, problems, cell.room, samples=4 if iteration == ITERATIONS else 1)
+            now = evaluate(model, problems, cell.room, samples=2 if iteration == ITERATIONS else 1)
             row = {"iteration": iteration, "generated": generated, "reward": rewards.mean().item(), "drift": drift}
             points.append(row | now)
             seconds = time.process_time() - began
@@ -331,7 +337,7 @@ def main() -> None:
     if not results:
         parser.error(f"argument --runs: nothing has been run in {args.runs}; start with `run`")
     conditions = {"groups": GROUPS, "responses": K, "iterations": ITERATIONS, "optimizer_steps": STEPS}
-    conditions |= {"tau": TAU, "learning_rate": LEARNING_RATE, "held_out": HELD_OUT, "warm_up_steps": WARM_UP_STEPS}
+    conditions |= {"tau": TAU, "learning_rate": LEARNING_RATE, "held_out": HELD_OUT, "warm_up": WARM_UP}
     rows = summary(results)
     points_gained = {key: rises(results, key) for key in ("all", *BINS)}
     found = {"machine": machine(), "conditions": conditions, "rows": rows, "points_gained": points_gained}

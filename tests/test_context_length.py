@@ -123,7 +123,7 @@ def test_room_is_compared_within_a_seed(lengths):
 
 
 def test_a_cell_that_is_done_is_not_run_again(lengths, tmp_path, monkeypatch):
-    monkeypatch.setattr(lengths, "WARM_UP_STEPS", 2)
+    monkeypatch.setattr(lengths, "WARM_UP", ((2, 1e-3, 5),))
     monkeypatch.setattr(lengths, "ITERATIONS", 1)
     monkeypatch.setattr(lengths, "EVERY", 1)
     monkeypatch.setattr(lengths, "HELD_OUT", 4)

@@ -17,7 +17,10 @@ def free_port():
 
 def start(script, world, directory):
     """The processes `python script directory` of all ranks; their output goes to directory/log_WORLD_RANK."""
+    # As the openrlhf command does: operators are built once for an environment, not again for each in one cache.
+    cache = os.environ.get("TORCH_EXTENSIONS_DIR", f"{sys.prefix}/torch_extensions")
     environment = os.environ | {
+        "TORCH_EXTENSIONS_DIR": cache,
         "WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
