@@ -13,8 +13,8 @@ The start is a decoder of 0.1 M parameters after supervised steps on problems of
 few of up to 40; half of them are worked out and half answered at once, and a tenth of the worked steps are slips that
 are noticed. RL draws all lengths alike. The cells without working have room for the answer alone and a start that only
 ever answered at once: with the small decoder, and with one three times as large. Everything is mirror descent
-(kimi_plugins.policy) in the plain torch loop of plain_loop.py, on one thread; a cell takes half a minute to two
-minutes of CPU time.
+(kimi_plugins.policy) in the plain torch loop of plain_loop.py, on one thread; the start takes two minutes of CPU
+time, a cell up to one.
 """
 
 import argparse
@@ -46,7 +46,7 @@ SLIPS = 0.1
 # Optimizer steps of the warm-up, their largest learning rate, and how many of ten batches are of LONG.
 WARM_UP = ((2000, 1e-2, 0), (1500, 5e-3, 2))
 SHORT_BATCH, LONG_BATCH = 32, 8
-GROUPS, K, ITERATIONS, STEPS = 16, 8, 18, 4  # prompts an iteration, responses, iterations, optimizer steps in each
+K, STEPS = 8, 4  # responses a prompt, optimizer steps an iteration
 EVERY = 6  # iterations between two evaluations
 HELD_OUT = 200  # problems, evaluated with a response each; at start and end with two
 TAU, LEARNING_RATE = 0.1, 1e-3
@@ -188,7 +188,7 @@ def evaluate(model: Decoder, problems: list[Problem], room: int, samples: int) -
     return found
 
 
-def run(name: str, seed: int, runs: Path) -> dict:
+def run(name: str, seed: int, runs: Path, groups: int, iterations: int) -> dict:
     """Train a cell: its curve, and more of it at the start and at the end."""
     cell = CELLS[name]
     model, problems, rng = warmed_up(cell, runs), held_out(seed), random.Random(seed)
@@ -199,22 +199,22 @@ def run(name: str, seed: int, runs: Path) -> dict:
     start = evaluate(model, problems, cell.room, samples=2)
     points = [{"iteration": 0, "generated": 0, "reward": None, "drift": None} | start]
     generated = 0
-    for iteration in range(1, ITERATIONS + 1):
-        chosen = [problem(rng.randint(3, LONGEST), rng) for _ in range(GROUPS)]
+    for iteration in range(1, iterations + 1):
+        chosen = [problem(rng.randint(3, LONGEST), rng) for _ in range(groups)]
         repeated = [one for one in chosen for _ in range(K)]
         prompts, pads = prompts_of(repeated)
         tokens, mask = generate(model, prompts, pads, generator, cell.room)
         generated += int(mask.sum())
         rewards = verdicts(tokens, repeated)
-        advantages = group_advantages(rewards.view(GROUPS, K), baseline="mean", tau=TAU).flatten()
+        advantages = group_advantages(rewards.view(groups, K), baseline="mean", tau=TAU).flatten()
         drift = update(model, optimizer, loss, tokens, pads, mask, advantages, STEPS, generator)
-        if iteration % EVERY == 0:
-            now = evaluate(model, problems, cell.room, samples=2 if iteration == ITERATIONS else 1)
+        if iteration % EVERY == 0 or iteration == iterations:
+            now = evaluate(model, problems, cell.room, samples=2 if iteration == iterations else 1)
             row = {"iteration": iteration, "generated": generated, "reward": rewards.mean().item(), "drift": drift}
             points.append(row | now)
             seconds = time.process_time() - began
             progress(
-                f"{name}, seed {seed}, iteration {iteration}/{ITERATIONS}: {now['accuracy']:.1%} right, hardest "
+                f"{name}, seed {seed}, iteration {iteration}/{iterations}: {now['accuracy']:.1%} right, hardest "
                 f"{now['31–40']['accuracy']:.1%}, {now['tokens']:.0f} tokens a response, {seconds:.0f} s of CPU"
             )
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -228,11 +228,11 @@ def run(name: str, seed: int, runs: Path) -> dict:
     }
 
 
-def done(name: str, seed: int, runs: Path) -> dict:
+def done(name: str, seed: int, runs: Path, groups: int, iterations: int) -> dict:
     """The result of a cell, run if it is not there yet."""
-    path = runs / f"{name}-{seed}.json"
+    path = runs / f"{name}-{seed}-{groups}x{iterations}.json"
     if not path.exists():
-        result = run(name, seed, runs)
+        result = run(name, seed, runs, groups, iterations)
         path.write_text(json.dumps(result) + "\n")
     return json.loads(path.read_text())
 
@@ -323,20 +323,25 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[1, 2, 3], help="of RL's problems and samples; all have the same start"
     )
+    parser.add_argument("--groups", type=int, default=16, help=f"prompts an iteration, with {K} responses each")
+    parser.add_argument("--iterations", type=int, default=18)
     parser.add_argument("--runs", type=Path, default=Path("runs/context_length"), help="a JSON a cell and seed")
     parser.add_argument("--out", type=Path, default=RESULTS / "context_length.json", help="of the report")
     args = parser.parse_args()
     if args.what == "run":
         torch.set_num_threads(1)
         for number, (seed, name) in enumerate(cells := list(itertools.product(args.seeds, args.cells)), 1):
-            result = done(name, seed, args.runs)
+            result = done(name, seed, args.runs, args.groups, args.iterations)
             score = result["points"][-1]["accuracy"]
             progress(f"{number}/{len(cells)} {name}, seed {seed}: {score:.1%} right at the end")
         return
-    results = [json.loads(path.read_text()) for path in sorted(args.runs.glob("*.json"))]
+    results = [
+        json.loads(path.read_text()) for path in sorted(args.runs.glob(f"*-{args.groups}x{args.iterations}.json"))
+    ]
     if not results:
-        parser.error(f"argument --runs: nothing has been run in {args.runs}; start with `run`")
-    conditions = {"groups": GROUPS, "responses": K, "iterations": ITERATIONS, "optimizer_steps": STEPS}
+        asked = f"{args.groups} × {args.iterations}"
+        parser.error(f"argument --runs: nothing of {asked} has been run in {args.runs}; start with `run`")
+    conditions = {"groups": args.groups, "responses": K, "iterations": args.iterations, "optimizer_steps": STEPS}
     conditions |= {"tau": TAU, "learning_rate": LEARNING_RATE, "held_out": HELD_OUT, "warm_up": WARM_UP}
     rows = summary(results)
     points_gained = {key: rises(results, key) for key in ("all", *BINS)}

@@ -124,16 +124,14 @@ def test_room_is_compared_within_a_seed(lengths):
 
 def test_a_cell_that_is_done_is_not_run_again(lengths, tmp_path, monkeypatch):
     monkeypatch.setattr(lengths, "WARM_UP", ((2, 1e-3, 5),))
-    monkeypatch.setattr(lengths, "ITERATIONS", 1)
-    monkeypatch.setattr(lengths, "EVERY", 1)
     monkeypatch.setattr(lengths, "HELD_OUT", 4)
-    monkeypatch.setattr(lengths, "GROUPS", 2)
-    first = lengths.done("64", 1, tmp_path)
+    first = lengths.done("64", 1, tmp_path, 2, 1)
     assert [point["iteration"] for point in first["points"]] == [0, 1] and first["points"][1]["generated"] > 0
     monkeypatch.setattr(lengths, "run", lambda *_: pytest.fail("run again"))
-    assert lengths.done("64", 1, tmp_path) == first
+    assert lengths.done("64", 1, tmp_path, 2, 1) == first
     out = tmp_path / "out" / "lengths.json"
-    monkeypatch.setattr("sys.argv", ["context_length", "report", "--runs", str(tmp_path), "--out", str(out)])
+    words = ["--groups", "2", "--iterations", "1", "--runs", str(tmp_path), "--out", str(out)]
+    monkeypatch.setattr("sys.argv", ["context_length", "report", *words])
     lengths.main()
     rows = json.loads(out.read_text())["rows"]
     assert [row["cell"] for row in rows] == ["64"] and out.with_suffix(".svg").exists()
