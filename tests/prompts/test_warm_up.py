@@ -42,7 +42,7 @@ def test_every_prompt_is_asked_with_every_template():
 
 
 @pytest.mark.parametrize(
-    "text, said", [("- a", "write one template"), ("a: b", "no text with {question}"), ("a: [", "YAML")]
+    "text, said", [("- a", "write one template"), ("a: b", "not a text with {question}"), ("a: [", "YAML")]
 )
 def test_templates_that_are_none(tmp_path, text, said):
     (tmp_path / "t.yaml").write_text(text)
