@@ -11,14 +11,18 @@ from openrlhf.plugins import hookimpl
 from kimi_plugins import options
 
 
-class _Component:
-    """What the plugins of the recipe have in common: a section of options, and the check of it before the run."""
+class _WithOptions:
+    """A plugin with a section of options."""
 
     section: str
 
     def openrlhf_add_arguments(self, parser, command):
         if command == "train":
             options.add_arguments(parser, *options.sections(self.section))
+
+
+class _Component(_WithOptions):
+    """What the plugins of the recipe have in common: a section of options, and the check of it before the run."""
 
     def openrlhf_validate_config(self, args, command):
         if command != "train":
@@ -245,7 +249,7 @@ class Preflight:
         return load_for(name, split, max_count, args)
 
 
-class Log:
+class Log(_WithOptions):
     """Every step's metrics, and some of its rollouts, as JSON lines next to the checkpoints."""
 
     section = "log"

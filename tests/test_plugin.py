@@ -8,7 +8,7 @@ import torch
 from openrlhf import plugins
 from openrlhf.utils.config import hierarchize
 
-from kimi_plugins import groups, options, run_log
+from kimi_plugins import groups, options, plugin, run_log
 from kimi_plugins.plugin import Kimi, Log, Policy, Preflight
 from kimi_plugins.policy.mirror_descent import MirrorDescentLoss
 from kimi_plugins.policy.optimizer_reset import resets_at
@@ -43,6 +43,16 @@ def test_the_bundle_names_every_plugin():
     assert all(row["error"] is None for row in rows.values()), rows
     assert rows["kimi"]["members"] == list(Kimi.openrlhf_plugins)
     assert "openrlhf_check_machine" in rows["kimi-preflight"]["hooks"] and hasattr(Preflight, "openrlhf_check_machine")
+
+
+@pytest.mark.parametrize(
+    "with_section", [one for one in vars(plugin).values() if isinstance(getattr(one, "section", None), str)]
+)
+def test_every_plugin_with_a_section_adds_the_flags_of_it(with_section):
+    parser = argparse.ArgumentParser()
+    with_section().openrlhf_add_arguments(parser, "train")
+    added = vars(hierarchize(parser.parse_args([])).kimi)
+    assert vars(added[with_section.section])
 
 
 def test_options_become_flags_with_their_defaults():
