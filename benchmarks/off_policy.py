@@ -317,6 +317,29 @@ def summary(results: list[dict]) -> list[dict]:
     return rows
 
 
+def table(rows: list[dict]) -> str:
+    """Markdown, a line for each form with several seeds: median (range); the tokens of each seed that gets there."""
+    lines = [
+        "| start | steps | form | held-out pass@1 at the end, % | mean over the run, % "
+        f"| thousand tokens to {TARGET:.0%} | pass@8, % | drift, nats | collapsed |",
+        "|---" * 9 + "|",
+    ]
+    for row in rows:
+        if (seeds := len(row["seeds"])) > 1:
+            reached = [tokens / 1000 for tokens in row["tokens_to_target"] if tokens is not None]
+            words = [str(round(tokens)) for tokens in sorted(reached)] + ["–"] * (seeds - len(reached))
+            cells = [row["start"], row["steps"], row["form"].replace("_", " ")]
+            cells += [_cell(row["final"]), _cell(row["area"]), ", ".join(words), _cell(row["pass_at_8"])]
+            cells += [f"{row['drift']:.2f}", f"{row['collapsed']} of {seeds}"]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def _cell(found: dict) -> str:
+    low, middle, high = (100 * found[key] for key in ("min", "median", "max"))
+    return f"{middle:.1f} ({low:.1f}–{high:.1f})"
+
+
 def plot(results: list[dict], path: Path) -> None:
     """Held-out pass@1 over generated tokens: a panel a regime, a line for each seed of the forms that have several."""
     import matplotlib
@@ -369,9 +392,9 @@ def main() -> None:
             "target": TARGET,
             "starts": STARTS,
         }
-        write_json(
-            args.out, {"machine": machine(), "conditions": conditions, "rows": summary(results), "runs": results}
-        )
+        rows = summary(results)
+        write_json(args.out, {"machine": machine(), "conditions": conditions, "rows": rows, "runs": results})
+        print(table(rows))
         plot(results, args.out.with_suffix(".svg"))
         return
     jobs: list[Job] = []
