@@ -1,6 +1,8 @@
 """The hook implementations as OpenRLHF calls them."""
 
 import argparse
+from dataclasses import fields
+from importlib.metadata import entry_points
 from types import SimpleNamespace
 
 import pytest
@@ -35,6 +37,19 @@ def settings(**changed):
         "rollout__top_p": 1.0,
     } | changed
     return hierarchize(SimpleNamespace(**{key.replace("__", "."): value for key, value in values.items()}))
+
+
+@pytest.mark.parametrize("name", Kimi.openrlhf_plugins)
+def test_a_plugins_own_options_are_among_the_flags(name):
+    [point] = entry_points(group="openrlhf", name=name)
+    plugin, parser = point.load()(), argparse.ArgumentParser()
+    plugin.openrlhf_add_arguments(parser, "train")
+    args = hierarchize(parser.parse_args([]))
+    section = getattr(args.kimi, plugin.section)
+    assert vars(section).keys() >= {field.name for field in fields(options.SECTIONS[plugin.section])}
+    before = len(parser._actions)
+    plugin.openrlhf_add_arguments(parser, "sft")
+    assert len(parser._actions) == before
 
 
 def test_the_bundle_names_every_plugin():
