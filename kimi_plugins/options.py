@@ -572,6 +572,18 @@ def invalid_values(chosen: object, section: str) -> Iterator[str]:
                 yield f"kimi.{section}.{entry.name}: {error}"
 
 
+def without_effect(args: argparse.Namespace, section: str, names: Iterable[str], why: str) -> Iterator[str]:
+    """A line for each of these options that is not at its default, where others leave them without effect.
+
+    why: what the line goes on with, "without kimi.rollout.segment_tokens; set that".
+    """
+    chosen = attrgetter(section)(args.kimi)
+    for entry in fields(SECTIONS[section]):
+        value = getattr(chosen, entry.name)
+        if entry.name in names and value != entry.default:
+            yield f"kimi.{section}.{entry.name} is {value}: it has no effect {why}, or leave this out"
+
+
 def add_cluster_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the section `cluster`, and --wait [SECONDS] as a short name."""
     add_arguments(parser, "cluster")

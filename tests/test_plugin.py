@@ -91,8 +91,14 @@ def test_options_become_flags_with_their_defaults():
         ({"kimi": SimpleNamespace(policy=options.Policy(max_log_ratio=0.0))}, "kimi.policy.max_log_ratio"),
         ({"kimi": SimpleNamespace(policy=options.Policy(importance_cap=0.9))}, "kimi.policy.importance_cap"),
         ({"kimi": SimpleNamespace(policy=options.Policy(form="k2.5"))}, "kimi.policy.form"),
-        ({"kimi": SimpleNamespace(policy=options.Policy(log_ratio_low=0.1))}, "kimi.policy.log_ratio_low"),
-        ({"kimi": SimpleNamespace(policy=options.Policy(log_ratio_high=-0.1))}, "kimi.policy.log_ratio_high"),
+        (
+            {"kimi": SimpleNamespace(policy=options.Policy(form="k2.5", log_ratio="token", log_ratio_low=0.1))},
+            "kimi.policy.log_ratio_low",
+        ),
+        (
+            {"kimi": SimpleNamespace(policy=options.Policy(form="k2.5", log_ratio="token", log_ratio_high=-0.1))},
+            "kimi.policy.log_ratio_high",
+        ),
         (
             {"kimi": SimpleNamespace(policy=options.Policy(length_normalization=True, log_ratio="token"))},
             "kimi.policy.length_normalization",
@@ -122,6 +128,7 @@ def test_options_become_flags_with_their_defaults():
         ),
         ({"kimi": SimpleNamespace(policy=options.Policy(reset_every=0))}, "kimi.policy.reset_every"),
         ({"kimi": SimpleNamespace(policy=options.Policy(reset_warm_up=-1))}, "kimi.policy.reset_warm_up"),
+        ({"kimi": SimpleNamespace(policy=options.Policy(log_ratio_low=-1.0))}, "kimi.policy.log_ratio_low"),
         (
             {"kimi": SimpleNamespace(policy=options.Policy(optimizer_reset="none", reset_warm_up=4))},
             "kimi.policy.reset_warm_up",

@@ -50,6 +50,9 @@ def loss_problems(policy: options.Policy, *, token_level_loss: bool) -> Iterator
 
 
 def _without_effect(args) -> Iterator[str]:
+    if args.kimi.policy.form == "k1.5":
+        names = ("log_ratio_low", "log_ratio_high")
+        yield from options.without_effect(args, "policy", names, "in kimi.policy.form k1.5; set that to k2.5")
     for key, default in NO_EFFECT.items():
         value = attrgetter(key)(args)
         if key == "actor.eps_clip_low_high" and value is not None and set(value) == {args.actor.eps_clip}:

@@ -10,12 +10,8 @@ def problems(args) -> list[str]:
     """Settings of partial rollouts that cannot work, or that have no effect."""
     if args.kimi.rollout.segment_tokens is not None:
         return [*options.invalid(args, "rollout"), *_conflicts(args)]
-    return [
-        f"kimi.rollout.{field.name} is {getattr(args.kimi.rollout, field.name)}: it has no effect without "
-        "kimi.rollout.segment_tokens; set that, or leave this out"
-        for field in fields(options.Rollout)
-        if getattr(args.kimi.rollout, field.name) != field.default
-    ]
+    others = [field.name for field in fields(options.Rollout)]
+    return list(options.without_effect(args, "rollout", others, "without kimi.rollout.segment_tokens; set that"))
 
 
 def _conflicts(args) -> Iterator[str]:
@@ -44,6 +40,9 @@ def _conflicts(args) -> Iterator[str]:
             f"rollout.max_new_tokens {rollout.max_new_tokens} allowed (kimi.rollout.segment_tokens {segment} an "
             f"iteration); raise it to {-(-rollout.max_new_tokens // segment)}, or lower rollout.max_new_tokens"
         )
+    if not chosen.repetition_tokens:
+        names = ("repetition_count", "repetition_period", "repetition_penalty")
+        yield from options.without_effect(args, "rollout", names, "without kimi.rollout.repetition_tokens; set that")
     if chosen.held_limit < max(1, chosen.in_flight):
         yield f"kimi.rollout.held_limit is {chosen.held_limit}: it must be at least kimi.rollout.in_flight"
     if args.train.agent_func_path:

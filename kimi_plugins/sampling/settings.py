@@ -1,7 +1,7 @@
 """What the samplers need of the configuration, and the sampler it asks for (k1.5 §2.3.4)."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from openrlhf.utils.logging_utils import init_logger
@@ -20,7 +20,35 @@ def problems(args) -> list[str]:
     return [*options.invalid(args, "sampling"), *_conflicts(args)]
 
 
+# Options, when they have an effect, and what they lack otherwise.
+NEEDS: tuple[tuple[tuple[str, ...], Callable[[options.Sampling], bool], str], ...] = (
+    (
+        ("min_weight", "half_life"),
+        lambda chosen: chosen.priority != "uniform",
+        "with kimi.sampling.priority uniform; set another one",
+    ),
+    (
+        ("difficulty_key", "harder"),
+        lambda chosen: chosen.curriculum != "none",
+        "without a curriculum; set kimi.sampling.curriculum",
+    ),
+    (
+        ("curriculum_steps", "stages"),
+        lambda chosen: chosen.curriculum in ("stages", "continuous"),
+        "on this kimi.sampling.curriculum; set that to stages or continuous",
+    ),
+    (
+        ("hard_from", "hard_share"),
+        lambda chosen: chosen.curriculum == "hard_after",
+        "on this kimi.sampling.curriculum; set that to hard_after",
+    ),
+)
+
+
 def _conflicts(args) -> Iterator[str]:
+    for names, have_effect, why in NEEDS:
+        if not have_effect(args.kimi.sampling):
+            yield from options.without_effect(args, "sampling", names, why)
     if args.kimi.sampling.priority != "uniform" and args.data.dataloader_num_workers > 0:
         yield (
             f"data.dataloader_num_workers is {args.data.dataloader_num_workers}: workers draw ahead, before success "

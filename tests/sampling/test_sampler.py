@@ -179,8 +179,31 @@ def test_difficulties_are_looked_at_before_the_run_starts(tmp_path, difficulties
 )
 def test_settings_that_make_no_sense_are_refused(name, value):
     assert problems(settings()) == []
-    [problem] = problems(settings(**{name: value}))
-    assert problem.startswith(f"kimi.sampling.{name} is {value}")
+    curriculum = {
+        "curriculum_steps": "stages",
+        "stages": "stages",
+        "hard_from": "hard_after",
+        "hard_share": "hard_after",
+    }
+    [problem] = problems(settings(**{name: value, "curriculum": curriculum.get(name, "none")}))
+    assert problem.startswith(f"kimi.sampling.{name} is {value}: it must be")
+
+
+@pytest.mark.parametrize(
+    "changed, remedy",
+    [
+        ({"half_life": 5.0, "priority": "uniform"}, {"priority": "failure"}),
+        ({"difficulty_key": "level"}, {"curriculum": "stages"}),
+        ({"harder": "lower"}, {"curriculum": "continuous"}),
+        ({"stages": 3, "curriculum": "hard_after"}, {"curriculum": "continuous"}),
+        ({"hard_share": 0.3, "curriculum": "stages"}, {"curriculum": "hard_after"}),
+    ],
+)
+def test_settings_without_effect_are_refused(changed, remedy):
+    name = next(iter(changed))
+    [problem] = problems(settings(**changed))
+    assert problem.startswith(f"kimi.sampling.{name} is {changed[name]}: it has no effect ")
+    assert problems(settings(**changed | remedy)) == []
 
 
 def test_duplicate_prompts_are_rows_of_their_own_and_told(caplog):
