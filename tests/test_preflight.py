@@ -341,6 +341,21 @@ class TestModels:
         )
         assert line.startswith("critic.model_name_or_path: /nowhere")
 
+    def test_a_chat_template_is_where_transformers_looks_for_it(self, place):
+        asked = {"data__apply_chat_template": True}
+        assert found(**asked) == []  # a tokenizer without a configuration is the hub's to explain
+        configuration = place / "model/tokenizer_config.json"
+        configuration.write_text("{}")
+        assert only(**asked).startswith(
+            "data.apply_chat_template: actor.model_name_or_path model has no chat template"
+        )
+        assert found() == []
+        configuration.write_text('{"chat_template": "{{ messages }}"}')
+        assert found(**asked) == []
+        configuration.write_text("{}")
+        (place / "model/chat_template.jinja").touch()
+        assert found(**asked) == []
+
     def test_images(self, place, monkeypatch):
         assert "no vision_config" in only(data__max_images_per_prompt=1)
         (place / "model/config.json").write_text('{"vision_config": {}}')

@@ -35,6 +35,7 @@ _SHARED = (machine.check_attention, outputs.check_resume, outputs.check_director
 MACHINE_CHECKS = {
     "train": (
         models.check_policy_models,
+        models.check_chat_template,
         models.check_vision,
         rewards.check_reward,
         machine.check_gpus,

@@ -232,6 +232,31 @@ def check_policy_models(args) -> Iterator[str]:
         yield from _check("reward.model_name_or_path", args.reward.model_name_or_path, args, tokenizer=False)
 
 
+def _has_chat_template(directory: Path) -> bool:
+    """Whether transformers finds a chat template beside the tokenizer; True where that cannot be told."""
+    if list(directory.glob("chat_template*")) or (directory / "additional_chat_templates").exists():
+        return True
+    for name in ("tokenizer_config.json", "processor_config.json"):
+        try:
+            if json.loads((directory / name).read_text()).get("chat_template"):
+                return True
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, AttributeError):
+            return True
+    return not (directory / "tokenizer_config.json").exists()
+
+
+def check_chat_template(args) -> Iterator[str]:
+    name = args.actor.model_name_or_path
+    if args.data.apply_chat_template and (found := here(name)) is not None and not _has_chat_template(found[0]):
+        yield (
+            f"data.apply_chat_template: actor.model_name_or_path {name} has no chat template, neither in "
+            "tokenizer_config.json nor as chat_template.jinja; add one, as a chat model of its family has, or leave "
+            "it out"
+        )
+
+
 def check_vision(args) -> Iterator[str]:
     """What a run with images needs beside the weights."""
     wanted = args.data.max_images_per_prompt
