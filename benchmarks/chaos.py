@@ -322,7 +322,14 @@ def component_of(process: psutil.Process) -> str | None:
     if actor := re.match(r"ray::(\w+)", command):
         return {"IDLE": "idle Ray worker", "PolicyModelActor": "actor", "PPOTrainer": "trainer",
                 "RolloutRayActor": "engine"}.get(actor[1], f"Ray worker {actor[1]}")  # fmt: skip
-    for part, name in (("EngineCore", "engine core"), ("gcs_server", "GCS"), ("raylet/raylet", "raylet"),
+    if "fork_server serve" in command:  # so do its forks say, until they name themselves
+        try:
+            parent = " ".join(process.parent().cmdline())
+        except (AttributeError, psutil.Error):
+            return None
+        return "starting Ray worker" if "fork_server serve" in parent else "fork server"
+    for part, name in (("EngineCore", "engine core"), ("fork_server.py run", "a fork's client"),
+                       ("gcs_server", "GCS"), ("raylet/raylet", "raylet"),
                        ("log_monitor", "Ray's log monitor"), ("dashboard", "Ray's dashboard"),
                        ("runtime_env", "Ray's runtime-env agent"), ("default_worker", "starting Ray worker"),
                        ("setup_worker", "starting Ray worker")):  # fmt: skip
