@@ -670,6 +670,32 @@ class TestReward:
         assert found(reward__remote_url=["plugin"]) == []  # a plugin's function grades
         assert "train.agent_func_path: no.py does not exist" in only(train__agent_func_path="no.py")
 
+    @pytest.mark.parametrize(
+        "parameters, right",
+        [
+            ("queries, prompts, labels", True),
+            ("queries, prompts, labels, more=None, *, key=1", True),
+            ("*rest", True),
+            ("query, *rest", True),
+            ("response, label", False),
+            ("queries, prompts, labels, extra", False),
+            ("queries, prompts, labels, *, key", False),
+            ("", False),
+        ],
+    )
+    def test_a_functions_arguments(self, parameters, right):
+        Path("reward.py").write_text(f"def reward_func({parameters}): ...")
+        if right:
+            assert found() == []
+        else:
+            assert "reward.py: reward_func is called with three arguments" in only()
+
+    def test_a_decorated_or_assigned_function_may_take_anything(self):
+        Path("reward.py").write_text("@wrapped\ndef reward_func(): ...")
+        assert found() == []
+        Path("reward.py").write_text("reward_func = lambda: None")
+        assert found() == []
+
     def test_agent(self):
         Path("agent.py").write_text("class AgentExecutor: ...")
         assert found(train__agent_func_path="agent.py", reward__remote_url=["agent"]) == []

@@ -26,10 +26,26 @@ def _defines(path: str, name: str) -> bool:
     return False
 
 
+def _takes(path: str, name: str, count: int) -> bool:
+    """Whether a top-level function of a Python file can be called with `count` positional arguments, if it is one."""
+    for node in ast.parse(Path(path).read_bytes(), path).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name and not node.decorator_list:
+            given = node.args
+            most = len(given.posonlyargs) + len(given.args)
+            enough = most - len(given.defaults) <= count and None not in given.kw_defaults
+            return enough and (count <= most or given.vararg is not None)
+    return True
+
+
 def _check_file(key: str, path: str, name: str) -> Iterator[str]:
     try:
         if not _defines(path, name):
             yield f"{key}: {path} defines no {name}; add it"
+        elif name == "reward_func" and not _takes(path, name, 3):
+            yield (
+                f"{key}: {path}: reward_func is called with three arguments, which its signature does not take; write "
+                "def reward_func(queries, prompts, labels)"
+            )
     except FileNotFoundError:
         yield f"{key}: {path} does not exist; correct the path"
     except (OSError, SyntaxError, ValueError) as error:
