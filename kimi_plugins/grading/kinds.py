@@ -182,14 +182,13 @@ class Grader:
         return grade, sandbox.close
 
     def _judge(self) -> tuple[Callable[..., Grade], Callable[[], None]]:
-        from kimi_plugins.grading.judge.judge import Judge
+        from kimi_plugins.grading.judge.judge import Judge, Judged
 
         judge = Judge(**asdict(self.settings.judge), **asdict(self.settings.math))
 
         def grade(response: str, label: object, question: str, *_) -> Grade:
             verdict = judge.grade(question, response, str(label))
-            asked = float(verdict.reason.startswith("judge: "))
-            return of_verdict(verdict)._replace(logs={"judge_asked": asked})
+            return of_verdict(verdict)._replace(logs={"judge_asked": float(isinstance(verdict, Judged))})
 
         return grade, judge.close
 

@@ -55,8 +55,8 @@ class Pool:
     def grade(self, response: str, reference: str) -> Verdict:
         """Grade a response; returns within twice the timeout from when a process is free."""
         verdict = self._grade(response, reference)
-        by_response = verdict.kind is Kind.FAILED and not verdict.reason.endswith(_NOT_BY_RESPONSE)
-        if by_response and self._grade(None, reference).correct:
+        by_response = verdict.kind is Kind.FAILED and not isinstance(verdict, _ByMachine)
+        if by_response and reference.strip() and self._grade(None, reference).correct:
             return Verdict(Kind.WRONG, f"the response cannot be graded: {verdict.reason}")
         return verdict
 
@@ -122,7 +122,8 @@ class Pool:
             kind, reason, ends = frames.receive(worker.connection, deadline)
         except TimeoutError:
             if worker.cpu_seconds() - cpu_seconds < self.timeout / 10:
-                return Verdict(Kind.FAILED, self._timed_out().reason + _BUSY), True
+                reason = f"{self._timed_out().reason}, of which it ran less than a tenth"
+                return _ByMachine(Kind.FAILED, reason), True
             return self._timed_out(), True
         except (EOFError, OSError, ValueError):
             return _DIED, True
@@ -138,9 +139,11 @@ class Pool:
         return Verdict(Kind.FAILED, f"timed out after {self.timeout:g} s")
 
 
-_DIED = Verdict(Kind.FAILED, "the grader process died")
-_BUSY = ", of which it ran less than a tenth"
-_NOT_BY_RESPONSE = ("died", _BUSY, "is empty")
+class _ByMachine(Verdict):
+    """A failed grade for which the response is not the reason."""
+
+
+_DIED = _ByMachine(Kind.FAILED, "the grader process died")
 
 
 class _Worker:

@@ -15,6 +15,10 @@ from kimi_plugins.grading.verdict import Kind, Verdict
 from kimi_plugins.grading.workers import Pool
 
 
+class Judged(Verdict):
+    """A verdict that the reward model gave, now or when it was asked the same before."""
+
+
 class Judge:
     """Grades responses by rules and, where those cannot decide, by a reward model.
 
@@ -69,12 +73,12 @@ class Judge:
         key = None if judge is None else cache.key(case, self._settings, judge)  # else nobody says whose verdict it is
         if key is not None and (known := self._cache.get(key)) is not None:
             correct, reason = known
-            return Verdict(Kind.of(correct), reason)
+            return Judged(Kind.of(correct), reason)
         try:
             correct, reason = self._client.ask(case)
         except Failed as error:
             return Verdict(Kind.FAILED, str(error))
-        verdict = Verdict(Kind.of(correct), f"judge: {reason}")
+        verdict = Judged(Kind.of(correct), f"judge: {reason}")
         if key is not None:
             self._cache.put(key, correct, verdict.reason)
         return verdict
