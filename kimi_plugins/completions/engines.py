@@ -5,43 +5,22 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from kimi_plugins.completions.types import Completion, Request, Sampling
+from kimi_plugins.completions.types import Completion, EngineOptions, Request, Sampling
 
 RUNNING = 256  # completions in flight for each engine: what vLLM batches at most by default
 HELD = 16  # times as many may wait for a slow one before them
 
 
 class Engines:
-    """vLLM engines that serve `model`, from entering the `with` block to its end.
+    """vLLM engines that serve a model, from entering the `with` block to its end.
 
-    Args:
-        model: directory or name on the hub.
-        engines: how many, each with tensor_parallel_size GPUs.
-        max_len: tokens of prompt and completion; default: the model's context.
-        gpu_memory_utilization: share of a GPU's memory; on the CPU, of the machine's.
-        images: most images in a prompt; 0 for a model without vision.
+    images: most images in a prompt; 0 for a model without vision.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        engines: int = 1,
-        tensor_parallel_size: int = 1,
-        max_len: int | None = None,
-        gpu_memory_utilization: float | None = None,
-        images: int = 0,
-    ) -> None:
-        if engines < 1:
-            raise ValueError(f"engines is {engines}: must be ≥ 1")
-        self.model, self.count = model, engines
-        self._tensor_parallel_size = tensor_parallel_size
-        self._settings = {
-            "tensor_parallel_size": tensor_parallel_size,
-            "max_model_len": max_len,
-            "gpu_memory_utilization": gpu_memory_utilization,
-            "max_images_per_prompt": images,
-        }
+    def __init__(self, options: EngineOptions, *, images: int = 0) -> None:
+        if options.engines < 1:
+            raise ValueError(f"engines is {options.engines}: must be ≥ 1")
+        self.model, self._options, self._images = options.model, options, images
         self._engines: list = []
 
     def __enter__(self) -> "Engines":
@@ -71,13 +50,13 @@ class Engines:
         from openrlhf.trainer.ray import watch
 
         requests = iter(requests)
-        most = max(1, RUNNING * self.count // sampling.n)
+        most = max(1, RUNNING * self._options.engines // sampling.n)
         waiting: deque = deque()  # in the order of the requests
         running: set = set()
         asked = 0
         while True:
             while len(running) < most and len(waiting) < HELD * most and (request := next(requests, None)):
-                engine = self._engines[asked % self.count]
+                engine = self._engines[asked % len(self._engines)]
                 waiting.append(engine.run.remote(answer, request=request, sampling=sampling))
                 running.add(waiting[-1])
                 asked += 1
@@ -117,14 +96,17 @@ class Engines:
 
         if not ray.is_initialized():
             ray.init(runtime_env={"env_vars": cpu_env_vars()}, log_to_driver=False, **local_cluster())
-        needed, there = self.count * self._tensor_parallel_size, ray.cluster_resources().get("GPU", 0)
+        options = self._options
+        needed, there = options.engines * options.tensor_parallel_size, ray.cluster_resources().get("GPU", 0)
         if needed > there:
-            raise ValueError(f"engines is {self.count}: they need {needed} GPUs, and the Ray cluster has {there:g}")
+            raise ValueError(
+                f"engines is {options.engines}: they need {needed} GPUs, and the Ray cluster has {there:g}"
+            )
         on_cpu = not torch.cuda.is_available()
-        if self._settings["gpu_memory_utilization"] is None:
-            self._settings["gpu_memory_utilization"] = 0.1 if on_cpu else 0.9
+        memory = options.gpu_memory_utilization
         self._engines = create_vllm_engines(
-            num_engines=self.count,
+            num_engines=options.engines,
+            tensor_parallel_size=options.tensor_parallel_size,
             pretrain=self.model,
             seed=0,
             full_determinism=False,
@@ -133,7 +115,9 @@ class Engines:
             # vLLM rewinds the seed of a prompt that is prefilled in pieces, which torch's CPU generator cannot.
             engine_args={"enable_chunked_prefill": False} if on_cpu else None,
             param_dtype="bf16" if computes_bf16() else "fp32",
-            **self._settings,
+            max_model_len=options.max_len,
+            gpu_memory_utilization=(0.1 if on_cpu else 0.9) if memory is None else memory,
+            max_images_per_prompt=self._images,
         )
         watch.get([engine.check_health.remote() for engine in self._engines])
 

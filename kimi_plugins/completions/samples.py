@@ -39,7 +39,7 @@ def start_engines(options: EngineOptions, *, images: int) -> AbstractContextMana
     """The engines of the options, started when the `with` block is entered; images: most images in a prompt."""
     from kimi_plugins.completions.engines import Engines
 
-    return Engines(**asdict(options), images=images)
+    return Engines(options, images=images)
 
 
 def graded_samples(

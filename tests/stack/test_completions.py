@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from kimi_plugins.cli.warmup import add_parser
 from kimi_plugins.completions import samples
 from kimi_plugins.completions.engines import Engines
-from kimi_plugins.completions.types import Request, Sampling
+from kimi_plugins.completions.types import EngineOptions, Request, Sampling
 from kimi_plugins.quickstart.model import CONTEXT, EOS, build_model
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1200)]
@@ -24,7 +24,7 @@ REQUESTS = [Request(str(n), f"{n}+{n}=\n") for n in range(60)]
 
 @pytest.fixture(scope="module", params=["tied"])
 def engines(request, models):
-    with Engines(str(models / request.param), engines=2) as engines:
+    with Engines(EngineOptions(str(models / request.param), engines=2)) as engines:
         yield engines
 
 
