@@ -91,6 +91,17 @@ def prepare(mixture: "Mixture", out: Path, *, allow_urls: bool = False, workers:
     (out / UNFINISHED).unlink()
     if stopped is not None:
         raise stopped
+    lines = _said_of_sources(difficulties, unusable, contents)
+    if rejects.reasons:
+        lines.append(f"{rejects.reasons.total()} rejected of {rejects.rows} rows: {out / REJECTS}")
+        lines += [f"  {number} × {reason}" for reason, number in rejects.reasons.most_common(5)]
+    return "\n".join([*lines, str(out / PROMPTS)])
+
+
+def _said_of_sources(
+    difficulties: dict[str, list[float]], unusable: dict[str, object], contents: dict[str, Counter[str]]
+) -> list[str]:
+    """How many rows each source gave, whose difficulties are unusable, and which scenes repeat the contents of one."""
     lines = [f"{len(values)} × {name}" for name, values in difficulties.items()]
     for name, values in difficulties.items():
         bad_ones = sum(map(math.isnan, values))
@@ -102,7 +113,4 @@ def prepare(mixture: "Mixture", out: Path, *, allow_urls: bool = False, workers:
     for name, seen in contents.items():
         if repeated := seen.total() - len(seen):
             lines.append(f"{repeated} of {seen.total()} scenes of {name} have the contents of another one")
-    if rejects.reasons:
-        lines.append(f"{rejects.reasons.total()} rejected of {rejects.rows} rows: {out / REJECTS}")
-        lines += [f"  {number} × {reason}" for reason, number in rejects.reasons.most_common(5)]
-    return "\n".join([*lines, str(out / PROMPTS)])
+    return lines
