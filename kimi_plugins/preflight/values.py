@@ -263,7 +263,7 @@ _EFFECTS: tuple[tuple[tuple[str, ...], Test, str], ...] = (
     ),
     (
         ("vllm.max_restarts",),
-        lambda args: args.train.async_enable or getattr(_plugin(args, "rollout"), "segment_tokens", None),
+        lambda args: bool(args.train.async_enable or getattr(_plugin(args, "rollout"), "segment_tokens", None)),
         "only partial rollouts can go on with an engine that was started again; set kimi.rollout.segment_tokens",
     ),
 )
