@@ -666,7 +666,6 @@ class TestReward:
 
     def test_missing_file(self):
         assert "reward.remote_url: no.py does not exist" in only(reward__remote_url="no.py")
-        assert "reward.py,no.py: only the first file would be loaded" in only(reward__remote_url="reward.py,no.py")
         assert found(reward__remote_url=["plugin"]) == []  # a plugin's function grades
         assert "train.agent_func_path: no.py does not exist" in only(train__agent_func_path="no.py")
 

@@ -77,16 +77,11 @@ def _check_server(url: str) -> Iterator[str]:
 
 
 def check_reward_choice(args) -> Iterator[str]:
-    """Whether something grades the responses, and one thing only."""
+    """Whether something grades the responses."""
     key, urls = "reward.remote_url", _urls(args)
     if args.train.agent_func_path:
         return
-    if len(urls) > 1 and urls[0].endswith(".py"):
-        yield (
-            f"{key}: {','.join(urls)}: only the first file would be loaded; name one, or give the rows kinds by "
-            "kimi.rewards.sources"
-        )
-    elif not urls and not args.reward.model_name_or_path:
+    if not urls and not args.reward.model_name_or_path:
         yield (
             f"{key}: not set, nor train.agent_func_path or reward.model_name_or_path, so no response gets a reward; "
             "name a .py file with reward_func, or one of the others"
