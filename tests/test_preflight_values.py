@@ -152,7 +152,6 @@ CASES = [
     ({"train.async_queue_size": 3}, {"train.async_enable": True}, "there is no queue"),
     ({"train.ema_beta": 0.5}, {"train.enable_ema": True}, "nothing is averaged"),
     ({"train.max_tokens_per_gpu": 100}, {"train.dynamic_batch_enable": True}, "micro-batches are counted in samples"),
-    ({"logger.wandb.project": "x"}, {"logger.wandb.key": "y"}, "nothing goes to W&B"),
     ({"vllm.max_restarts": 2}, {"kimi.rollout.segment_tokens": 8}, "only partial rollouts can go on"),
 ]
 
@@ -166,13 +165,19 @@ def test_a_flag_without_effect_is_named_with_what_it_lacks(changed, remedy, why)
 
 
 def test_what_belongs_to_models_that_a_run_lacks_is_said_and_not_refused():
-    changed = {"critic.adam.lr": 1e-5, "ref.num_gpus_per_node": 1, "reward.num_nodes": 2}
+    changed = {"critic.adam.lr": 1e-5, "ref.num_gpus_per_node": 1, "reward.num_nodes": 2, "logger.wandb.project": "x"}
     lines = list(values.notes(arguments(changed)))
     assert [line.partition(":")[0] for line in lines] == [
         "critic.adam.lr",
         "ref.num_gpus_per_node",
         "reward.num_nodes",
+        "logger.wandb.project",
     ]
     assert without_effect(changed) == []
-    trained = {"algo.advantage.estimator": "gae", "algo.kl.init_coef": 0.1, "reward.remote_url": None}
+    trained = {
+        "algo.advantage.estimator": "gae",
+        "algo.kl.init_coef": 0.1,
+        "reward.remote_url": None,
+        "logger.wandb.key": "y",
+    }
     assert list(values.notes(arguments(changed | trained))) == []

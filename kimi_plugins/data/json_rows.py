@@ -17,9 +17,6 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 UNDECODED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of bytes that are not UTF-8
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
 class Number(float):
     """A JSON number with a fraction or an exponent; str() returns it as it is written in the file."""
 
@@ -66,10 +63,6 @@ class Decoder:
         value, end = self._decode(text, start)
         if self._repeated is not None:
             return None, end, f"not valid JSON (the key {self._repeated!r} appears twice); correct it"
-        if text.find("\\ud", start, end) >= 0 and _SURROGATE.search(
-            json.dumps(value, ensure_ascii=False, default=str)
-        ):
-            return None, end, "half a character (\\ud… without its other half); correct it"
         return value, end, None
 
 

@@ -176,7 +176,11 @@ class Shape:
         columns, used = self._image_columns(row)
         messages, images = placed(messages, inline, columns)
         self._refuse_other_images(row, used)
-        for part in (answer, *(message["content"] for message in messages)):
+        source, domain, discipline, identity = (
+            label(row, names) for names in (self.source, self.domain, self.discipline, self.identity)
+        )
+        labels = filter(None, (source, domain, discipline, identity))
+        for part in (answer, *labels, *(message["content"] for message in messages)):
             if not part.isascii() and _SURROGATE.search(part):
                 raise BadRow("holds half a character (a lone surrogate), which is not text")
         if not images and not any(message["content"].strip() for message in messages if asks(message)):
@@ -185,11 +189,11 @@ class Shape:
             messages=messages,
             answer=answer,
             images=images,
-            source=label(row, self.source),
+            source=source,
             difficulty=next((value for name in self.difficulty if filled(value := value_at(row, name))), None),
-            domain=label(row, self.domain),
-            discipline=label(row, self.discipline),
-            identity=label(row, self.identity),
+            domain=domain,
+            discipline=discipline,
+            identity=identity,
             choices=choices,
             chat=chat,
         )

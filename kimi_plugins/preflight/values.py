@@ -257,17 +257,12 @@ _EFFECTS: tuple[tuple[tuple[str, ...], Test, str], ...] = (
         "micro-batches are counted in samples; set train.dynamic_batch_enable",
     ),
     (
-        ("logger.wandb.org", "logger.wandb.group", "logger.wandb.project"),
-        lambda args: args.logger.wandb.key,
-        "nothing goes to W&B; set logger.wandb.key",
-    ),
-    (
         ("vllm.max_restarts",),
         lambda args: bool(args.train.async_enable or getattr(_plugin(args, "rollout"), "segment_tokens", None)),
         "only partial rollouts can go on with an engine that was started again; set kimi.rollout.segment_tokens",
     ),
 )
-# Launch scripts size and place all models, whether or not a run has them: said, and not refused.
+# Launch scripts size and place all models and name a W&B project, whether or not a run has them: said, not refused.
 _ABSENT: tuple[tuple[tuple[str, ...], Test, str], ...] = (
     (
         ("critic.",),
@@ -289,6 +284,11 @@ _ABSENT: tuple[tuple[tuple[str, ...], Test, str], ...] = (
         lambda args: {"critic", "reward"} <= set(batches.groups(args)),
         "there is not both a critic and a reward model",
     ),
+    (
+        ("logger.wandb.org", "logger.wandb.group", "logger.wandb.project"),
+        lambda args: args.logger.wandb.key,
+        "nothing goes to W&B without logger.wandb.key",
+    ),
 )
 
 
@@ -301,7 +301,7 @@ def check_effects(args) -> Iterator[str]:
 
 
 def notes(args) -> Iterator[str]:
-    """One line for each model that flags are set for, and that the run does not have."""
+    """One line for each model or service that flags are set for, and that the run does not have."""
     for keys, has_effect, why in _ABSENT:
         if not has_effect(args) and (found := [key for key, _ in _set(args, keys)]):
             yield f"{', '.join(found)}: no effect: {why}"

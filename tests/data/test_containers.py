@@ -221,12 +221,10 @@ def test_one_row_that_holds_lists_is_a_row(read, value):
     assert read("x.json", json.dumps(value).encode()) == [(1, value, None)]
 
 
-def test_half_a_character_is_its_rows_problem(read):
+def test_half_a_character_is_read_as_it_is(read):
+    """Responses of models hold some, and are graded; as a prompt or a label they are refused."""
     found = read("x.jsonl", b'{"a": "\\ud83d!"}\n{"a": "\\ud83d\\ude00"}\n')
-    assert found == [
-        (1, None, "half a character (\\ud… without its other half); correct it"),
-        (2, {"a": "\N{GRINNING FACE}"}, None),
-    ]
+    assert found == [(1, {"a": "\ud83d!"}, None), (2, {"a": "\N{GRINNING FACE}"}, None)]
 
 
 @pytest.mark.parametrize(
