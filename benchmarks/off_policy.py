@@ -350,19 +350,20 @@ def plot(results: list[dict], path: Path) -> None:
     rows = [row for row in summary(results) if len(row["seeds"]) > 1]
     regimes = sorted({(row["start"], row["steps"]) for row in rows})
     names = [name for name in FORMS if name in {row["form"] for row in rows}]
-    figure, axes = plt.subplots(1, len(regimes), figsize=(4 * len(regimes), 4), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(regimes), figsize=(4 * len(regimes), 4), sharey=True, squeeze=False, layout="constrained"
+    )
+    lines = {}
     for axis, (start, steps) in zip(axes[0], regimes, strict=True):
         for row in (row for row in rows if (row["start"], row["steps"]) == (start, steps)):
             style = "-" if row["form"] in OURS else "--"
             for one in runs_of(row, results):
                 x, y = zip(*((point["tokens"] / 1000, point["pass_at_1"]) for point in one["points"]), strict=True)
-                label = row["form"] if one["job"]["seed"] == row["seeds"][0] else None
-                axis.plot(x, y, style, color=f"C{names.index(row['form'])}", label=label, linewidth=1)
+                (lines[row["form"]],) = axis.plot(x, y, style, color=f"C{names.index(row['form'])}", linewidth=1)
         axis.set_title(f"{steps} optimizer steps an iteration, start: a {start} right", fontsize=8)
         axis.set_xlabel("generated tokens, thousands")
-        axis.legend(fontsize=6, loc="lower right")
     axes[0][0].set_ylabel("held-out pass@1")
-    figure.tight_layout()
+    figure.legend(lines.values(), lines.keys(), fontsize=7, loc="outside right upper")
     figure.savefig(path)
 
 
