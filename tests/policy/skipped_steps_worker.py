@@ -5,6 +5,7 @@ set. Writes skipped_RANK.json.
 """
 
 import json
+import math
 import sys
 
 import deepspeed
@@ -58,10 +59,26 @@ def run_case(stage, flags):
     return result
 
 
+def run_not_finite(stage, value):
+    """What an iteration says and changes whose advantages, and so its loss, are not finite."""
+    trainer, policy = make_trainer(stage, 2, lr=LR), Bigram(1, torch.float64)
+    before = weights(trainer.actor)
+    rollouts = rollouts_of(policy)
+    rollouts["advantages"].fill_(value)
+    add_share(trainer, rollouts, 2)
+    said = None
+    try:
+        trainer.ppo_train(0.0, 1)
+    except ValueError as error:
+        said = str(error)
+    return {"said": said, "moved": (weights(trainer.actor) - before).abs().max().item()}
+
+
 def main(directory):
     torch.set_num_threads(1)
     deepspeed.init_distributed("gloo")
     results = {"without": run_case(*CASES["ZeRO 0"])}
+    results |= {f"{value} {stage}": run_not_finite(stage, value) for value in (math.nan, math.inf) for stage in (0, 2)}
     plugins.load(["kimi-policy"])
     results |= {name: run_case(*case) for name, case in CASES.items()}
     with open(f"{directory}/skipped_{dist.get_rank()}.json", "w") as file:

@@ -94,3 +94,16 @@ def test_a_skipped_step_changes_nothing_and_an_advantage_on_one_rank_is_enough_f
 def test_without_the_plugin_adam_makes_steps_of_rounding_noise(results):
     for rank in results:
         assert rank["without"]["none"]["moved"] > LR / 2
+
+
+@pytest.mark.slow
+@pytest.mark.stack
+@pytest.mark.parametrize("stage", [0, 2])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_loss_that_is_not_finite_ends_the_run_before_it_reaches_the_weights(results, value, stage):
+    for rank in results:
+        ended = rank[f"{value} {stage}"]
+        assert (
+            ended["said"].startswith("the loss is ") and " in micro-batch 1 after 0 optimizer steps" in ended["said"]
+        )
+        assert ended["moved"] == 0

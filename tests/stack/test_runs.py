@@ -3,9 +3,11 @@
 import re
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import failing_sync
 import pytest
 import ray
 from real_engine import start_engine
@@ -37,22 +39,27 @@ def param_dtype() -> str:
 
 # In bf16 it takes about 7,000 tokens a step to know the mean gap to a few percent.
 SIZES = {"bf16": {"rollout__batch_size": 64, "rollout__micro_batch_size": 256, "train__batch_size": 256}, "fp32": {}}
-VICTIMS = {"tied": ("EngineCore", "EngineDeadError"), "untied": ("PolicyModelActor", "PolicyModelActor")}
+# The engine core dies in the midst of a weight sync, the actor at any moment; and what the run names.
+VICTIMS = {"tied": "EngineDeadError", "untied": "PolicyModelActor"}
 
 
 @pytest.fixture(scope="module", params=VICTIMS)
 def trained(request, models, tmp_path_factory):
-    """A run of UPDATES updates at a high learning rate, in which a process was killed then; and how it ended."""
-    head, (victim, _) = request.param, VICTIMS[request.param]
+    """A run of more than UPDATES updates at a high learning rate, in which a process died then; and how it ended."""
+    head = request.param
     directory = tmp_path_factory.mktemp(head)
     write_prompts(directory, rows=1200)
     saved = {"ckpt__save_steps": UPDATES, "ckpt__save_hf": True, "train__num_episodes": 1000}
     dtype = param_dtype()
     changed = {"actor__adam__lr": 1e-2, "ds__param_dtype": dtype} | SIZES[dtype] | saved
-    run = Run(directory, flags(directory, models / head, **changed), plugins="kimi")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        failed = failing_sync.install(directory / "site", monkeypatch, sync=UPDATES + 2, fault="killed")
+        plugins = "kimi-failing" if head == "tied" else "kimi"
+        run = Run(directory, flags(directory, models / head, **changed), plugins)
     try:
         run.wait_for(lambda: len(run.steps()) > UPDATES, START_UP)
-        seconds = end_after(run, run.process_of(victim).kill)
+        in_sync = partial(run.wait_for, failed.exists, 60)
+        seconds = end_after(run, in_sync if head == "tied" else run.process_of("PolicyModelActor").kill)
         yield SimpleNamespace(head=head, run=run, seconds=seconds, model=run.checkpoints / f"global_step{UPDATES}_hf")
     finally:
         run.end()
@@ -61,7 +68,7 @@ def trained(request, models, tmp_path_factory):
 def test_a_death_ends_the_run(trained):
     last = trained.run.tail(3)
     assert trained.run.process.returncode == 1, last
-    assert VICTIMS[trained.head][1] in last, last
+    assert VICTIMS[trained.head] in last, last
     assert named_log_exists(last), last
     assert trained.seconds < END
     assert trained.run.orphans() == []
@@ -114,6 +121,17 @@ def test_an_engine_that_cannot_start_ends_the_run(tmp_path, models, start):
     assert run.process.wait(timeout=START_UP) == 1
     assert "RolloutRayActor" in run.tail(3) and "could not start" in run.tail(3), run.tail()
     assert "max_model_len" in run.tail(3), run.tail()
+    assert run.orphans() == []
+
+
+def test_a_weight_sync_that_fails_in_an_engine_ends_the_run_with_its_error(tmp_path, models, start, monkeypatch):
+    failed = failing_sync.install(tmp_path / "site", monkeypatch, sync=2, fault="raises")
+    run = start(flags(tmp_path, models / "tied"), plugins="kimi-failing")
+    seconds = end_after(run, partial(run.wait_for, failed.exists, START_UP))
+    print(f"from the failure to the end of the run: {seconds:.1f} s")
+    assert run.process.returncode == 1
+    assert failing_sync.ERROR in run.tail(3) and named_log_exists(run.tail(3)), run.tail()
+    assert len(run.steps()) == 1
     assert run.orphans() == []
 
 
