@@ -689,6 +689,17 @@ class TestReward:
         else:
             assert "reward.py: reward_func is called with three arguments" in only()
 
+    def test_what_a_file_imports_must_be_there(self):
+        imports = "import json, torch\nfrom helper.scores import score\n\n"
+        imports += "try:\n    import not_here\nexcept ImportError: ...\n"
+        function = "\ndef reward_func(queries, prompts, labels): ...\n"
+        Path("reward.py").write_text(imports + function)
+        assert "reward.py imports helper, which is not installed" in only()
+        Path("helper").mkdir()
+        assert found() == []
+        Path("reward.py").write_text(imports.replace("import json", "import json, not_there.at_all") + function)
+        assert "reward.py imports not_there, which is not installed" in only()
+
     def test_a_decorated_or_assigned_function_may_take_anything(self):
         Path("reward.py").write_text("@wrapped\ndef reward_func(): ...")
         assert found() == []

@@ -1,6 +1,7 @@
 """Where the reward of a rollout comes from."""
 
 import ast
+import importlib.util
 import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,24 @@ def _takes(path: str, name: str, count: int) -> bool:
     return True
 
 
+def _missing_imports(path: str) -> list[str]:
+    """Packages that a Python file imports at its top level, and that are neither installed nor beside it or here."""
+    names = []
+    for node in ast.parse(Path(path).read_bytes(), path).body:
+        match node:
+            case ast.Import(names=aliases):
+                names += [alias.name for alias in aliases]
+            case ast.ImportFrom(module=str(module), level=0):
+                names.append(module)
+    packages = dict.fromkeys(name.partition(".")[0] for name in names)
+    beside = (Path(path).parent, Path())
+    return [
+        name
+        for name in packages
+        if importlib.util.find_spec(name) is None and not any(list(folder.glob(f"{name}*")) for folder in beside)
+    ]
+
+
 def _check_file(key: str, path: str, name: str) -> Iterator[str]:
     try:
         if not _defines(path, name):
@@ -46,6 +65,8 @@ def _check_file(key: str, path: str, name: str) -> Iterator[str]:
                 f"{key}: {path}: reward_func is called with three arguments, which its signature does not take; write "
                 "def reward_func(queries, prompts, labels)"
             )
+        elif missing := _missing_imports(path):
+            yield f"{key}: {path} imports {', '.join(missing)}, which is not installed; install it, or drop the import"
     except FileNotFoundError:
         yield f"{key}: {path} does not exist; correct the path"
     except (OSError, SyntaxError, ValueError) as error:
