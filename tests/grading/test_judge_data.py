@@ -103,7 +103,7 @@ def test_injections_are_wrong_and_as_many_as_asked():
     injected = [found for found in kept if found.origin.endswith("injected")]
     assert 60 <= len(injected) <= 140 and not any(found.correct for found in injected)
     assert not any(found.case.answer == found.case.reference for found in injected)
-    assert "no answer" in reasoning(injected[0])
+    assert "is not an answer" in reasoning(injected[0])
     assert all(number(tidy(text.format(wrong="5"))) is None for text in INJECTIONS)
 
 

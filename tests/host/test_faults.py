@@ -149,9 +149,9 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(value):
 
 SIGTERM = """
 import os, signal, threading
-from types import SimpleNamespace
 import ray
 from openrlhf.cli import train_ppo_ray as trainer
+from openrlhf.utils.config import hierarchize
 
 def wait_for_ever(args):
     @ray.remote
@@ -165,7 +165,7 @@ def wait_for_ever(args):
 
 trainer.get_strategy = wait_for_ever
 trainer.local_cluster = lambda: {"num_cpus": 1, "include_dashboard": False}
-trainer.train(SimpleNamespace())
+trainer.train(hierarchize(trainer.get_parser().parse_args(["--train.disable_forks"])))
 """
 
 

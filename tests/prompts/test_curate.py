@@ -238,7 +238,7 @@ def test_without_a_good_row(write_rows, tmp_path, capsys):
         (["--similarity", "0"], "--similarity 0.0: it must be in"),
         (["--containment", "0"], "--containment 0.0: it must be in"),
         (["--workers", "-1"], "--workers -1"),
-        (["--answer-pattern", "("], "no regular expression"),
+        (["--answer-pattern", "("], "is not a regular expression"),
         (["--shares", "nothing=1"], "no prompt has the value nothing"),
         (["--model", "MODEL", "--solve-template", "x"], "--solve-template 'x': lacks {question}"),
         (["--model", "MODEL", "--n", "0"], "n is 0: must be ≥ 1"),

