@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from kimi_plugins.preflight import cluster
 
 
-def _defines(path: str, name: str) -> bool:
+def _defines(tree: ast.Module, name: str) -> bool:
     """Whether a Python file binds `name`, by its syntax alone. A star import may bind anything."""
-    for node in ast.walk(ast.parse(Path(path).read_bytes(), path)):
+    for node in ast.walk(tree):
         match node:
             case ast.FunctionDef(name=bound) | ast.AsyncFunctionDef(name=bound) | ast.ClassDef(name=bound):
                 names = [bound]
@@ -27,9 +27,9 @@ def _defines(path: str, name: str) -> bool:
     return False
 
 
-def _takes(path: str, name: str, count: int) -> bool:
+def _takes(tree: ast.Module, name: str, count: int) -> bool:
     """Whether a top-level function of a Python file can be called with `count` positional arguments, if it is one."""
-    for node in ast.parse(Path(path).read_bytes(), path).body:
+    for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name and not node.decorator_list:
             given = node.args
             most = len(given.posonlyargs) + len(given.args)
@@ -38,10 +38,10 @@ def _takes(path: str, name: str, count: int) -> bool:
     return True
 
 
-def _missing_imports(path: str) -> list[str]:
+def _missing_imports(tree: ast.Module, path: str) -> list[str]:
     """Packages that a Python file imports at its top level, and that are neither installed nor beside it or here."""
     names = []
-    for node in ast.parse(Path(path).read_bytes(), path).body:
+    for node in tree.body:
         match node:
             case ast.Import(names=aliases):
                 names += [alias.name for alias in aliases]
@@ -58,14 +58,15 @@ def _missing_imports(path: str) -> list[str]:
 
 def _check_file(key: str, path: str, name: str) -> Iterator[str]:
     try:
-        if not _defines(path, name):
+        tree = ast.parse(Path(path).read_bytes(), path)
+        if not _defines(tree, name):
             yield f"{key}: {path} defines no {name}; add it"
-        elif name == "reward_func" and not _takes(path, name, 3):
+        elif name == "reward_func" and not _takes(tree, name, 3):
             yield (
                 f"{key}: {path}: reward_func is called with three arguments, which its signature does not take; write "
                 "def reward_func(queries, prompts, labels)"
             )
-        elif missing := _missing_imports(path):
+        elif missing := _missing_imports(tree, path):
             yield f"{key}: {path} imports {', '.join(missing)}, which is not installed; install it, or drop the import"
     except FileNotFoundError:
         yield f"{key}: {path} does not exist; correct the path"
