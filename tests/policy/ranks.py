@@ -38,3 +38,14 @@ def start(script, world, directory):
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+
+
+def finish(processes, directory):
+    """Wait until each process has ended with exit code 0; none is left behind."""
+    try:
+        codes = [process.wait(timeout=500) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert codes == [0] * len(processes), "\n".join(log.read_text()[-2000:] for log in directory.glob("log_*"))

@@ -14,14 +14,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 def found(tmp_path_factory):
     """(gradients of rank 0, fetches of the head of both ranks)."""
     directory = tmp_path_factory.mktemp("chunked")
-    processes = list(ranks.start("chunked_worker.py", 2, directory))
-    try:
-        codes = [process.wait(timeout=500) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert codes == [0, 0], "\n".join(log.read_text()[-2000:] for log in directory.glob("log_*"))
+    ranks.finish(list(ranks.start("chunked_worker.py", 2, directory)), directory)
     counts = [json.loads((directory / f"gathers_{rank}.json").read_text()) for rank in range(2)]
     return torch.load(directory / "gradients.pt"), counts
 

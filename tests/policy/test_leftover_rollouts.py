@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from ranks import start
+from ranks import finish, start
 
 CASES = [
     "micro-batches larger than the rest",
@@ -20,13 +20,7 @@ CASES = [
 def results(tmp_path_factory):
     """{ranks: results of each}, the ranks of both runs started together."""
     directory = tmp_path_factory.mktemp("rest")
-    ranks = [process for world in (1, 2) for process in start("leftover_worker.py", world, directory)]
-    try:
-        assert [process.wait(timeout=500) for process in ranks] == [0] * len(ranks), directory
-    finally:
-        for process in ranks:
-            process.kill()
-            process.wait()
+    finish([process for world in (1, 2) for process in start("leftover_worker.py", world, directory)], directory)
     return {
         world: [json.loads((directory / f"rest_{world}_{rank}.json").read_text()) for rank in range(world)]
         for world in (1, 2)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ranks import start
+from ranks import finish, start
 
 from kimi_plugins import options
 from kimi_plugins.plugin import Policy
@@ -66,13 +66,7 @@ def test_after_a_reset_the_learning_rate_rises_to_that_of_the_schedule(every, st
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     directory = tmp_path_factory.mktemp("skipped")
-    ranks = list(start("skipped_steps_worker.py", WORLD, directory))
-    try:
-        assert [process.wait(timeout=500) for process in ranks] == [0] * WORLD, directory
-    finally:
-        for process in ranks:
-            process.kill()
-            process.wait()
+    finish(list(start("skipped_steps_worker.py", WORLD, directory)), directory)
     return [json.loads((directory / f"skipped_{rank}.json").read_text()) for rank in range(WORLD)]
 
 
