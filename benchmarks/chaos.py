@@ -7,7 +7,7 @@ rollouts and the weights are compared with those of a run of the same seed that 
     python benchmarks/chaos.py OUT --kills 50                 # about an hour on two idle cores
     python benchmarks/chaos.py OUT --kills 50 --seconds 450   # a slice of it; the same command goes on
 
-Writes OUT/chaos.json (--result).
+Writes OUT/chaos.json (--result) and prints what happened when what died, as a table of Markdown.
 """
 
 import argparse
@@ -30,10 +30,12 @@ from common import machine, progress, write_json
 from kimi_plugins import run_log
 
 HERE = Path(__file__).parent
-END = 120  # seconds a run may take to end after a process of it was killed, before that counts as hanging
+END = 240  # seconds a run may take to end after a process of it was killed, before that counts as hanging
 GOES_ON = 2  # steps after which a run counts as one that the killed process does not matter to
 START_UP = 300
+RAY_TIMED_OUT = "The current node timed out during startup."  # a limit of Ray's own
 PHASES = ("start-up", "rollout", "experience", "training", "weight sync", "checkpoint")
+PROMPTS = 8  # of a step
 LAST = 2  # kills that are kept for the end of the run: the model is saved, everything is shut down
 NOT_COMPARED = ("time", "timing/")
 REWARD = """
@@ -47,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--steps", type=int, help="of the run; default: two and a half for each kill")
+    parser.add_argument("--steps", type=int, help="of a new run; default: two and a half for each kill")
     parser.add_argument("--seed", type=int, default=0, help="of the kills")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many; call again to go on")
     parser.add_argument("--result", type=Path)
@@ -56,7 +58,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the run in progress is ended, too
     chaos = Chaos(out, args.kills, args.steps or args.kills * 5 // 2, args.seed, time.monotonic() + args.seconds)
     if chaos.run():
-        write_json(args.result or out / "chaos.json", chaos.result())
+        result = chaos.result()
+        write_json(args.result or out / "chaos.json", result)
+        print(table(result["kills"]))
 
 
 class Chaos:
@@ -70,7 +74,7 @@ class Chaos:
 
     def run(self) -> bool:
         """Go on; whether everything is done."""
-        make_inputs(self.out, self.steps)
+        self.steps = make_inputs(self.out, self.steps)
         if not (self.out / "undisturbed" / "finished").exists():
             progress(f"the undisturbed run, {self.steps} steps")
             run = Run(self.out, "undisturbed", self.steps, resume=False)
@@ -103,12 +107,12 @@ class Chaos:
         try:
             while run.process.poll() is None and len(self.kills) < self.planned and not self.out_of_time():
                 self.kill(run, random.Random(f"{self.seed} {len(self.kills)} {self.starts}"))
-            if len(self.kills) == self.planned:
+            if len(self.kills) >= self.planned:
                 self.wait(run, lambda: False, float("inf"))
-                if run.process.returncode == 0:
-                    run.finish()
-                elif self.kills[-1]["exit_code"] is None:
+                if run.process.returncode != 0 and self.kills[-1]["exit_code"] is None:
                     self.unexpected(run)
+            if run.process.poll() == 0:  # or before so many kills: there were no steps left for them
+                run.finish()
         finally:
             run.end()
 
@@ -162,6 +166,9 @@ class Chaos:
 
     def unexpected(self, run: "Run") -> None:
         """A run that ended by itself has not recovered from the kill before."""
+        if RAY_TIMED_OUT in run.tail(1):
+            progress("the machine is too busy: Ray was not up within its 30 seconds; once more")
+            return
         if not self.kills or "resume_failed" in self.kills[-1]:
             sys.exit(f"the run fails with exit code {run.process.returncode}:\n{run.tail(30)}")
         self.kills[-1]["resume_failed"] = {"exit_code": run.process.returncode, "last_lines": run.tail(5).splitlines()}
@@ -206,7 +213,7 @@ class Chaos:
         times = [kill["seconds_to_end"] for kill in ended]
         return {
             "machine": machine(),
-            "settings": {"steps": self.steps, "kills": self.planned, "seed": self.seed},
+            "settings": {"steps": self.steps, "kills": len(self.kills), "seed": self.seed},
             "outcomes": Counter(kill["outcome"] for kill in self.kills),
             "by_component": Counter(kill["component"] for kill in self.kills),
             "by_phase": Counter(kill["phase"] for kill in self.kills),
@@ -321,7 +328,8 @@ def component_of(process: psutil.Process) -> str | None:
     command = " ".join(words)
     if actor := re.match(r"ray::(\w+)", command):
         return {"IDLE": "idle Ray worker", "PolicyModelActor": "actor", "PPOTrainer": "trainer",
-                "RolloutRayActor": "engine"}.get(actor[1], f"Ray worker {actor[1]}")  # fmt: skip
+                "RolloutRayActor": "engine", "DashboardAgent": "Ray's dashboard agent",
+                "RuntimeEnvAgent": "Ray's runtime-env agent"}.get(actor[1], f"Ray worker {actor[1]}")  # fmt: skip
     if "fork_server serve" in command:  # so do its forks say, until they name themselves
         try:
             parent = " ".join(process.parent().cmdline())
@@ -330,8 +338,10 @@ def component_of(process: psutil.Process) -> str | None:
         return "starting Ray worker" if "fork_server serve" in parent else "fork server"
     for part, name in (("EngineCore", "engine core"), ("fork_server.py run", "a fork's client"),
                        ("gcs_server", "GCS"), ("raylet/raylet", "raylet"),
-                       ("log_monitor", "Ray's log monitor"), ("dashboard", "Ray's dashboard"),
-                       ("runtime_env", "Ray's runtime-env agent"), ("default_worker", "starting Ray worker"),
+                       ("log_monitor.py", "Ray's log monitor"), ("autoscaler", "Ray's monitor"),
+                       ("dashboard/dashboard.py", "Ray's dashboard"), ("dashboard/agent.py", "Ray's dashboard agent"),
+                       ("runtime_env/agent", "Ray's runtime-env agent"), ("resource_tracker", "resource tracker"),
+                       ("default_worker", "starting Ray worker"),
                        ("setup_worker", "starting Ray worker")):  # fmt: skip
         if part in command:
             return name
@@ -345,16 +355,19 @@ def is_zombie(process: psutil.Process) -> bool:
         return True
 
 
-def make_inputs(out: Path, steps: int) -> None:
-    """Prompts, reward, model, configuration, and the plugin that marks the phases as an installed distribution."""
+def make_inputs(out: Path, steps: int) -> int:
+    """Prompts, reward, model, configuration, and the plugin that marks the phases as an installed distribution.
+
+    Returns the run's steps: those that were asked for when the inputs were made.
+    """
     if (out / "run.yaml").exists():
-        return
+        return len((out / "prompts.jsonl").read_text().splitlines()) // PROMPTS
     info = out / "site" / "chaos_plugin-0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Name: chaos-plugin\nVersion: 0\nSummary: marks the phases\n")
     (info / "entry_points.txt").write_text("[openrlhf]\nchaos = chaos_plugin\n")
     (out / "reward.py").write_text(REWARD)
-    prompts = [(10 + n % 90, 10 + n // 90) for n in range(8 * steps)]
+    prompts = [(10 + n % 90, 10 + n // 90) for n in range(PROMPTS * steps)]
     rows = [json.dumps({"input": f"{a}+{b}=\n", "label": str(a + b)}) + "\n" for a, b in prompts]
     (out / "prompts.jsonl").write_text("".join(rows))
     subprocess.run(
@@ -369,13 +382,43 @@ def make_inputs(out: Path, steps: int) -> None:
         "vllm": {"num_engines": 1, "sync_backend": "gloo", "enforce_eager": True},
         "train": {"colocate_all": True, "batch_size": 32, "micro_batch_size": 16, "full_determinism_enable": True},
         "algo": {"kl.init_coef": 0, "advantage": {"estimator": "dr_grpo", "is_correction_level": "token"}},
-        "rollout": {"n_samples_per_prompt": 4, "batch_size": 8, "micro_batch_size": 32, "max_new_tokens": 24,
+        "rollout": {"n_samples_per_prompt": 4, "batch_size": PROMPTS, "micro_batch_size": 32, "max_new_tokens": 24,
                     "min_new_tokens": 0},
         "ds": {"attn_implementation": "sdpa", "param_dtype": "fp32", "zero_stage": 0},
         "ckpt.save_steps": 1,
         "kimi": {"length.warm_up_steps": 2, "sampling.half_life": 3, "rollout.segment_tokens": 8},
     }  # fmt: skip
     (out / "run.yaml").write_text(json.dumps(config, indent=1))  # JSON is YAML
+    return steps
+
+
+def table(kills: list[dict]) -> str:
+    """What happened when what was killed, in Markdown: a row a component and outcome, the most frequent first."""
+    groups = Counter((kill["component"], kill["outcome"]) for kill in kills)
+    rows = [
+        "| killed | times | in | then | the run ended after | no process left after | steps done again |",
+        "|---" * 7 + "|",
+    ]
+    for (component, outcome), count in groups.most_common():
+        of_it = [kill for kill in kills if (kill["component"], kill["outcome"]) == (component, outcome)]
+        phases = Counter(kill["phase"] for kill in of_it)
+        cells = [
+            component,
+            str(count),
+            ", ".join(phase + (f" ({times})" if times > 1 else "") for phase, times in phases.most_common()),
+            "the run " + outcome,
+            *(_range([kill[key] for kill in of_it], " s") for key in ("seconds_to_end", "seconds_to_no_process")),
+            _range([kill["redone_steps"] for kill in of_it]),
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def _range(values: list[float | None], unit: str = "") -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    return (f"{min(known):g}" if min(known) == max(known) else f"{min(known):g} to {max(known):g}") + unit
 
 
 def compare(expected: Path, actual: Path) -> list[str]:
