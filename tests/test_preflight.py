@@ -387,6 +387,28 @@ def configured(directory, **config):
     (directory / "config.json").write_text(json.dumps(nested))
 
 
+class TestParts:
+    def test_experts_and_a_visual_tower(self):
+        experts = {"ds__experts_implementation": "grouped_mm"}
+        assert only(**experts).startswith("ds.experts_implementation: grouped_mm has no effect")
+        assert only(actor__aux_loss_coef=0.01).startswith("actor.aux_loss_coef: 0.01 has no effect")
+        assert only(actor__freeze_visual_encoder=True).startswith("actor.freeze_visual_encoder: has no effect")
+        make_model(Path("moe"))
+        configured(Path("moe"), num_experts=8, vision_config={})
+        given = {"actor__aux_loss_coef": 0.01, "actor__freeze_visual_encoder": True}
+        assert found(actor__model_name_or_path="moe", **given, **experts) == []
+
+    def test_adapted_layers(self):
+        shapes = {f"model.layers.0.{name}.weight": [4, 4] for name in ("q_proj", "v_proj")} | {"norm.weight": [4]}
+        header = json.dumps({name: {"dtype": "F32", "shape": shape} for name, shape in shapes.items()}).encode()
+        Path("model/model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+        adapters = {"ds__lora__rank": 4, "train__colocate_all": True}
+        assert found(**adapters, ds__lora__target_modules="all-linear") == []
+        assert found(**adapters, ds__lora__target_modules=["q_proj", "layers.0.v_proj"]) == []
+        line = only(**adapters, ds__lora__target_modules=["q_proj", "query", "norm"])
+        assert "target_modules: query, norm: no layer of" in line and "choose some of q_proj, v_proj" in line
+
+
 class TestLongContext:
     @pytest.mark.parametrize("command", DEFAULTS)
     def test_context_beyond_the_models(self, place, monkeypatch, command):
@@ -590,8 +612,9 @@ class TestData:
         (place / "hf/datasets/openai___gsm8k").mkdir(parents=True)
         assert found(data__prompt_dataset="openai/gsm8k") == []
 
-    def test_split_of_a_file(self):
+    def test_split_of_a_file(self, capsys):
         assert found(data__prompt_split="test") == []
+        assert "data.prompt_split: test: no effect: prompts.jsonl is one split" in capsys.readouterr().out
         assert only("sft", data__dataset_split="test").startswith("data.dataset_split: 'test', but a file")
         assert only("dpo", eval__dataset="pairs.jsonl", eval__split="test").startswith("eval.split: 'test'")
 
@@ -645,12 +668,29 @@ class TestReward:
     @pytest.mark.parametrize(
         "source, good",
         [
-            ("def reward_func(queries, prompts, labels): ...", True),
+            ("def reward_func(queries, prompts, labels): return {}", True),
             ("from rewards import reward_func", True),
             ("from rewards import *", True),
             ("from rewards import grade as reward_func", True),
             ("reward_func = print", True),
-            ("def reward(queries, prompts, labels): ...", False),
+            ("if True:\n    def reward_func(q, p, l): return {}\nelse:\n    reward_func = None", True),
+            ("def make():\n    global reward_func\n    def reward_func(q, p, l): return {}\nmake()", True),
+            ("reward_func = lambda queries, prompts, labels: {}", True),
+            ("def reward_func(q, p, l):\n    raise NotImplementedError", True),
+            ("@wrapped\nasync def reward_func(): ...", True),  # by the decorator it may be anything
+            ("def reward(queries, prompts, labels): return {}", False),
+            ("class Rewards:\n    def reward_func(self, queries, prompts): return {}", False),
+            ("def make():\n    def reward_func(queries, prompts, labels): return {}", False),
+            ("if __name__ == '__main__':\n    def reward_func(queries, prompts, labels): return {}", False),
+            ("found = [reward_func for reward_func in ()]", False),
+            ("reward_func = 3", False),
+            ("reward_func = None", False),
+            ("class reward_func: ...", False),
+            ("async def reward_func(queries, prompts, labels): return {}", False),
+            ("def reward_func(queries, prompts, labels): yield {}", False),
+            ("def reward_func(queries, prompts, labels): print(queries)", False),
+            ("def reward_func(queries, prompts, labels):\n    def inner(): return {}\n    inner()", False),
+            ("reward_func = lambda: {}", False),
             ("print(reward_func)", False),
             ("def reward_func(:", False),
         ],
@@ -661,7 +701,7 @@ class TestReward:
         assert bool(lines) != good and all("reward.py" in line for line in lines)
 
     def test_file_is_read_not_run(self):
-        Path("reward.py").write_text("open('ran', 'w')\ndef reward_func(queries, prompts, labels): ...\n")
+        Path("reward.py").write_text("open('ran', 'w')\ndef reward_func(queries, prompts, labels): return {}\n")
         assert found() == [] and not Path("ran").exists()
 
     def test_missing_file(self):
@@ -683,7 +723,7 @@ class TestReward:
         ],
     )
     def test_a_functions_arguments(self, parameters, right):
-        Path("reward.py").write_text(f"def reward_func({parameters}): ...")
+        Path("reward.py").write_text(f"def reward_func({parameters}): return {{}}")
         if right:
             assert found() == []
         else:
@@ -692,7 +732,7 @@ class TestReward:
     def test_what_a_file_imports_must_be_there(self):
         imports = "import json, torch\nfrom helper.scores import score\n\n"
         imports += "try:\n    import not_here\nexcept ImportError: ...\n"
-        function = "\ndef reward_func(queries, prompts, labels): ...\n"
+        function = "\ndef reward_func(queries, prompts, labels): return {}\n"
         Path("reward.py").write_text(imports + function)
         assert "reward.py imports helper, which is not installed" in only()
         Path("helper").mkdir()
@@ -700,15 +740,13 @@ class TestReward:
         Path("reward.py").write_text(imports.replace("import json", "import json, not_there.at_all") + function)
         assert "reward.py imports not_there, which is not installed" in only()
 
-    def test_a_decorated_or_assigned_function_may_take_anything(self):
-        Path("reward.py").write_text("@wrapped\ndef reward_func(): ...")
-        assert found() == []
-        Path("reward.py").write_text("reward_func = lambda: None")
-        assert found() == []
-
     def test_agent(self):
-        Path("agent.py").write_text("class AgentExecutor: ...")
-        assert found(train__agent_func_path="agent.py", reward__remote_url=["agent"]) == []
+        given = {"train__agent_func_path": "agent.py", "reward__remote_url": ["agent"]}
+        Path("agent.py").write_text("class AgentExecutor(Base): ...")
+        assert found(**given) == []
+        for wrong in ("class AgentExecutor: ...", "def AgentExecutor(): ...", "AgentExecutor = None"):
+            Path("agent.py").write_text(wrong)
+            assert "agent.py: AgentExecutor is no class of an agent" in only(**given)
         assert "defines no AgentExecutor" in only(train__agent_func_path="reward.py")
         assert "not a .py file" in only(train__agent_func_path="agent")
 
@@ -768,6 +806,20 @@ class TestSettingsWithoutEffect:
     def test_what_deepspeed_takes_and_does_not_do(self):
         assert only(actor__optim="muon", ds__zero_stage=0).startswith("actor.optim: muon with ds.zero_stage 0")
         assert found(actor__optim="muon") == []
+        assert only(actor__optim="muon", actor__muon__ns_steps=3).startswith(
+            "actor.muon: ns_steps 3 and nesterov true"
+        )
+
+    def test_zero_pp_needs_ranks_to_split(self):
+        make_devices(8)
+        given = {"actor__num_gpus_per_node": 4, "vllm__num_engines": 4, "ds__zero_stage": 3}
+        assert found(**given, ds__zpg=2) == []
+        for wrong in (3, 8):
+            assert only(**given, ds__zpg=wrong).startswith(f"ds.zpg: {wrong} does not divide the 4 actor ranks")
+
+    def test_fewer_prompts_generated_than_an_iteration_has(self):
+        assert only(rollout__vllm_generate_batch_size=8).startswith("rollout.vllm_generate_batch_size: 8 is less")
+        assert found(rollout__vllm_generate_batch_size=16) == []
         assert only(ds__grad_accum_dtype="fp32", ds__zero_stage=0).startswith("ds.grad_accum_dtype: fp32")
         assert found(ds__grad_accum_dtype="fp32", ds__zero_stage=0, ds__param_dtype="fp32") == []
 
@@ -957,6 +1009,37 @@ class TestMachine:
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{listening}")
         distant = {"vllm__sync_backend": "nccl", "ds__attn_implementation": "flash_attention_2"}
         assert found(actor__num_gpus_per_node=2, vllm__num_engines=2, **distant) == []
+
+    def test_packages_that_flags_ask_for(self, monkeypatch):
+        monkeypatch.setattr(machine, "find_spec", lambda name: None)
+        line = only(logger__wandb__key="key", ds__attn_implementation="sdpa")
+        assert line == "logger.wandb.key: needs wandb, which is not installed; pip install wandb, or leave it out"
+        assert only(ds__use_liger_kernel=True).startswith("ds.use_liger_kernel: needs liger-kernel")
+        assert only("sft", logger__tensorboard_dir="logs").startswith("logger.tensorboard_dir: needs tensorboard")
+
+    def test_loader_processes(self, monkeypatch):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))
+        assert found(data__dataloader_num_workers=4) == []
+        assert only(data__dataloader_num_workers=5).startswith("data.dataloader_num_workers: 5 on 4 CPU cores")
+
+    def test_what_engines_on_the_cpu_do_not_look_at(self, monkeypatch):
+        def said(**changed):
+            changed = {key.replace("__", "."): value for key, value in changed.items()}
+            return [line.partition(":")[0] for line in machine.cpu_notes(nest(RL | changed))]
+
+        monkeypatch.delenv(machine.BINDING, raising=False)
+        assert said() == []
+        assert said(vllm__gpu_memory_utilization=0.5) == ["vllm.gpu_memory_utilization"]
+        monkeypatch.setenv(machine.BINDING, "0-31")
+        assert said() == [machine.BINDING]
+        monkeypatch.setenv(machine.KV_SPACE, "")  # then vLLM takes that share of the memory
+        assert said(vllm__gpu_memory_utilization=0.5) == [machine.BINDING]
+        make_devices(1)
+        assert said() == []
+
+    @pytest.mark.parametrize("key", ["vllm__enable_sleep", "ds__deepcompile", "vllm__sync_with_ray"])
+    def test_switches_of_cuda(self, key):
+        assert only(**{key: True}).startswith(f"{key.replace('__', '.')}: needs CUDA devices")
 
 
 class TestCluster:

@@ -15,25 +15,18 @@ BASE = {
     "algo.advantage.estimator": "dr_grpo",
     "reward.remote_url": ["reward.py"],
     "rollout.max_new_tokens": 16,
+    "rollout.batch_size": 16,
     "rollout.n_samples_per_prompt": 4,
+    "train.batch_size": 32,
     "train.colocate_all": True,
     "vllm.num_engines": 1,
 }
 # Flags whose numbers have no bounds of their own, or are checked elsewhere.
 UNBOUNDED = {
     "local_rank",
-    "algo.advantage.is_correction_threshold",
     "critic.freezing_steps",
-    "critic.value_clip",
-    "actor.eps_clip_low_high",
-    "data.max_len",
-    "data.max_samples",
     "ds.logits_chunk_size",
-    "ds.lora.alpha",
-    "ds.ring_attn_head_stride",
     "reward.overlong_buffer_len",
-    "reward.overlong_penalty_factor",
-    "reward.stop_properly_penalty_coef",
 }
 
 
@@ -81,7 +74,18 @@ def test_no_number_may_be_nan_and_few_infinite(value):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("actor.adam.lr", -1e-3, "actor.adam.lr: -0.001; it must be a finite number ≥ 0"),
+        ("actor.adam.lr", -1e-3, "actor.adam.lr: -0.001; it must be in [0, 1), e.g. 1e-6"),
+        ("actor.adam.lr", 1e6, "actor.adam.lr: 1000000.0; it must be in [0, 1), e.g. 1e-6"),
+        ("actor.eps_clip_low_high", [0.2, -0.2], "actor.eps_clip_low_high: 0.2 -0.2; it must be two numbers ≥ 0"),
+        ("algo.advantage.is_correction_threshold", [5, 0.5], "algo.advantage.is_correction_threshold: 5 0.5; it must"),
+        ("algo.advantage.is_correction_threshold", [0.0], "algo.advantage.is_correction_threshold: 0.0; it must be"),
+        ("critic.value_clip", 0, "critic.value_clip: 0; it must be a finite number above 0"),
+        ("data.max_samples", 0, "data.max_samples: 0; it must be a finite number ≥ 1"),
+        ("ds.lora.alpha", 0, "ds.lora.alpha: 0; it must be a finite number above 0"),
+        ("ds.ring_attn_head_stride", 0, "ds.ring_attn_head_stride: 0; it must be a finite number ≥ 1"),
+        ("reward.overlong_penalty_factor", -1.0, "reward.overlong_penalty_factor: -1.0; it must be a finite number"),
+        ("reward.stop_properly_penalty_coef", 2.0, "reward.stop_properly_penalty_coef: 2.0; it must be in [0, 1]"),
+        ("train.seed", 2**31, "train.seed: 2147483648; it must be in [0, 2³¹)"),
         ("actor.adam.betas", [0.9, 1.5], "actor.adam.betas: 0.9 1.5; it must be two numbers in [0, 1)"),
         ("actor.lr_scheduler", "cosinee", "actor.lr_scheduler: cosinee; it must be one of linear, cosine"),
         ("ckpt.save_steps", 0, "ckpt.save_steps: 0; it must be a number of steps ≥ 1, or -1 for never"),
@@ -131,6 +135,39 @@ CASES = [
         "nothing is corrected",
     ),
     ({"algo.dynamic_filtering_range": (0.1, 0.9)}, {"algo.dynamic_filtering_enable": True}, "nothing is filtered"),
+    (
+        {"actor.lr_warmup_ratio": 0.1, "actor.lr_scheduler": "constant"},
+        {"actor.lr_scheduler": "linear"},
+        "actor.lr_sc",
+    ),
+    (
+        {"actor.min_lr_ratio": 0.2, "actor.lr_scheduler": "linear"},
+        {"actor.lr_scheduler": "cosine_with_min_lr"},
+        "this a",
+    ),
+    (
+        {"critic.min_lr_ratio": 0.2, "critic.lr_scheduler": "linear", "algo.advantage.estimator": "gae"},
+        {"algo.advantage.estimator": "dr_grpo"},
+        "this critic.lr_scheduler has no least rate",
+    ),
+    (
+        {"critic.lr_warmup_ratio": 0.2, "critic.lr_scheduler": "constant", "algo.advantage.estimator": "gae"},
+        {"critic.lr_warmup_ratio": 0.0},
+        "critic.lr_scheduler constant does not warm up",
+    ),
+    (
+        {"actor.gradient_checkpointing_reentrant": True},
+        {"actor.gradient_checkpointing_enable": True},
+        "nothing is recomputed",
+    ),
+    ({"data.image_key": "pictures"}, {"data.max_images_per_prompt": 1}, "prompts have no images"),
+    (
+        {"data.input_template": "Q: {}", "data.apply_chat_template": True},
+        {"data.apply_chat_template": False},
+        "data.apply_chat_template makes the prompts",
+    ),
+    ({"ds.ring_attn_head_stride": 2}, {"ds.ring_attn_size": 2}, "there is no ring"),
+    ({"ds.use_universal_ckpt": True}, {"ckpt.load_enable": True}, "it says how a checkpoint is loaded"),
     ({"actor.muon.lr": 0.5}, {"actor.optim": "muon"}, "actor.optim is adam"),
     ({"ckpt.save_hf": True}, {"ckpt.save_steps": 2}, "no checkpoint is saved"),
     ({"ckpt.save_steps": 2, "ckpt.disable_ds": True}, {"ckpt.save_hf": True}, "ckpt.disable_ds leaves nothing"),
@@ -166,12 +203,15 @@ def test_a_flag_without_effect_is_named_with_what_it_lacks(changed, remedy, why)
 
 def test_what_belongs_to_models_that_a_run_lacks_is_said_and_not_refused():
     changed = {"critic.adam.lr": 1e-5, "ref.num_gpus_per_node": 1, "reward.num_nodes": 2, "logger.wandb.project": "x"}
+    changed |= {"ds.value_head_prefix": "v", "logger.logging_steps": 5}
     lines = list(values.notes(arguments(changed)))
     assert [line.partition(":")[0] for line in lines] == [
         "critic.adam.lr",
         "ref.num_gpus_per_node",
         "reward.num_nodes",
+        "ds.value_head_prefix",
         "logger.wandb.project",
+        "logger.logging_steps",
     ]
     assert without_effect(changed) == []
     trained = {
@@ -181,3 +221,13 @@ def test_what_belongs_to_models_that_a_run_lacks_is_said_and_not_refused():
         "logger.wandb.key": "y",
     }
     assert list(values.notes(arguments(changed | trained))) == []
+
+
+def test_odd_sizes_of_steps_are_said():
+    assert list(values.notes(arguments({"actor.adam.lr": 0.0}))) == ["actor.adam.lr: 0: the policy stays as it is"]
+    [line] = values.notes(arguments({"train.batch_size": 65}))
+    assert line.startswith("train.batch_size: 65 is more than the 64 rollouts of an iteration")
+    assert list(values.notes(arguments({"train.batch_size": 64}))) == []
+    [line] = values.notes(arguments({"actor.optim": "muon"}))
+    assert line.startswith("actor.max_norm: 1.0 with actor.optim muon")
+    assert list(values.notes(arguments({"actor.optim": "muon", "actor.max_norm": 0.0}))) == []

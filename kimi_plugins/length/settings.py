@@ -12,6 +12,9 @@ def problems(args) -> list[str]:
 
 def _conflicts(args) -> Iterator[str]:
     length = args.kimi.length
+    if length.weight == 0:
+        names = ("warm_up_steps", "ramp_steps", "wrong")
+        yield from options.without_effect(args, "length", names, "with kimi.length.weight 0; raise that")
     if length.budget_penalty and length.budget is None and length.budget_key is None:
         yield (
             f"kimi.length.budget_penalty is {length.budget_penalty} without a budget: set kimi.length.budget to a "

@@ -18,6 +18,7 @@ CONFIGURATION_CHECKS = {
         batches.check_rl_sizes,
         values.check_ranges,
         values.check_effects,
+        data.check_template,
         batches.check_rollout_batches,
         batches.check_async,
         batches.check_optimizer,
@@ -31,15 +32,19 @@ CONFIGURATION_CHECKS = {
     "rm": _TRAINER_BATCHES,
 }
 
-_SHARED = (machine.check_attention, outputs.check_resume, outputs.check_directories)
+_SHARED = (machine.check_attention, machine.check_packages, outputs.check_resume, outputs.check_directories)
 MACHINE_CHECKS = {
     "train": (
         models.check_policy_models,
         models.check_chat_template,
+        models.check_parts,
+        models.check_adapted_layers,
         models.check_vision,
         rewards.check_reward,
         machine.check_gpus,
         machine.check_cpu_settings,
+        machine.check_packages,
+        machine.check_loader,
         machine.check_cores,
         machine.check_memory,
         machine.check_rl_attention,
@@ -68,8 +73,8 @@ def configuration_problems(args, command: str) -> list[str]:
 
 
 def say_notes(args, command: str) -> None:
-    """Print what of a configuration is set for models that the run does not have."""
-    for note in values.notes(args) if command == "train" else ():
+    """Print what of a configuration, and of the environment, is set and does nothing here, though it does no harm."""
+    for note in (*values.notes(args), *machine.cpu_notes(args)) if command == "train" else ():
         print(f"kimi-preflight: {note}", file=sys.stderr)
 
 

@@ -104,15 +104,32 @@ def check_async(args) -> Iterator[str]:
 def check_optimizer(args) -> Iterator[str]:
     """Settings of DeepSpeed that it accepts and that train nothing, or end the run when its engine is built."""
     for name in ("actor", "critic"):
-        if name in groups(args) and getattr(args, name).optim == "muon" and args.ds.zero_stage == 0:
+        if name in groups(args) and getattr(args, name).optim == "muon":
+            yield from _check_muon(name, args)
+    for name, ranks in groups(args).items():
+        if args.ds.zero_stage == 3 and args.ds.zpg > 1 and (args.ds.zpg > ranks or ranks % args.ds.zpg):
             yield (
-                f"{name}.optim: muon with ds.zero_stage 0 is plain SGD in DeepSpeed, at Muon's learning rate; set "
-                "ds.zero_stage to 1 or 2"
+                f"ds.zpg: {args.ds.zpg} does not divide the {ranks} {name} ranks; set it to those of a machine, or "
+                "leave it out"
             )
     if args.ds.param_dtype == "bf16" and args.ds.grad_accum_dtype == "fp32" and args.ds.zero_stage == 0:
         yield (
             "ds.grad_accum_dtype: fp32 with ds.param_dtype bf16 does not work with ds.zero_stage 0; set ds.zero_stage "
             "to 1 or more, or leave it out"
+        )
+
+
+def _check_muon(name: str, args) -> Iterator[str]:
+    if args.ds.zero_stage == 0:
+        yield (
+            f"{name}.optim: muon with ds.zero_stage 0 is plain SGD in DeepSpeed, at Muon's learning rate; set "
+            "ds.zero_stage to 1 or 2"
+        )
+    chosen = getattr(args, name)
+    if chosen.muon.ns_steps != 5 or not chosen.muon.nesterov:
+        yield (
+            f"{name}.muon: ns_steps {chosen.muon.ns_steps} and nesterov {str(chosen.muon.nesterov).lower()} have no "
+            "effect: DeepSpeed's Muon always takes 5 and true; leave them out"
         )
 
 
@@ -135,7 +152,13 @@ def check_adapters(args) -> Iterator[str]:
 
 
 def check_rollout_batches(args) -> Iterator[str]:
-    dynamic = args.train.dynamic_batch_enable
+    dynamic, rollout = args.train.dynamic_batch_enable, args.rollout
+    generated = rollout.vllm_generate_batch_size
+    if generated is not None and 1 <= generated < rollout.batch_size:
+        yield (
+            f"rollout.vllm_generate_batch_size: {generated} is less than rollout.batch_size {rollout.batch_size}, "
+            f"which an iteration would never have; set rollout.batch_size to {generated}, or leave this out"
+        )
     for name, ranks in groups(args).items():
         # With dynamic batches DeepSpeed still checks the sizes of the engines that only run forward.
         yield from _check_ranks(name, ranks, not dynamic or name in ("ref", "reward"), args)

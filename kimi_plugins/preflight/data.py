@@ -11,9 +11,10 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 
 from kimi_plugins.data import containers
-from kimi_plugins.preflight import batches, models
+from kimi_plugins.preflight import batches, models, prompts
 
 LOADED_FILES = (".json", ".jsonl", ".csv", ".parquet", ".arrow")  # that OpenRLHF loads for SFT and preferences
 KINDS = 5  # how many kinds of bad rows are told apart in one file
@@ -151,6 +152,10 @@ def _check_source(option: str, source: str, split_option: str, split: str, scan,
         if not os.path.exists(local) and not glob.glob(local, recursive=True):
             yield f"{option}: {name} does not exist; correct the path"
             return None
+        if (
+            os.path.isfile(local) and split != "train" and ".json" not in Path(local).suffixes
+        ):  # which may hold several
+            print(f"{split_option}: {split}: no effect: {local} is one split, and all is taken")
         return (yield from scan(option, local, split))
     if is_file:
         files = [name] if os.path.isfile(name) else sorted(glob.glob(name, recursive=True))
@@ -197,12 +202,29 @@ def _check_probabilities(option: str, probabilities: str | None, spec: str | Non
         yield f"{option}: {probabilities}; give {spec.count(',') + 1} numbers, one per data set, that add up to 1"
 
 
+def check_template(args) -> Iterator[str]:
+    template = args.data.input_template
+    try:
+        (template or "").format("")
+    except (LookupError, ValueError, AttributeError) as error:
+        yield (
+            f"data.input_template: {template!r} has more in braces than the {{}} of the prompt ({error}); double the "
+            "braces that are to stay, {{ and }}"
+        )
+
+
 def check_prompts(args, row_checks: Sequence = ()) -> Iterator[str]:
-    """The prompts to train on and those to evaluate, each row read once for all row_checks (training.RowCheck)."""
+    """The prompts to train on and those to evaluate, each row read once for all row_checks (training.RowCheck).
+
+    Prints the number of steps that flags name and the run does not have.
+    """
     data, limit = args.data, args.data.max_samples
+    row_checks = [*row_checks, prompts.Lengths(args), prompts.EvaluationMetrics(args)]
     scan = partial(scan_prompts, args=args, limit=limit, row_checks=row_checks)
     split = ("data.prompt_split", data.prompt_split)
-    yield from check_dataset("data.prompt_dataset", data.prompt_dataset, split, scan, args, limit, whole=True)
+    rows = yield from check_dataset("data.prompt_dataset", data.prompt_dataset, split, scan, args, limit, whole=True)
+    for note in prompts.step_notes(args, rows):
+        print(note)
     yield from _check_probabilities("data.prompt_probs", data.prompt_probs, data.prompt_dataset)
     if args.eval.dataset:
         split = ("eval.split", args.eval.split)

@@ -7,11 +7,12 @@ import glob
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 
 import psutil
 
-from kimi_plugins.preflight import batches, cluster, models
+from kimi_plugins.preflight import batches, cluster, models, values
 
 GIB = 2**30
 NVIDIA_DEVICES = ("/dev/nvidia[0-9]*", "/proc/driver/nvidia/gpus/*")
@@ -20,6 +21,12 @@ CGROUP_MEMORY = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
+PACKAGES = {
+    "logger.wandb.key": "wandb",
+    "logger.tensorboard_dir": "tensorboard",
+    "ds.use_liger_kernel": "liger-kernel",
+}
+BINDING, UNBOUND = "VLLM_CPU_OMP_THREADS_BIND", "nobind"  # what OpenRLHF on the CPU sets
 THREADS, MKL_THREADS = "OMP_NUM_THREADS", "MKL_NUM_THREADS"  # the second is of matrix products, if it is set
 KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 KV_SPACE_DEFAULT = "1"  # what OpenRLHF on the CPU gives its engines; empty: vLLM takes its share of the memory
@@ -129,8 +136,9 @@ def check_cpu_settings(args) -> Iterator[str]:
             f"vllm.tensor_parallel_size: {args.vllm.tensor_parallel_size}: an engine of several processes was never "
             f"tried without CUDA; set it to 1, and vllm.num_engines to {engine_ranks(args)}"
         )
-    if args.vllm.sync_with_ray:
-        yield "vllm.sync_with_ray: needs CUDA devices, and there are none; drop it"
+    for key in ("vllm.sync_with_ray", "vllm.enable_sleep", "ds.deepcompile"):
+        if attrgetter(key)(args):
+            yield f"{key}: needs CUDA devices, and there are none; drop it"
     space, (total, available) = os.environ.get(KV_SPACE, KV_SPACE_DEFAULT), memory()
     if space and not (space.isdecimal() and int(space) > 0):
         yield f"{KV_SPACE}: {space} is not a whole number of GiB; set it to 1 or more"
@@ -140,6 +148,41 @@ def check_cpu_settings(args) -> Iterator[str]:
             f"vllm.gpu_memory_utilization: {share} of this machine's memory is {share * total / GIB:.1f} GiB, of "
             f"{available / GIB:.1f} GiB available; set it to {int(90 * available / total) / 100} or less"
         )
+
+
+def cpu_notes(args) -> Iterator[str]:
+    """What is set for engines and does nothing on the CPU."""
+    share, space = args.vllm.gpu_memory_utilization, os.environ.get(KV_SPACE, KV_SPACE_DEFAULT)
+    if space and share != values.defaults()["vllm.gpu_memory_utilization"] and local_devices() == 0:
+        yield (
+            f"vllm.gpu_memory_utilization: {share}: no effect: the KV cache of an engine on the CPU has {space} GiB "
+            f"({KV_SPACE})"
+        )
+    binding = os.environ.get(BINDING, UNBOUND)
+    if binding != UNBOUND and local_devices() == 0 and args.vllm.tensor_parallel_size == 1:
+        yield (
+            f"{BINDING}: {binding}: no effect: it binds engines of several processes; an engine of one has "
+            f"{THREADS} threads, on the cores of the run (taskset)"
+        )
+
+
+def check_packages(args) -> Iterator[str]:
+    """Packages that flags ask for, and OpenRLHF does not depend on."""
+    if cluster.ray_address() is not None:
+        return
+    for key, package in PACKAGES.items():
+        value = args
+        for name in key.split("."):
+            value = getattr(value, name, None)  # not all trainers have all of them
+        if value and find_spec(package.replace("-", "_")) is None:
+            yield f"{key}: needs {package}, which is not installed; pip install {package}, or leave it out"
+
+
+def check_loader(args) -> Iterator[str]:
+    """Processes that load prompts, which are text already: each is one more that has imported torch."""
+    cores, workers = len(os.sched_getaffinity(0)), args.data.dataloader_num_workers
+    if cluster.ray_address() is None and workers > cores:
+        yield f"data.dataloader_num_workers: {workers} on {cores} CPU cores; leave it out or set it to {cores} or less"
 
 
 def check_cores(args) -> Iterator[str]:

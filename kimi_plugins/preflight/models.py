@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -245,6 +246,49 @@ def _has_chat_template(directory: Path) -> bool:
         except (OSError, ValueError, AttributeError):
             return True
     return not (directory / "tokenizer_config.json").exists()
+
+
+def check_parts(args) -> Iterator[str]:
+    """Settings of parts that the policy's model lacks, by its config.json."""
+    name = args.actor.model_name_or_path
+    if (found := here(name)) is None:
+        return
+    config = found[1]
+    none = f"has no effect: actor.model_name_or_path {name} has no"
+    if "expert" not in json.dumps(config):
+        for key in ("ds.experts_implementation", "actor.aux_loss_coef"):
+            if value := attrgetter(key)(args):
+                yield f"{key}: {value} {none} experts by its config.json; leave it out"
+    if args.actor.freeze_visual_encoder and "vision_config" not in config:
+        yield f"actor.freeze_visual_encoder: {none} vision_config in its config.json; leave it out"
+
+
+def _layers(directory: Path) -> set[str]:
+    """The last names of the layers with matrices, q_proj of model.layers.0.self_attn.q_proj; empty if unknown."""
+    names: set[str] = set()
+    for path in directory.glob("*.safetensors"):
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > path.stat().st_size:
+                return set()
+            try:
+                header = json.loads(file.read(size))
+            except ValueError:
+                return set()
+        names |= {name for name, tensor in header.items() if len(tensor.get("shape", ())) == 2}
+    return {name.removesuffix(".weight").rpartition(".")[2] for name in names}
+
+
+def check_adapted_layers(args) -> Iterator[str]:
+    chosen, name = args.ds.lora.target_modules, args.actor.model_name_or_path
+    if not args.ds.lora.rank or isinstance(chosen, str) or (found := here(name)) is None:
+        return
+    layers = _layers(found[0])
+    if layers and (missing := [one for one in chosen or () if one.rpartition(".")[2] not in layers]):
+        yield (
+            f"ds.lora.target_modules: {', '.join(missing)}: no layer of actor.model_name_or_path {name}; choose "
+            f"some of {', '.join(sorted(layers))}, or leave it out for all linear ones"
+        )
 
 
 def check_chat_template(args) -> Iterator[str]:

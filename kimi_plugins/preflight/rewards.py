@@ -3,39 +3,91 @@
 import ast
 import importlib.util
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from kimi_plugins.preflight import cluster
 
+_SCOPES = (
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+)
+_NO_FUNCTION = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Set, ast.Dict)
 
-def _defines(tree: ast.Module, name: str) -> bool:
-    """Whether a Python file binds `name`, by its syntax alone. A star import may bind anything."""
-    for node in ast.walk(tree):
+
+def _in_scope(node: ast.AST) -> Iterator[ast.AST]:
+    """What is below a node in its own scope: not within functions and classes, nor where it is run as a script."""
+    for child in ast.iter_child_nodes(node):
+        yield child
+        if isinstance(child, ast.If) and "__name__" in ast.unparse(child.test):
+            yield from (below for other in child.orelse for below in (other, *_in_scope(other)))
+        elif not isinstance(child, _SCOPES):
+            yield from _in_scope(child)
+
+
+def _bindings(tree: ast.Module, name: str) -> list[ast.AST]:
+    """What binds `name` when a file is imported: definitions, imports and assignments. A star import may bind it."""
+    found: list[ast.AST] = []
+    assigned: list[ast.AST] = []  # targets, whose assignment has been seen
+    for node in _in_scope(tree):
         match node:
-            case ast.FunctionDef(name=bound) | ast.AsyncFunctionDef(name=bound) | ast.ClassDef(name=bound):
-                names = [bound]
-            case ast.Name(id=bound, ctx=ast.Store()):
-                names = [bound]
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                names = [node.name]
             case ast.alias(name=bound, asname=alias):
                 names = [alias or bound]
+            case ast.Assign(targets=targets):
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+                assigned += targets
+            case ast.Name(id=bound, ctx=ast.Store()) if node not in assigned:
+                names = [bound]
             case _:
                 continue
         if name in names or "*" in names:
-            return True
-    return False
+            found.append(node)
+    if not found:
+        found = [node for node in ast.walk(tree) if isinstance(node, ast.Global) and name in node.names]
+    return found
 
 
-def _takes(tree: ast.Module, name: str, count: int) -> bool:
-    """Whether a top-level function of a Python file can be called with `count` positional arguments, if it is one."""
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name and not node.decorator_list:
-            given = node.args
-            most = len(given.posonlyargs) + len(given.args)
-            enough = most - len(given.defaults) <= count and None not in given.kw_defaults
-            return enough and (count <= most or given.vararg is not None)
-    return True
+def _takes(given: ast.arguments, count: int) -> bool:
+    """Whether a function can be called with `count` positional arguments."""
+    most = len(given.posonlyargs) + len(given.args)
+    enough = most - len(given.defaults) <= count and None not in given.kw_defaults
+    return enough and (count <= most or given.vararg is not None)
+
+
+def _reward_problem(bound: ast.AST) -> str | None:
+    """Why what reward_func is bound to can give no reward, as far as its syntax says."""
+    value = bound.value if isinstance(bound, ast.Assign) else bound
+    three = "reward_func is called with three arguments, which its signature does not take; write "
+    three += "def reward_func(queries, prompts, labels)"
+    if isinstance(value, _NO_FUNCTION):
+        return (
+            f"reward_func is {ast.unparse(value)[:40]}, no function; write def reward_func(queries, prompts, labels)"
+        )
+    if isinstance(value, ast.ClassDef):
+        return "reward_func is a class; write def reward_func(queries, prompts, labels)"
+    if isinstance(value, ast.Lambda):
+        return None if _takes(value.args, 3) else three
+    if not isinstance(value, ast.FunctionDef | ast.AsyncFunctionDef) or value.decorator_list:
+        return None
+    inside = list(_in_scope(value))
+    if isinstance(value, ast.AsyncFunctionDef):
+        return "reward_func is asynchronous, and nothing awaits it; write def instead of async def"
+    if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in inside):
+        return "reward_func is a generator; return the rewards instead of yielding them"
+    if not any(isinstance(node, ast.Raise) or (isinstance(node, ast.Return) and node.value) for node in inside):
+        return 'reward_func returns nothing; return {"rewards": …}'
+    return None if _takes(value.args, 3) else three
+
+
+def _agent_problem(bound: ast.AST) -> str | None:
+    value = bound.value if isinstance(bound, ast.Assign) else bound
+    plain = isinstance(value, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, *_NO_FUNCTION))
+    if plain or (isinstance(value, ast.ClassDef) and not value.bases):
+        return "AgentExecutor is no class of an agent; let it inherit from openrlhf.utils.agent.AgentExecutorBase"
+    return None
 
 
 def _missing_imports(tree: ast.Module, path: str) -> list[str]:
@@ -56,16 +108,15 @@ def _missing_imports(tree: ast.Module, path: str) -> list[str]:
     ]
 
 
-def _check_file(key: str, path: str, name: str) -> Iterator[str]:
+def _check_file(key: str, path: str, name: str, problem_of: Callable[[ast.AST], str | None]) -> Iterator[str]:
+    """problem_of(what the file binds `name` to)."""
     try:
         tree = ast.parse(Path(path).read_bytes(), path)
-        if not _defines(tree, name):
-            yield f"{key}: {path} defines no {name}; add it"
-        elif name == "reward_func" and not _takes(tree, name, 3):
-            yield (
-                f"{key}: {path}: reward_func is called with three arguments, which its signature does not take; write "
-                "def reward_func(queries, prompts, labels)"
-            )
+        bindings = _bindings(tree, name)
+        if not bindings:
+            yield f"{key}: {path} defines no {name} that an import would find; add it"
+        elif len(bindings) == 1 and (problem := problem_of(bindings[0])) is not None:
+            yield f"{key}: {path}: {problem}"
         elif missing := _missing_imports(tree, path):
             yield f"{key}: {path} imports {', '.join(missing)}, which is not installed; install it, or drop the import"
     except FileNotFoundError:
@@ -114,13 +165,13 @@ def check_reward(args) -> Iterator[str]:
     key, urls, agent = "reward.remote_url", _urls(args), args.train.agent_func_path
     if agent:
         if agent.endswith(".py"):
-            yield from _check_file("train.agent_func_path", agent, "AgentExecutor")
+            yield from _check_file("train.agent_func_path", agent, "AgentExecutor", _agent_problem)
         else:
             yield f"train.agent_func_path: {agent} is not a .py file; name one that defines AgentExecutor"
     elif urls == ["plugin"]:  # a plugin grades the responses
         return
     elif urls and urls[0].endswith(".py"):
-        yield from _check_file(key, urls[0], "reward_func")
+        yield from _check_file(key, urls[0], "reward_func", _reward_problem)
     else:
         for url in urls:
             yield from _check_server(url.strip())

@@ -27,6 +27,7 @@ def _one_of(*names: str) -> Rule:
 _SHARE: Rule = (lambda value: 0 <= value <= 1), "in [0, 1]"
 _BELOW_1: Rule = (lambda value: 0 <= value < 1), "in [0, 1)"
 _PART: Rule = (lambda value: 0 < value <= 1), "in (0, 1]"
+_RATE: Rule = (lambda value: 0 <= value < 1), "in [0, 1), e.g. 1e-6"
 _EVERY: Rule = (lambda value: value == -1 or value >= 1), "a number of steps ≥ 1, or -1 for never"
 _RISING: Rule = (lambda value: value[0] < value[1]), "two numbers, the smaller one first"
 # Those of transformers that need no further arguments.
@@ -37,11 +38,11 @@ _SCHEDULERS = (
 _ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4", "flex_attention")
 
 _OPTIMIZER: dict[str, Rule] = {
-    "adam.lr": _from(0),
+    "adam.lr": _RATE,
     "adam.betas": ((lambda value: all(0 <= beta < 1 for beta in value)), "two numbers in [0, 1)"),
     "adam.eps": _from(0),
     "adam.weight_decay": _from(0),
-    "muon.lr": _from(0),
+    "muon.lr": _RATE,
     "muon.momentum": _BELOW_1,
     "muon.ns_steps": _from(1),
     "lr_scheduler": _one_of(*_SCHEDULERS),
@@ -52,10 +53,15 @@ _OPTIMIZER: dict[str, Rule] = {
 RANGES: dict[str, Rule] = {
     **{f"actor.{key}": rule for key, rule in _OPTIMIZER.items()},
     "actor.eps_clip": _from(0),
+    "actor.eps_clip_low_high": ((lambda value: all(0 <= bound < math.inf for bound in value)), "two numbers ≥ 0"),
     "actor.dual_clip": _above(1),
     "actor.aux_loss_coef": _from(0),
     "actor.entropy_coef": ((lambda value: math.isfinite(value)), "a finite number"),
     "algo.advantage.gamma": _SHARE,
+    "algo.advantage.is_correction_threshold": (
+        (lambda value: 0 <= [0, *value][-2] < value[-1] < math.inf),
+        "an upper bound above 0, or two numbers ≥ 0, the smaller one first",
+    ),
     "algo.advantage.lambd": _SHARE,
     "algo.dynamic_filtering_range": _RISING,
     "algo.kl.init_coef": _from(0),
@@ -64,15 +70,20 @@ RANGES: dict[str, Rule] = {
     "ckpt.max_num": _from(1),
     "ckpt.max_mem": ((lambda value: value > 0), "a number of GB above 0"),
     "ckpt.save_steps": _EVERY,
-    "data.max_images_per_prompt": _from(0),
+    "critic.value_clip": _above(0),
     "data.dataloader_num_workers": _from(0),
+    "data.max_images_per_prompt": _from(0),
+    "data.max_len": _from(2),
+    "data.max_samples": _from(1),
     "ds.attn_implementation": (
         (lambda value: value in _ATTENTION or "/" in value or "|" in value),
         "one of " + ", ".join(_ATTENTION) + ", or a kernel of the hub, as kernels-community/flash-attn",
     ),
     "ds.grad_accum_dtype": _one_of("fp32", "bf16", "fp16"),
+    "ds.lora.alpha": _above(0),
     "ds.lora.rank": _from(0),
     "ds.lora.dropout": _BELOW_1,
+    "ds.ring_attn_head_stride": _from(1),
     "ds.zero_stage": ((lambda value: value in (0, 1, 2, 3)), "0, 1, 2 or 3"),
     "ds.zpg": _from(1),
     "eval.n_samples_per_prompt": _from(1),
@@ -80,6 +91,11 @@ RANGES: dict[str, Rule] = {
     "eval.temperature": _from(0),
     "logger.logging_steps": _from(1),
     "reward.clip_range": _RISING,
+    "reward.overlong_penalty_factor": _above(0),
+    "reward.stop_properly_penalty_coef": (
+        (lambda value: -math.inf < value <= 1),
+        "in [0, 1], the share of its reward that a cut off response keeps, or below 0, the reward it gets instead",
+    ),
     "reward.timeout": _above(0),
     "rollout.max_new_tokens": _from(1),
     "rollout.max_tokens_per_gpu": _from(1),
@@ -95,7 +111,7 @@ RANGES: dict[str, Rule] = {
     "train.max_epochs": _from(1),
     "train.max_tokens_per_gpu": _from(1),
     "train.num_episodes": _from(1),
-    "train.seed": _from(0),
+    "train.seed": ((lambda value: 0 <= value < 2**31), "in [0, 2³¹), as NumPy and vLLM take seeds"),
     "vllm.gpu_memory_utilization": _PART,
     "vllm.max_restarts": _from(0),
     "vllm.sync_backend": _one_of("nccl", "gloo"),
@@ -114,6 +130,12 @@ def check_ranges(args) -> Iterator[str]:
         yield (
             f"rollout.min_new_tokens: {shortest} is above rollout.max_new_tokens {longest}; lower it, or raise "
             "rollout.max_new_tokens"
+        )
+    correction = args.algo.advantage.is_correction_level
+    if args.rollout.top_p < 1 and correction != "off" and not _plugin(args, "policy"):  # which has weights of its own
+        yield (
+            f"rollout.top_p: {args.rollout.top_p} with algo.advantage.is_correction_level {correction}, whose weights "
+            "would compare the policy with its truncated self; set it to 1, or the level to off"
         )
     buffer = args.reward.overlong_buffer_len
     if buffer is not None and not 0 < buffer <= (longest or args.data.max_len):
@@ -148,6 +170,14 @@ def _plugin(args, section: str):
 
 def _evaluates(args) -> bool:
     return bool(args.eval.dataset) and (args.eval.steps > 0 or args.eval.before_training)
+
+
+def _has_floor(args, name: str) -> bool:
+    return getattr(args, name).lr_scheduler in ("cosine_with_min_lr", "cosine_warmup_with_min_lr")
+
+
+def _warms_up(args, name: str) -> bool:
+    return getattr(args, name).lr_scheduler != "constant" or getattr(args, name).lr_warmup_ratio == 0
 
 
 def _saves(args) -> bool:
@@ -201,6 +231,51 @@ _EFFECTS: tuple[tuple[tuple[str, ...], Test, str], ...] = (
         ("actor.muon.",),
         lambda args: args.actor.optim == "muon",
         "actor.optim is adam; set that to muon",
+    ),
+    (
+        ("actor.lr_warmup_ratio",),
+        lambda args: _warms_up(args, "actor"),
+        "actor.lr_scheduler constant does not warm up; set that to constant_with_warmup",
+    ),
+    (
+        ("critic.lr_warmup_ratio",),
+        lambda args: "critic" not in batches.groups(args) or _warms_up(args, "critic"),
+        "critic.lr_scheduler constant does not warm up; set that to constant_with_warmup",
+    ),
+    (
+        ("actor.min_lr_ratio",),
+        lambda args: _has_floor(args, "actor"),
+        "this actor.lr_scheduler has no least rate; set that to cosine_with_min_lr",
+    ),
+    (
+        ("critic.min_lr_ratio",),
+        lambda args: "critic" not in batches.groups(args) or _has_floor(args, "critic"),
+        "this critic.lr_scheduler has no least rate; set that to cosine_with_min_lr",
+    ),
+    (
+        ("actor.gradient_checkpointing_reentrant",),
+        lambda args: args.actor.gradient_checkpointing_enable,
+        "nothing is recomputed; set actor.gradient_checkpointing_enable",
+    ),
+    (
+        ("data.image_key",),
+        lambda args: args.data.max_images_per_prompt > 0,
+        "prompts have no images with data.max_images_per_prompt 0; set that",
+    ),
+    (
+        ("data.input_template",),
+        lambda args: not args.data.apply_chat_template,
+        "data.apply_chat_template makes the prompts; drop that",
+    ),
+    (
+        ("ds.ring_attn_head_stride",),
+        lambda args: args.ds.ring_attn_size > 1,
+        "there is no ring; set ds.ring_attn_size to 2 or more",
+    ),
+    (
+        ("ds.use_universal_ckpt",),
+        lambda args: args.ckpt.load_enable,
+        "it says how a checkpoint is loaded, and none is; set ckpt.load_enable",
     ),
     (
         ("ckpt.save_hf", "ckpt.max_num", "ckpt.max_mem"),
@@ -285,9 +360,19 @@ _ABSENT: tuple[tuple[tuple[str, ...], Test, str], ...] = (
         "there is not both a critic and a reward model",
     ),
     (
-        ("logger.wandb.org", "logger.wandb.group", "logger.wandb.project"),
+        ("ds.value_head_prefix",),
+        lambda args: bool({"critic", "reward"} & set(batches.groups(args))),
+        "no model has a value head: there is neither a critic nor a reward model",
+    ),
+    (
+        ("logger.wandb.org", "logger.wandb.group", "logger.wandb.project", "logger.wandb.run_name"),
         lambda args: args.logger.wandb.key,
         "nothing goes to W&B without logger.wandb.key",
+    ),
+    (
+        ("logger.logging_steps",),
+        lambda args: args.logger.wandb.key or args.logger.tensorboard_dir,
+        "nothing goes to W&B or TensorBoard without logger.wandb.key or logger.tensorboard_dir",
     ),
 )
 
@@ -301,7 +386,20 @@ def check_effects(args) -> Iterator[str]:
 
 
 def notes(args) -> Iterator[str]:
-    """One line for each model or service that flags are set for, and that the run does not have."""
+    """One line for each model or service that flags are set for and the run lacks, and for odd sizes of steps."""
+    if args.actor.adam.lr == 0 and args.actor.optim == "adam":
+        yield "actor.adam.lr: 0: the policy stays as it is"
+    rollouts = args.rollout.batch_size * args.rollout.n_samples_per_prompt
+    if args.train.batch_size > rollouts and not args.train.agent_func_path:  # an agent may make several of one
+        yield (
+            f"train.batch_size: {args.train.batch_size} is more than the {rollouts} rollouts of an iteration "
+            "(rollout.batch_size × rollout.n_samples_per_prompt), which are one optimizer step"
+        )
+    if args.actor.optim == "muon" and args.actor.max_norm > 0:
+        yield (
+            f"actor.max_norm: {args.actor.max_norm} with actor.optim muon: DeepSpeed clips Muon's updates, whose norm "
+            "is in the hundreds, to it; set it to 0, for no clipping"
+        )
     for keys, has_effect, why in _ABSENT:
         if not has_effect(args) and (found := [key for key, _ in _set(args, keys)]):
             yield f"{', '.join(found)}: no effect: {why}"

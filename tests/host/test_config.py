@@ -89,6 +89,10 @@ def test_values(resolve, line, key, value):
         ("\nkimi.tau: 1", "r.yaml:2: unknown key 'kimi.tau'; if a plugin adds it, name the plugin in --plugins"),
         ("kimi:", "r.yaml:1: unknown key 'kimi'; if a plugin adds it, name the plugin in --plugins"),
         ("train.quite_another_thing: 1", "r.yaml:1: unknown key 'train.quite_another_thing'"),
+        (
+            "train.quite.another_thing: 1",
+            "r.yaml:1: unknown key 'train.quite.another_thing'; if a plugin adds it, name the plugin in --plugins",
+        ),
         ("dry-run: true", "r.yaml:1: unknown key 'dry-run'; if a plugin adds it, name the plugin in --plugins"),
         ("train.no-cache: 1", "r.yaml:1: unknown key 'train.no-cache'; did you mean 'train.cache'?"),
         ("no-train.cache: true", "r.yaml:1: unknown key 'no-train.cache'; did you mean 'train.cache'?"),
