@@ -26,6 +26,7 @@ from kimi_plugins.preflight import (
     machine_problems,
     models,
     outputs,
+    rewards,
     values,
 )
 
@@ -171,7 +172,7 @@ def place(tmp_path, monkeypatch):
     make_model(tmp_path / "model")
     write_rows("prompts.jsonl", ROWS)
     write_rows("pairs.jsonl", PAIRS)
-    Path("reward.py").write_text("def reward_func(queries, prompts, labels):\n    return {}\n")
+    Path("reward.py").write_text("def reward_func(queries, prompts, labels):\n    return {'rewards': 1}\n")
     return tmp_path
 
 
@@ -668,29 +669,46 @@ class TestReward:
     @pytest.mark.parametrize(
         "source, good",
         [
-            ("def reward_func(queries, prompts, labels): return {}", True),
+            ("def reward_func(queries, prompts, labels): return {'rewards': 1}", True),
             ("from rewards import reward_func", True),
             ("from rewards import *", True),
             ("from rewards import grade as reward_func", True),
             ("reward_func = print", True),
-            ("if True:\n    def reward_func(q, p, l): return {}\nelse:\n    reward_func = None", True),
-            ("def make():\n    global reward_func\n    def reward_func(q, p, l): return {}\nmake()", True),
-            ("reward_func = lambda queries, prompts, labels: {}", True),
+            ("if True:\n    def reward_func(q, p, l): return {'rewards': 1}\nelse:\n    reward_func = None", True),
+            ("def make():\n    global reward_func\n    def reward_func(q, p, l): return {'rewards': 1}\nmake()", True),
+            ("reward_func = lambda queries, prompts, labels: {'rewards': 1}", True),
             ("def reward_func(q, p, l):\n    raise NotImplementedError", True),
             ("@wrapped\nasync def reward_func(): ...", True),  # by the decorator it may be anything
-            ("def reward(queries, prompts, labels): return {}", False),
-            ("class Rewards:\n    def reward_func(self, queries, prompts): return {}", False),
-            ("def make():\n    def reward_func(queries, prompts, labels): return {}", False),
-            ("if __name__ == '__main__':\n    def reward_func(queries, prompts, labels): return {}", False),
+            ("def reward(queries, prompts, labels): return {'rewards': 1}", False),
+            ("class Rewards:\n    def reward_func(self, queries, prompts): return {'rewards': 1}", False),
+            ("def make():\n    def reward_func(queries, prompts, labels): return {'rewards': 1}", False),
+            (
+                "if __name__ == '__main__':\n    def reward_func(queries, prompts, labels): return {'rewards': 1}",
+                False,
+            ),
             ("found = [reward_func for reward_func in ()]", False),
             ("reward_func = 3", False),
             ("reward_func = None", False),
             ("class reward_func: ...", False),
-            ("async def reward_func(queries, prompts, labels): return {}", False),
+            ("async def reward_func(queries, prompts, labels): return {'rewards': 1}", False),
             ("def reward_func(queries, prompts, labels): yield {}", False),
             ("def reward_func(queries, prompts, labels): print(queries)", False),
-            ("def reward_func(queries, prompts, labels):\n    def inner(): return {}\n    inner()", False),
+            ("def reward_func(queries, prompts, labels):\n    def inner(): return {'rewards': 1}\n    inner()", False),
             ("reward_func = lambda: {}", False),
+            ("from functools import partial\nreward_func = partial(print, 1)", True),
+            ("class Grader:\n    def __call__(self, q, p, l): return {'rewards': 1}\nreward_func = Grader()", True),
+            ("def grade(q, p, l): return {'rewards': 1}\nreward_func: object = grade", True),
+            ("def reward_func(q, p, l):\n    if not q: return None\n    return dict(rewards=1)", True),
+            ("def reward_func(q, p, l): return {**q[0]}", True),
+            ("def grade(q, p): return {'rewards': 1}\nreward_func = grade", False),
+            ("reward_func: int = 3", False),
+            ("reward_func: int", False),
+            ("def reward_func(q, p, l): return None", False),
+            ("def reward_func(q, p, l): return 1.0", False),
+            ("def reward_func(q, p, l): return float(l[0] in q[0])", False),
+            ("def reward_func(q, p, l): return [float(x in y) for x, y in zip(l, q)]", False),
+            ("def reward_func(q, p, l): return {'reward': 1.0, 'scores': 1.0}", False),
+            ("from .rewards import reward_func", False),
             ("print(reward_func)", False),
             ("def reward_func(:", False),
         ],
@@ -701,7 +719,9 @@ class TestReward:
         assert bool(lines) != good and all("reward.py" in line for line in lines)
 
     def test_file_is_read_not_run(self):
-        Path("reward.py").write_text("open('ran', 'w')\ndef reward_func(queries, prompts, labels): return {}\n")
+        Path("reward.py").write_text(
+            "open('ran', 'w')\ndef reward_func(queries, prompts, labels): return {'rewards': 1}\n"
+        )
         assert found() == [] and not Path("ran").exists()
 
     def test_missing_file(self):
@@ -723,7 +743,7 @@ class TestReward:
         ],
     )
     def test_a_functions_arguments(self, parameters, right):
-        Path("reward.py").write_text(f"def reward_func({parameters}): return {{}}")
+        Path("reward.py").write_text(f"def reward_func({parameters}): return {{'rewards': 1}}")
         if right:
             assert found() == []
         else:
@@ -732,13 +752,32 @@ class TestReward:
     def test_what_a_file_imports_must_be_there(self):
         imports = "import json, torch\nfrom helper.scores import score\n\n"
         imports += "try:\n    import not_here\nexcept ImportError: ...\n"
-        function = "\ndef reward_func(queries, prompts, labels): return {}\n"
+        function = "\ndef reward_func(queries, prompts, labels): return {'rewards': 1}\n"
         Path("reward.py").write_text(imports + function)
         assert "reward.py imports helper, which is not installed" in only()
         Path("helper").mkdir()
         assert found() == []
         Path("reward.py").write_text(imports.replace("import json", "import json, not_there.at_all") + function)
         assert "reward.py imports not_there, which is not installed" in only()
+
+    @pytest.mark.parametrize(
+        "source, good",
+        [
+            ("def reward_func(response, label): return float(label in response)", True),
+            ("def reward_func(response, label, prompt): return 1.0", True),
+            ("def reward_func(queries, prompts, labels): return [1.0]", True),
+            ("def reward_func(reply, label): return 1.0", False),
+            ("def reward_func(response): return 'right'", False),
+            ("def reward_func(response): return None", False),
+            ("def reward_func(response): return {'score': 1}", False),
+        ],
+    )
+    def test_what_kimi_rewards_calls_may_be_of_a_single_response(self, source, good):
+        Path("reward.py").write_text(source)
+        args = nest(RL | {"kimi.rewards.kind": None})
+        assert (list(rewards.check_reward(args)) == []) == good
+        alone = list(rewards.check_reward(nest(RL)))
+        assert alone  # OpenRLHF calls it with three lists, and takes a dictionary only
 
     def test_agent(self):
         given = {"train__agent_func_path": "agent.py", "reward__remote_url": ["agent"]}
@@ -822,6 +861,7 @@ class TestSettingsWithoutEffect:
         assert found(rollout__vllm_generate_batch_size=16) == []
         assert only(ds__grad_accum_dtype="fp32", ds__zero_stage=0).startswith("ds.grad_accum_dtype: fp32")
         assert found(ds__grad_accum_dtype="fp32", ds__zero_stage=0, ds__param_dtype="fp32") == []
+        assert only(ds__grad_accum_dtype="fp16", ds__zero_stage=0, ds__param_dtype="fp32").endswith("leave it out")
 
     def test_what_cannot_be_had_with_adapters(self):
         assert found(ds__lora__rank=4) == []
@@ -1016,6 +1056,13 @@ class TestMachine:
         assert line == "logger.wandb.key: needs wandb, which is not installed; pip install wandb, or leave it out"
         assert only(ds__use_liger_kernel=True).startswith("ds.use_liger_kernel: needs liger-kernel")
         assert only("sft", logger__tensorboard_dir="logs").startswith("logger.tensorboard_dir: needs tensorboard")
+
+    def test_half_precision_on_the_cpu(self, monkeypatch):
+        for flags, refused in (("flags: avx2", True), ("flags: avx2 avx512_fp16", False), ("Features: fphp", False)):
+            Path("cpuinfo").write_text(flags)
+            monkeypatch.setattr(machine, "CPU_INFO", Path("cpuinfo"))
+            lines = found(ds__param_dtype="fp16")
+            assert [line.split(":")[0] for line in lines] == ["ds.param_dtype"] * refused
 
     def test_loader_processes(self, monkeypatch):
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)))

@@ -112,10 +112,11 @@ def check_optimizer(args) -> Iterator[str]:
                 f"ds.zpg: {args.ds.zpg} does not divide the {ranks} {name} ranks; set it to those of a machine, or "
                 "leave it out"
             )
-    if args.ds.param_dtype == "bf16" and args.ds.grad_accum_dtype == "fp32" and args.ds.zero_stage == 0:
+    kind, gradients = args.ds.param_dtype, args.ds.grad_accum_dtype
+    if gradients not in (None, kind) and args.ds.zero_stage == 0:
         yield (
-            "ds.grad_accum_dtype: fp32 with ds.param_dtype bf16 does not work with ds.zero_stage 0; set ds.zero_stage "
-            "to 1 or more, or leave it out"
+            f"ds.grad_accum_dtype: {gradients} with ds.param_dtype {kind} does not work with ds.zero_stage 0; set "
+            "ds.zero_stage to 1 or more, or leave it out"
         )
 
 

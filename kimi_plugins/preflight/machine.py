@@ -15,6 +15,7 @@ import psutil
 from kimi_plugins.preflight import batches, cluster, models, values
 
 GIB = 2**30
+CPU_INFO = Path("/proc/cpuinfo")
 NVIDIA_DEVICES = ("/dev/nvidia[0-9]*", "/proc/driver/nvidia/gpus/*")
 OTHER_ACCELERATORS = ("/dev/kfd", "/dev/dxg", "/dev/davinci*")  # ROCm, CUDA in WSL, Ascend
 CGROUP_MEMORY = (
@@ -139,6 +140,9 @@ def check_cpu_settings(args) -> Iterator[str]:
     for key in ("vllm.sync_with_ray", "vllm.enable_sleep", "ds.deepcompile"):
         if attrgetter(key)(args):
             yield f"{key}: needs CUDA devices, and there are none; drop it"
+    cpu = CPU_INFO.read_text() if CPU_INFO.exists() else ""
+    if args.ds.param_dtype == "fp16" and "flags" in cpu and "avx512_fp16" not in cpu:
+        yield "ds.param_dtype: fp16 needs a CPU with AVX512-FP16, which this one has not; set it to bf16 or fp32"
     space, (total, available) = os.environ.get(KV_SPACE, KV_SPACE_DEFAULT), memory()
     if space and not (space.isdecimal() and int(space) > 0):
         yield f"{KV_SPACE}: {space} is not a whole number of GiB; set it to 1 or more"

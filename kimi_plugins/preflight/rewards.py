@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import ipaddress
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,6 +40,9 @@ def _bindings(tree: ast.Module, name: str) -> list[ast.AST]:
             case ast.Assign(targets=targets):
                 names = [target.id for target in targets if isinstance(target, ast.Name)]
                 assigned += targets
+            case ast.AnnAssign(target=ast.Name(id=bound) as target):
+                names = [bound] if node.value is not None else []
+                assigned.append(target)
             case ast.Name(id=bound, ctx=ast.Store()) if node not in assigned:
                 names = [bound]
             case _:
@@ -57,9 +61,41 @@ def _takes(given: ast.arguments, count: int) -> bool:
     return enough and (count <= most or given.vararg is not None)
 
 
-def _reward_problem(bound: ast.AST) -> str | None:
-    """Why what reward_func is bound to can give no reward, as far as its syntax says."""
-    value = bound.value if isinstance(bound, ast.Assign) else bound
+def _by_name(given: ast.arguments) -> bool:
+    """Whether a function takes what kimi-rewards passes by name."""
+    names = {one.arg for one in (*given.args, *given.kwonlyargs)}
+    return "response" in names and names <= {"response", "label", "prompt"}
+
+
+def _value(tree: ast.Module, bound: ast.AST) -> ast.AST:
+    """What a binding binds, through names that the file binds once (reward_func = grade)."""
+    for _ in range(3):
+        if isinstance(bound, ast.Assign | ast.AnnAssign) and bound.value is not None:
+            bound = bound.value
+        if isinstance(bound, ast.Name) and len(others := _bindings(tree, bound.id)) == 1:
+            bound = others[0]
+    return bound
+
+
+def _is_no_reward(value: ast.expr, graded: bool) -> bool:
+    """Whether a returned expression is certainly no dictionary with rewards. graded: numbers will do, see below."""
+    if isinstance(value, ast.Dict):
+        keys = [key.value if isinstance(key, ast.Constant) else None for key in value.keys]
+        return None not in keys and "rewards" not in keys
+    if graded:
+        return isinstance(value, ast.Constant | ast.JoinedStr) and not isinstance(
+            getattr(value, "value", None), int | float
+        )
+    called = value.func.id if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) else None
+    return isinstance(value, (*_NO_FUNCTION, ast.ListComp, ast.GeneratorExp)) or called in ("float", "int", "bool")
+
+
+def _reward_problem(tree: ast.Module, bound: ast.AST, graded: bool = False) -> str | None:
+    """Why what reward_func is bound to can give no reward, as far as its syntax says.
+
+    graded: kimi-rewards calls it, as a function of response, label and prompt, too, and takes numbers.
+    """
+    value = _value(tree, bound)
     three = "reward_func is called with three arguments, which its signature does not take; write "
     three += "def reward_func(queries, prompts, labels)"
     if isinstance(value, _NO_FUNCTION):
@@ -69,7 +105,7 @@ def _reward_problem(bound: ast.AST) -> str | None:
     if isinstance(value, ast.ClassDef):
         return "reward_func is a class; write def reward_func(queries, prompts, labels)"
     if isinstance(value, ast.Lambda):
-        return None if _takes(value.args, 3) else three
+        return None if _takes(value.args, 3) or (graded and _by_name(value.args)) else three
     if not isinstance(value, ast.FunctionDef | ast.AsyncFunctionDef) or value.decorator_list:
         return None
     inside = list(_in_scope(value))
@@ -77,13 +113,16 @@ def _reward_problem(bound: ast.AST) -> str | None:
         return "reward_func is asynchronous, and nothing awaits it; write def instead of async def"
     if any(isinstance(node, ast.Yield | ast.YieldFrom) for node in inside):
         return "reward_func is a generator; return the rewards instead of yielding them"
-    if not any(isinstance(node, ast.Raise) or (isinstance(node, ast.Return) and node.value) for node in inside):
+    returned = [node.value for node in inside if isinstance(node, ast.Return) and node.value is not None]
+    if not returned and not any(isinstance(node, ast.Raise) for node in inside):
         return 'reward_func returns nothing; return {"rewards": …}'
-    return None if _takes(value.args, 3) else three
+    if returned and all(_is_no_reward(one, graded) for one in returned):
+        return f'reward_func returns {ast.unparse(returned[-1])[:40]}; return a dictionary with "rewards"'
+    return None if _takes(value.args, 3) or (graded and _by_name(value.args)) else three
 
 
-def _agent_problem(bound: ast.AST) -> str | None:
-    value = bound.value if isinstance(bound, ast.Assign) else bound
+def _agent_problem(tree: ast.Module, bound: ast.AST) -> str | None:
+    value = _value(tree, bound)
     plain = isinstance(value, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, *_NO_FUNCTION))
     if plain or (isinstance(value, ast.ClassDef) and not value.bases):
         return "AgentExecutor is no class of an agent; let it inherit from openrlhf.utils.agent.AgentExecutorBase"
@@ -99,6 +138,8 @@ def _missing_imports(tree: ast.Module, path: str) -> list[str]:
                 names += [alias.name for alias in aliases]
             case ast.ImportFrom(module=str(module), level=0):
                 names.append(module)
+            case ast.ImportFrom(level=level) if level:
+                return ["from " + "." * level + (node.module or "")]  # a file that is loaded alone has no package
     packages = dict.fromkeys(name.partition(".")[0] for name in names)
     beside = (Path(path).parent, Path())
     return [
@@ -108,14 +149,16 @@ def _missing_imports(tree: ast.Module, path: str) -> list[str]:
     ]
 
 
-def _check_file(key: str, path: str, name: str, problem_of: Callable[[ast.AST], str | None]) -> Iterator[str]:
-    """problem_of(what the file binds `name` to)."""
+def _check_file(
+    key: str, path: str, name: str, problem_of: Callable[[ast.Module, ast.AST], str | None]
+) -> Iterator[str]:
+    """problem_of(the file, what binds `name` in it)."""
     try:
         tree = ast.parse(Path(path).read_bytes(), path)
         bindings = _bindings(tree, name)
         if not bindings:
             yield f"{key}: {path} defines no {name} that an import would find; add it"
-        elif len(bindings) == 1 and (problem := problem_of(bindings[0])) is not None:
+        elif len(bindings) == 1 and (problem := problem_of(tree, bindings[0])) is not None:
             yield f"{key}: {path}: {problem}"
         elif missing := _missing_imports(tree, path):
             yield f"{key}: {path} imports {', '.join(missing)}, which is not installed; install it, or drop the import"
@@ -171,7 +214,8 @@ def check_reward(args) -> Iterator[str]:
     elif urls == ["plugin"]:  # a plugin grades the responses
         return
     elif urls and urls[0].endswith(".py"):
-        yield from _check_file(key, urls[0], "reward_func", _reward_problem)
+        graded = hasattr(getattr(args, "kimi", None), "rewards")
+        yield from _check_file(key, urls[0], "reward_func", partial(_reward_problem, graded=graded))
     else:
         for url in urls:
             yield from _check_server(url.strip())
