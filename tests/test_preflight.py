@@ -849,6 +849,10 @@ class TestSettingsWithoutEffect:
             "actor.muon: ns_steps 3 and nesterov true"
         )
 
+    def test_sleep_needs_zero(self):
+        assert only(ds__enable_sleep=True, ds__zero_stage=0).startswith("ds.enable_sleep: the optimizer of")
+        assert found(ds__enable_sleep=True) == []
+
     def test_zero_pp_needs_ranks_to_split(self):
         make_devices(8)
         given = {"actor__num_gpus_per_node": 4, "vllm__num_engines": 4, "ds__zero_stage": 3}

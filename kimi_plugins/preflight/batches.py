@@ -112,6 +112,11 @@ def check_optimizer(args) -> Iterator[str]:
                 f"ds.zpg: {args.ds.zpg} does not divide the {ranks} {name} ranks; set it to those of a machine, or "
                 "leave it out"
             )
+    if args.ds.enable_sleep and args.ds.zero_stage == 0:
+        yield (
+            "ds.enable_sleep: the optimizer of ds.zero_stage 0 has no states that DeepSpeed could move; set "
+            "ds.zero_stage to 1 or more, or leave it out"
+        )
     kind, gradients = args.ds.param_dtype, args.ds.grad_accum_dtype
     if gradients not in (None, kind) and args.ds.zero_stage == 0:
         yield (
