@@ -33,7 +33,8 @@ HERE = Path(__file__).parent
 END = 240  # seconds a run may take to end after a process of it was killed, before that counts as hanging
 GOES_ON = 2  # steps after which a run counts as one that the killed process does not matter to
 START_UP = 300
-RAY_TIMED_OUT = "The current node timed out during startup."  # a limit of Ray's own
+RAY_TIMED_OUT = "The current node timed out during startup."  # fixed limits of 15 and 30 seconds
+RAYS_OWN = ("raylet", "GCS", "Ray's ")  # whose death can also be the cause of that
 PHASES = ("start-up", "rollout", "experience", "training", "weight sync", "checkpoint")
 PROMPTS = 8  # of a step
 LAST = 2  # kills that are kept for the end of the run: the model is saved, everything is shut down
@@ -144,6 +145,8 @@ class Chaos:
         self.wait(run, lambda: run.last_step() >= steps + GOES_ON, limit)
         code = run.process.poll()
         goes_on = code == 0 or (code is None and run.last_step() >= steps + GOES_ON)
+        if code and RAY_TIMED_OUT in run.tail(1) and not component.startswith(RAYS_OWN):
+            return progress(f"{component} in {phase} does not count: the machine is too busy for Ray to start")
         outcome = "goes on" if goes_on else "hangs" if code is None else "ended"
         record = {
             "component": component,
@@ -167,8 +170,7 @@ class Chaos:
     def unexpected(self, run: "Run") -> None:
         """A run that ended by itself has not recovered from the kill before."""
         if RAY_TIMED_OUT in run.tail(1):
-            progress("the machine is too busy: Ray was not up within its 30 seconds; once more")
-            return
+            return progress("the machine is too busy for Ray to start; once more")
         if not self.kills or "resume_failed" in self.kills[-1]:
             sys.exit(f"the run fails with exit code {run.process.returncode}:\n{run.tail(30)}")
         self.kills[-1]["resume_failed"] = {"exit_code": run.process.returncode, "last_lines": run.tail(5).splitlines()}
@@ -341,6 +343,7 @@ def component_of(process: psutil.Process) -> str | None:
                        ("log_monitor.py", "Ray's log monitor"), ("autoscaler", "Ray's monitor"),
                        ("dashboard/dashboard.py", "Ray's dashboard"), ("dashboard/agent.py", "Ray's dashboard agent"),
                        ("runtime_env/agent", "Ray's runtime-env agent"), ("resource_tracker", "resource tracker"),
+                       ("grading.function_worker", "the reward function's process"), ("openrlhf.cli.main train", None),
                        ("default_worker", "starting Ray worker"),
                        ("setup_worker", "starting Ray worker")):  # fmt: skip
         if part in command:
