@@ -60,7 +60,7 @@ def values(report):
 
 @pytest.mark.parametrize("recipe", [marked(recipe) for recipe in RECIPES])
 def test_a_dry_run_as_yaml_reads_back_as_the_same_configuration(recipe, tmp_path):
-    flags = ["--logger.wandb.project", "null", "--data.input_template", "Frage: {}\nAntwort № ", "--ckpt.path=1e-6"]
+    flags = ["--logger.wandb.project", "null", "--logger.wandb.group", "Frage: {}\nAntwort № ", "--ckpt.path=1e-6"]
     written = dry_run(recipe, *flags, "--yaml")
     assert written.returncode == 0, written.stderr
     (tmp_path / "again.yaml").write_text(written.stdout)

@@ -28,6 +28,11 @@ TRAINER = """
         parser.add_argument("--train.micro_batch_size", type=int, default=None)
         parser.add_argument("--data.tags", nargs="*", default=["all"])
         parser.add_argument("--data.max_mem", type=float, default=1.0)
+        parser.add_argument("--ckpt.path", default="ckpt")
+        parser.add_argument("--ckpt.save_steps", type=int, default=-1)
+        parser.add_argument("--ckpt.save_on_sigterm", action="store_true", default=False)
+        parser.add_argument("--ckpt.load_enable", action="store_true", default=False)
+        parser.add_argument("--eval.dataset", default=None)
         parser.add_argument("--max_norm", type=float, default=1.0)
         parser.add_argument("--local_rank", type=int, default=-1)
         return parser

@@ -340,7 +340,7 @@ def test_a_trainers_help_groups_its_flags_and_shows_the_plugins(openrlhf, tau, f
     code, out, _ = openrlhf("train", "--plugins", "tau", *flags)
     assert code == 0
     headings = re.findall(r"^(\S+):$", out, re.MULTILINE)
-    assert headings == ["options", "actor.*", "data.*", "made.*", "train.*"]
+    assert headings == ["options", "actor.*", "ckpt.*", "data.*", "eval.*", "made.*", "train.*"]
     assert "--made.tau float" in out and "for train, 100 % made up (default: 0.5)" in out
     assert "--actor.optim {adam,muon}" in out
 
