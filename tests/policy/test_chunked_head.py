@@ -1,6 +1,7 @@
 """Log-probs without whole logits on two ranks under ZeRO 0 to 3, also where their numbers of chunks differ."""
 
 import json
+from pathlib import Path
 
 import pytest
 import ranks
@@ -8,13 +9,14 @@ import torch
 from chunked_worker import CASES, PATHS
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
+WORKER = Path(__file__).parent / "chunked_worker.py"
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """(gradients of rank 0, fetches of the head of both ranks)."""
     directory = tmp_path_factory.mktemp("chunked")
-    ranks.finish(list(ranks.start("chunked_worker.py", 2, directory)), directory)
+    ranks.finish(list(ranks.start(WORKER, 2, directory)), directory)
     counts = [json.loads((directory / f"gathers_{rank}.json").read_text()) for rank in range(2)]
     return torch.load(directory / "gradients.pt"), counts
 

@@ -1,10 +1,12 @@
 """The last iteration of an episode has fewer rollouts: all of them are trained on, by every rank, and none twice."""
 
 import json
+from pathlib import Path
 
 import pytest
 from ranks import finish, start
 
+WORKER = Path(__file__).parent / "leftover_worker.py"
 CASES = [
     "micro-batches larger than the rest",
     "micro-batches smaller than the rest",
@@ -20,7 +22,7 @@ CASES = [
 def results(tmp_path_factory):
     """{ranks: results of each}, the ranks of both runs started together."""
     directory = tmp_path_factory.mktemp("rest")
-    finish([process for world in (1, 2) for process in start("leftover_worker.py", world, directory)], directory)
+    finish([process for world in (1, 2) for process in start(WORKER, world, directory)], directory)
     return {
         world: [json.loads((directory / f"rest_{world}_{rank}.json").read_text()) for rank in range(world)]
         for world in (1, 2)

@@ -1,14 +1,10 @@
 """A reset optimizer behaves like a freshly built one (k1.5 §2.3.2)."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+import ranks
 import torch
 
 from kimi_plugins.policy.optimizer_reset import reset_optimizer
@@ -61,46 +57,10 @@ def test_state_it_does_not_understand_is_refused_and_nothing_is_changed():
 # -- real DeepSpeed engines, two gloo ranks --
 
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def deepspeed_results(tmp_path_factory):
     directory = tmp_path_factory.mktemp("deepspeed")
-    env = os.environ | {
-        "WORLD_SIZE": str(WORLD),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-        "GLOO_SOCKET_IFNAME": "lo",
-        "OMP_NUM_THREADS": "1",
-        # DeepSpeed builds its optimizers with the ninja beside the interpreter.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
-    logs = [directory / f"rank_{rank}.log" for rank in range(WORLD)]
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, str(HERE / "deepspeed_worker.py"), str(directory)],
-            env=env | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=log.open("w"),
-            stderr=subprocess.STDOUT,
-        )
-        for rank, log in enumerate(logs)
-    ]
-    deadline = time.monotonic() + 500  # the first run ever compiles DeepSpeed's optimizers
-    try:
-        while (codes := [process.poll() for process in ranks]) != [0] * WORLD:
-            failed = [log.read_text()[-4000:] for log, code in zip(logs, codes, strict=True) if code]
-            assert not failed, failed[0]
-            assert time.monotonic() < deadline, logs[0].read_text()[-4000:]
-            time.sleep(0.2)
-    finally:
-        for process in ranks:
-            process.kill()
-            process.wait()
+    ranks.finish(list(ranks.start(HERE / "deepspeed_worker.py", WORLD, directory)), directory)
     return [json.loads((directory / f"results_{rank}.json").read_text()) for rank in range(WORLD)]
 
 

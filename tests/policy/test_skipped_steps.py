@@ -1,6 +1,7 @@
 """An update without any advantage is skipped, on all ranks alike: Adam would make it of rounding noise."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from ranks import finish, start
 from kimi_plugins import options
 from kimi_plugins.plugin import Policy
 
+WORKER = Path(__file__).parent / "skipped_steps_worker.py"
 WORLD = 2
 LR = 0.01  # of the worker
 
@@ -66,7 +68,7 @@ def test_after_a_reset_the_learning_rate_rises_to_that_of_the_schedule(every, st
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     directory = tmp_path_factory.mktemp("skipped")
-    finish(list(start("skipped_steps_worker.py", WORLD, directory)), directory)
+    finish(list(start(WORKER, WORLD, directory)), directory)
     return [json.loads((directory / f"skipped_{rank}.json").read_text()) for rank in range(WORLD)]
 
 

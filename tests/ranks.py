@@ -1,4 +1,4 @@
-"""Starts the ranks of a worker script of this directory, on real gloo."""
+"""Starts the ranks of a worker script on real gloo."""
 
 import os
 import socket
@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
+from openrlhf.utils import build_cache
+
+ROOT = Path(__file__).parents[1]
 
 
 def free_port():
@@ -15,12 +17,13 @@ def free_port():
         return sock.getsockname()[1]
 
 
-def start(script, world, directory):
-    """The processes `python script directory` of all ranks; their output goes to directory/log_WORLD_RANK."""
-    # As the openrlhf command does: operators are built once for an environment, not again for each in one cache.
-    cache = os.environ.get("TORCH_EXTENSIONS_DIR", f"{sys.prefix}/torch_extensions")
+def start(script, world, directory, *arguments):
+    """The processes `python script *arguments directory` of all ranks; their output goes to directory/log_WORLD_RANK.
+
+    As the openrlhf command does: operators are built once for an environment, and no lock of a killed build is left.
+    """
+    build_cache.prepare()
     environment = os.environ | {
-        "TORCH_EXTENSIONS_DIR": cache,
         "WORLD_SIZE": str(world),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
@@ -28,12 +31,12 @@ def start(script, world, directory):
         "OMP_NUM_THREADS": "1",
         # DeepSpeed builds its optimizers with the ninja beside the interpreter.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
     for rank in range(world):
         log = (directory / f"log_{world}_{rank}").open("w")
         yield subprocess.Popen(
-            [sys.executable, str(HERE / script), str(directory)],
+            [sys.executable, str(script), *map(str, arguments), str(directory)],
             env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=log,
             stderr=subprocess.STDOUT,
