@@ -30,6 +30,17 @@ def test_lines_are_ten_seconds_apart(monkeypatch):
     assert "1000/1000" in sys.stderr.getvalue().splitlines()[-1]
 
 
+def test_states_that_are_shown_between_the_lines_wait_for_the_next_one(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with progress(total=1000, desc="steps") as bar:
+        for step in range(1000):
+            bar.update()
+            bar.set_postfix(step=step)  # asks to be drawn at once
+            bar.refresh()
+    first, last = sys.stderr.getvalue().splitlines()
+    assert "0/1000" in first and "1000/1000" in last and "step=999" in last
+
+
 def test_a_terminal_gets_a_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert list(progress(range(3))) == [0, 1, 2]
