@@ -29,6 +29,7 @@ from kimi_plugins.preflight import (
     rewards,
     values,
 )
+from kimi_plugins.rewards import settings as rewards_settings
 
 ROWS = [{"input": f"{n} + {n} =", "label": str(2 * n)} for n in range(64)]
 PAIRS = [{"chosen": f"{n} yes", "rejected": f"{n} no"} for n in range(128)]
@@ -774,10 +775,33 @@ class TestReward:
     )
     def test_what_kimi_rewards_calls_may_be_of_a_single_response(self, source, good):
         Path("reward.py").write_text(source)
-        args = nest(RL | {"kimi.rewards.kind": None})
+        args = nest(RL | {"kimi.rewards.kind": None, "kimi.rewards.kind_key": None, "kimi.rewards.sources": None})
         assert (list(rewards.check_reward(args)) == []) == good
         alone = list(rewards.check_reward(nest(RL)))
         assert alone  # OpenRLHF calls it with three lists, and takes a dictionary only
+
+    @pytest.mark.parametrize(
+        "source, reason",
+        [
+            ("import json as reward_func", "reward_func is a module and no function"),
+            ("reward_func = no_such_name", "NameError: name 'no_such_name' is not defined"),
+            ("def reward_func(response): return 1.0\ndel reward_func", "it defines no reward_func"),
+            ("def reward_func(response): return 1.0\nraise SystemExit('no key')", "SystemExit: no key"),
+            ("open('no/such/file')\ndef reward_func(response): return 1.0", "FileNotFoundError"),
+            ("import os\ndef reward_func(response): return 1.0\nos._exit(3)", "its process died"),
+        ],
+    )
+    def test_what_kimi_rewards_calls_is_imported(self, source, reason):
+        """In a process of its own; alone, kimi-preflight only reads the file."""
+        Path("reward.py").write_text(source)
+        kinds = {"kimi.rewards.kind": None, "kimi.rewards.kind_key": None, "kimi.rewards.sources": None}
+        (line,) = rewards.check_reward(nest(RL | kinds))
+        assert line.startswith("reward.remote_url: ") and reason in line
+
+    def test_an_import_that_takes_long_is_let_be(self, monkeypatch):
+        monkeypatch.setattr(rewards_settings, "IMPORT_SECONDS", 0.5)
+        Path("reward.py").write_text("import time\ntime.sleep(60)\ndef reward_func(response): return 1.0")
+        assert rewards_settings.import_problem("reward.py") is None
 
     def test_agent(self):
         given = {"train__agent_func_path": "agent.py", "reward__remote_url": ["agent"]}

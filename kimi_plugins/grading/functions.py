@@ -32,7 +32,7 @@ class FunctionFailed(Exception):
 
 
 class TimedOut(FunctionFailed):
-    """It took longer than a call may."""
+    """It took longer than a call or its import may."""
 
 
 class Graded(NamedTuple):
@@ -129,7 +129,7 @@ class Function:
             try:
                 answer = process.ask(self._extra, self._start_timeout)
             except TimeoutError:
-                raise FunctionFailed(f"{self._target} was not imported within {self._start_timeout:g} s") from None
+                raise TimedOut(f"{self._target} was not imported within {self._start_timeout:g} s") from None
             except (EOFError, OSError):
                 raise FunctionFailed(f"{self._target} cannot be imported: its process died") from None
             if "error" in answer:

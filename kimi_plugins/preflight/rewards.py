@@ -215,10 +215,21 @@ def check_reward(args) -> Iterator[str]:
         return
     elif urls and urls[0].endswith(".py"):
         graded = hasattr(getattr(args, "kimi", None), "rewards")
-        yield from _check_file(key, urls[0], "reward_func", partial(_reward_problem, graded=graded))
+        found = list(_check_file(key, urls[0], "reward_func", partial(_reward_problem, graded=graded)))
+        if graded and not found:
+            found += _check_import(key, urls[0], args)
+        yield from found
     else:
         for url in urls:
             yield from _check_server(url.strip())
+
+
+def _check_import(key: str, path: str, args) -> Iterator[str]:
+    """What kimi-rewards would meet when it loads the file; it looks itself where rows have kinds."""
+    from kimi_plugins.rewards.settings import import_problem, is_mixed
+
+    if not is_mixed(args) and (reason := import_problem(path)) is not None:
+        yield f"{key}: {reason}; correct the file"
 
 
 def _urls(args) -> list[str]:

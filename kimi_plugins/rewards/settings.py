@@ -8,7 +8,7 @@ from kimi_plugins.data import training
 from kimi_plugins.data.containers import Row
 from kimi_plugins.data.shapes import Prompt
 from kimi_plugins.grading.extraction import compiled
-from kimi_plugins.grading.functions import Function, FunctionFailed
+from kimi_plugins.grading.functions import Function, FunctionFailed, TimedOut
 from kimi_plugins.grading.kinds import FILE, Settings, is_function, kind_problem
 from kimi_plugins.rewards.labels import Tagged
 from kimi_plugins.rewards.mixed_reward import Format, MixedReward
@@ -233,11 +233,20 @@ def _unavailable(kind: str, args) -> Iterator[str]:
             if not _remote(args):
                 yield f"kimi.rewards: rows have the kind {FILE}; name a reward file or server in reward.remote_url"
             return  # kimi-preflight asks whether servers answer
-        function = Function(target, workers=1, timeout=IMPORT_SECONDS, start_timeout=IMPORT_SECONDS)
-        try:
-            function.check()
-        except FunctionFailed as error:
+        if (reason := import_problem(target)) is not None:
             key = "reward.remote_url" if kind == FILE else "kimi.rewards"
-            yield f"{key}: {error}; correct the name or the function"
-        finally:
-            function.close()
+            yield f"{key}: {reason}; correct the name or the function"
+
+
+def import_problem(target: str) -> str | None:
+    """Why a reward function cannot be imported or called. One whose import takes long, of a model say, is let be."""
+    function = Function(target, workers=1, timeout=IMPORT_SECONDS, start_timeout=IMPORT_SECONDS)
+    try:
+        function.check()
+    except TimedOut:
+        return None
+    except FunctionFailed as error:
+        return str(error)
+    finally:
+        function.close()
+    return None
