@@ -1,9 +1,11 @@
 """Partial against whole rollouts on the real stack, on response lengths with a long tail.
 
-    python benchmarks/partial_rollout.py [--seeds 1 2 3] [--parts speed accuracy] [--runs DIR] [--out FILE]
+    python benchmarks/partial_rollout.py [--seeds 1 2 3] [--parts speed accuracy] [--variants whole partial overlap]
+        [--steps N] [--runs DIR] [--out FILE]
 
 The quickstart's warmed-up model learns to write about log-normally many tokens that do no work after its answer. From
-it two runs of each seed train on the same problems, one with whole rollouts, one with partial ones (kimi-rollout).
+it runs of each seed train on the same problems: with whole rollouts, with partial ones (kimi-rollout), and with those
+written during the updates (kimi.rollout.overlap).
 speed: at a learning rate of next to nothing, because any other lets the lengths of the tail wander, by a factor of two
 within a run, and step times with them. accuracy: at the quickstart's, where times are not compared. A finished run is
 not run again: stop and go on as you like.
@@ -36,17 +38,15 @@ BATCH, K = 8, 8
 STEPS = {"speed": 28, "accuracy": 40}
 PARTS = {
     "speed": {"actor.adam.lr": 1e-8, "eval.n_samples_per_prompt": 1, "eval.steps": -1},
-    "accuracy": {"eval.n_samples_per_prompt": 16, "eval.steps": STEPS["accuracy"]},  # before and after
+    "accuracy": {"eval.n_samples_per_prompt": 16},  # before and after
 }
 SEGMENT, IN_FLIGHT = 128, 2.0
-VARIANTS = {
-    "whole": {},
-    "partial": {
-        "kimi.rollout.segment_tokens": SEGMENT,
-        "kimi.rollout.in_flight": IN_FLIGHT,
-        "kimi.rollout.repetition_tokens": 0,  # the tail is made of repetitions
-    },
+PARTIAL = {
+    "kimi.rollout.segment_tokens": SEGMENT,
+    "kimi.rollout.in_flight": IN_FLIGHT,
+    "kimi.rollout.repetition_tokens": 0,  # the tail is made of repetitions
 }
+VARIANTS = {"whole": {}, "partial": PARTIAL, "overlap": PARTIAL | {"kimi.rollout.overlap": True}}
 SETTLED = 6  # steps until the buffer is full
 
 
@@ -54,9 +54,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="compared with the first"
+    )
+    parser.add_argument("--steps", type=int, help=f"of a run, more than {2 * SETTLED}; default {STEPS}")
     parser.add_argument("--runs", type=Path, default=Path("runs/partial_rollout"), help="where the runs go")
     parser.add_argument("--out", type=Path, default=RESULTS / "partial_rollout.json")
     args = parser.parse_args()
+
+    if args.steps is not None and args.steps <= 2 * SETTLED:
+        parser.error(f"--steps {args.steps}: the first and last {SETTLED} are left out; give more than {2 * SETTLED}")
 
     found, runs = machine(), args.runs.resolve()
     settings = {
@@ -69,7 +76,13 @@ def main() -> int:
     }
     results = {"settings": settings}
     try:
-        measured = {part: [run(part, seed, runs) for seed in args.seeds] for part in args.parts}
+        measured = {
+            part: [
+                {name: _run(part, name, seed, args.steps or STEPS[part], runs) for name in args.variants}
+                for seed in args.seeds
+            ]
+            for part in args.parts
+        }
         if "speed" in args.parts:
             results["speed"] = summarize_speed(measured["speed"])
         if "accuracy" in args.parts:
@@ -82,40 +95,42 @@ def main() -> int:
 
 
 def summarize_speed(measured: list[dict]) -> dict:
-    """Figures of both variants over the seeds, and the ratios partial / whole within a seed."""
+    """Of the variants over the seeds, and their ratios to the first one within a seed."""
     rates = ("groups_per_second", "trained_tokens_per_second")
     names = (*rates, "step_seconds", "mean_tokens", "p99_over_mean", "staleness_mean")
+    first, *others = measured[0]
     summary = {
-        variant: {name: spread([runs[variant][name] for runs in measured]) for name in names} for variant in VARIANTS
+        variant: {name: spread([runs[variant][name] for runs in measured]) for name in names}
+        for variant in measured[0]
     }
-    for name in rates:
-        ratios = [runs["partial"][name] / runs["whole"][name] for runs in measured]
-        summary[f"{name}_ratio"] = spread(ratios)
-        progress(f"{name}: partial / whole {min(ratios):.2f} to {max(ratios):.2f}")
+    for variant, name in itertools.product(others, rates):
+        ratios = [runs[variant][name] / runs[first][name] for runs in measured]
+        summary[variant][f"{name}_ratio"] = spread(ratios)
+        progress(f"{name}: {variant} / {first} {min(ratios):.2f} to {max(ratios):.2f}")
     return summary
 
 
 def summarize_accuracy(measured: list[dict]) -> dict:
-    """Held-out pass@1 of both variants over the seeds, after as many trained groups, and partial − whole."""
+    """Held-out pass@1 of the variants over the seeds, after as many trained groups, and that less the first one's."""
+    first, *others = measured[0]
     summary = {
         variant: {
             name: spread([runs[variant][name] for runs in measured])
             for name in ("pass_at_1_before", "pass_at_1_after")
         }
-        for variant in VARIANTS
+        for variant in measured[0]
     }
-    differences = [runs["partial"]["pass_at_1_after"] - runs["whole"]["pass_at_1_after"] for runs in measured]
-    return summary | {"difference": spread(differences)}
+    for variant in others:
+        differences = [runs[variant]["pass_at_1_after"] - runs[first]["pass_at_1_after"] for runs in measured]
+        summary[variant]["difference"] = spread(differences)
+    return summary
 
 
 # The runs
 
 
-def run(part: str, seed: int, runs: Path) -> dict:
-    return {variant: _run(part, variant, seed, runs / part / variant / f"seed-{seed}", runs) for variant in VARIANTS}
-
-
-def _run(part: str, variant: str, seed: int, directory: Path, runs: Path) -> dict:
+def _run(part: str, variant: str, seed: int, steps: int, runs: Path) -> dict:
+    directory = runs / part / variant / f"seed-{seed}-steps-{steps}"
     done = directory / "measured.json"
     if not done.exists():
         start = _warmed_up(runs)
@@ -126,7 +141,7 @@ def _run(part: str, variant: str, seed: int, directory: Path, runs: Path) -> dic
             "actor.model_name_or_path": start / "long_tail",
             "data.prompt_dataset": start / "train.jsonl",
             "data.max_len": CONTEXT,
-            "data.max_samples": BATCH * STEPS[part],
+            "data.max_samples": BATCH * steps,
             "rollout.max_new_tokens": CONTEXT - 32,
             "rollout.batch_size": BATCH,
             "rollout.n_samples_per_prompt": K,
@@ -139,7 +154,7 @@ def _run(part: str, variant: str, seed: int, directory: Path, runs: Path) -> dic
             "ckpt.path": directory,
             "ckpt.output_dir": directory / "model",
         }
-        flags |= PARTS[part] | VARIANTS[variant]
+        flags |= {"eval.steps": steps} | PARTS[part] | VARIANTS[variant]
         openrlhf("train", CONFIGS / "quickstart_cpu.yaml", flags, directory / "log.txt", plugins="kimi")
         done.write_text(json.dumps(_measured(directory)) + "\n")
     return json.loads(done.read_text())

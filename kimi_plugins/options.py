@@ -266,6 +266,11 @@ class Rollout:
         valid=lambda value: value >= 1,
         rule="at least 1 rollout batch",
     )
+    overlap: bool = option(
+        False,
+        "write an iteration's segments while the update before it is made, by the policy before that update: faster "
+        "where engines and training have cores or GPUs of their own, and everything is one policy older (ours)",
+    )
     held_limit: float = option(8.0, "prompts held at most, in rollout batches: bounds the buffer (ours)")
     max_age: int = option(
         8,

@@ -66,6 +66,7 @@ RL = (
         "algo.kl.init_coef": 0.0,
         "data.label_key": "label",
         "data.prompt_dataset": "prompts.jsonl",
+        "kimi.rollout.overlap": False,
         "reward.remote_url": "reward.py",
         "rollout.batch_size": 16,
         "rollout.micro_batch_size": 8,
@@ -955,7 +956,7 @@ class TestMachine:
         assert line.startswith(f"vllm.num_engines: {cores + 1} engines or ranks")
         assert f"ask for at most {cores}" in line
 
-    @pytest.mark.parametrize("option", ["train.async_enable"])
+    @pytest.mark.parametrize("option", ["train.async_enable", "kimi.rollout.overlap"])
     def test_engines_and_ranks_that_compute_at_the_same_time(self, monkeypatch, option):
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(2))
         two, both = {"vllm__num_engines": 2, "actor__num_gpus_per_node": 2}, {option.replace(".", "__"): True}
@@ -1285,7 +1286,7 @@ class TestAgainstTheStack:
         parser = module.get_parser()
         known = {action.dest: action.default for action in parser._actions}
         for key, value in DEFAULTS[command].items():
-            if value == known[key]:
+            if key.startswith("kimi.") or value == known[key]:
                 continue
             if value is True:
                 flags.append(f"--{key}")

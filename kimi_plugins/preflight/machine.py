@@ -90,10 +90,10 @@ def gpus_needed(args) -> int:
 
 def _check_alike(option: str, args, one: str, other: str) -> Iterator[str]:
     for size in ("num_nodes", "num_gpus_per_node"):
-        values = getattr(getattr(args, one), size), getattr(getattr(args, other), size)
-        if values[0] != values[1]:
-            fix = f"set it to {values[0]}"
-            yield f"{other}.{size}: {values[1]} must equal {one}.{size} {values[0]} with {option}; {fix}"
+        sizes = getattr(getattr(args, one), size), getattr(getattr(args, other), size)
+        if sizes[0] != sizes[1]:
+            fix = f"set it to {sizes[0]}"
+            yield f"{other}.{size}: {sizes[1]} must equal {one}.{size} {sizes[0]} with {option}; {fix}"
 
 
 def check_placement(args) -> Iterator[str]:
@@ -189,17 +189,21 @@ def check_loader(args) -> Iterator[str]:
         yield f"data.dataloader_num_workers: {workers} on {cores} CPU cores; leave it out or set it to {cores} or less"
 
 
-def check_cores(args) -> Iterator[str]:
-    """On the CPU all engines generate at the same time and all ranks train at the same time: each needs a core.
+def _trains_and_generates(args) -> str | None:
+    """The option by which engines generate while ranks train; None: they take turns."""
+    if getattr(values.plugin(args, "rollout"), "overlap", False):
+        return "kimi.rollout.overlap"
+    return "train.async_enable" if args.train.async_enable else None
 
-    They take turns, but with the asynchronous trainer.
-    """
+
+def check_cores(args) -> Iterator[str]:
+    """On the CPU all engines generate at the same time and all ranks train at the same time: each needs a core."""
     if local_devices() != 0:
         return
     cores = len(os.sched_getaffinity(0))
     processes = {"vllm.num_engines": engine_ranks(args), "actor.num_gpus_per_node": batches.groups(args)["actor"]}
-    if args.train.async_enable:
-        processes = {"train.async_enable": sum(processes.values())}
+    if option := _trains_and_generates(args):
+        processes = {option: sum(processes.values())}
     for key, count in processes.items():
         if count > cores:
             yield (

@@ -132,7 +132,7 @@ def check_ranges(args) -> Iterator[str]:
             "rollout.max_new_tokens"
         )
     correction = args.algo.advantage.is_correction_level
-    if args.rollout.top_p < 1 and correction != "off" and not _plugin(args, "policy"):  # which has weights of its own
+    if args.rollout.top_p < 1 and correction != "off" and not plugin(args, "policy"):  # which has weights of its own
         yield (
             f"rollout.top_p: {args.rollout.top_p} with algo.advantage.is_correction_level {correction}, whose weights "
             "would compare the policy with its truncated self; set it to 1, or the level to off"
@@ -163,7 +163,7 @@ def _set(args, keys: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
                 yield key, value
 
 
-def _plugin(args, section: str):
+def plugin(args, section: str):
     """A plugin's options, None where it is not loaded."""
     return getattr(getattr(args, "kimi", None), section, None)
 
@@ -224,7 +224,7 @@ _EFFECTS: tuple[tuple[tuple[str, ...], Test, str], ...] = (
             "algo.advantage.is_correction_gating",
             "algo.advantage.is_correction_threshold",
         ),
-        lambda args: args.algo.advantage.is_correction_level != "off" or _plugin(args, "policy"),  # says it itself
+        lambda args: args.algo.advantage.is_correction_level != "off" or plugin(args, "policy"),  # says it itself
         "nothing is corrected; set algo.advantage.is_correction_level",
     ),
     (
@@ -333,7 +333,7 @@ _EFFECTS: tuple[tuple[tuple[str, ...], Test, str], ...] = (
     ),
     (
         ("vllm.max_restarts",),
-        lambda args: bool(args.train.async_enable or getattr(_plugin(args, "rollout"), "segment_tokens", None)),
+        lambda args: bool(args.train.async_enable or getattr(plugin(args, "rollout"), "segment_tokens", None)),
         "only partial rollouts can go on with an engine that was started again; set kimi.rollout.segment_tokens",
     ),
 )

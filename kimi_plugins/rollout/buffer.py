@@ -48,6 +48,10 @@ class Trajectory:
         else:
             self.segments.append((version, len(tokens)))
 
+    def began(self, otherwise: int) -> int:
+        """Version of the policy that wrote the first token; `otherwise` if there is none."""
+        return self.segments[0][0] if self.segments else otherwise
+
     def written_by(self, version: int) -> int:
         """Number of tokens at the end of the response that policy `version` wrote."""
         return self.segments[-1][1] if self.segments and self.segments[-1][0] == version else 0

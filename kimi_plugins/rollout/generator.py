@@ -22,21 +22,30 @@ from kimi_plugins.rollout.segments import Part, advance
 
 logger = init_logger(__name__)
 
-COUNTERS = ("version", "drawn", "drained", "surplus")  # of the generator's state
+# Of the generator's state, beside the buffer.
+COUNTERS = ("version", "drawn", "reported", "drained", "surplus", "filtered", "begun")
 
 
 class PartialSamplesGenerator(SamplesGenerator):
-    """Every call lets each unfinished response grow by at most kimi.rollout.segment_tokens."""
+    """Every call lets each unfinished response grow by at most kimi.rollout.segment_tokens.
+
+    With kimi.rollout.overlap that happens while the trainer makes the update before the call: by the policy before it.
+    """
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
         self.options = self.args.kimi.rollout
         self.buffer = Buffer()
         self.version = 0  # of the policy: calls so far, each followed by an update
+        self.writing = 0  # version of the engines' weights
         self.drawn = 0  # prompts in this run
+        self.reported = 0  # of them, those the trainer knows of
         self.drained = False  # no prompt left in this episode
         self.surplus: int | None = None  # groups that the last iteration's first budget finished beyond the batch
-        self._filtered = 0  # groups of this iteration
+        self.filtered = 0  # groups of this iteration
+        self.begun = False  # the next iteration's first budget has been granted
+        self._pending: dict = {}  # remote calls of that budget, each with its group
+        self._generate_kwargs: dict = {}  # of them
         self._turn = itertools.cycle(self.vllm_engines)
         self._restarts = engines.Restarts(self.vllm_engines)
         self._tokenizer_ref: ray.ObjectRef | None = None
@@ -54,6 +63,7 @@ class PartialSamplesGenerator(SamplesGenerator):
         if state:  # empty in a checkpoint of whole rollouts
             for name in COUNTERS:
                 setattr(self, name, state[name])
+            self.writing = self.version
             self.buffer.load_state_dict(state["buffer"])
 
     @torch.no_grad()
@@ -61,7 +71,7 @@ class PartialSamplesGenerator(SamplesGenerator):
         """As SamplesGenerator's. seed is not used: see _seeds."""
         if getattr(self, "_dataloader_iter", None) is None and not self.drained:
             self._dataloader_iter = iter(self.prompts_dataloader)
-        before, was_drained = self.drawn, self.drained
+        self.writing = self.version
         if self.version == 0 and self.args.vllm.max_restarts:
             self.restart_dead_engines()  # learns their processes
         if self.args.vllm.enable_sleep:
@@ -70,16 +80,23 @@ class PartialSamplesGenerator(SamplesGenerator):
         if self.args.vllm.enable_sleep:
             batch_vllm_engine_call(self.vllm_engines, "sleep")
 
-        if self.drained and not was_drained:
-            self._say_what_is_left()
         groups = self.buffer.take(self.args.rollout.batch_size)
         experiences = [experience for group in groups for experience in self._experiences(group, generate_kwargs)]
+        pass_rate = 100 * len(groups) / (len(groups) + self.filtered) if groups else None
         self.version += 1
+        if self.options.overlap:
+            self._begin(generate_kwargs)
         exhausted = self.drained and len(self.buffer) == 0
         if exhausted:
-            self.drained, self.surplus = False, None  # the next episode begins anew
-        pass_rate = 100 * len(groups) / (len(groups) + self._filtered) if groups else None
-        return experiences, pass_rate, self.drawn - before, exhausted
+            self.drained, self.surplus, self.begun = False, None, False  # the next episode begins anew
+        consumed, self.reported = self.drawn - self.reported, self.drawn
+        return experiences, pass_rate, consumed, exhausted
+
+    @torch.no_grad()
+    def wait_for_engines(self) -> None:
+        """Collect what the engines write: with kimi.rollout.overlap during the update, before they get its weights."""
+        if self._pending:
+            self._collect_all(self._pending, self._generate_kwargs)
 
     @torch.no_grad()
     def generate_eval_samples(self, **generate_kwargs):
@@ -93,35 +110,42 @@ class PartialSamplesGenerator(SamplesGenerator):
             logger.warning("A vLLM engine died; the evaluation begins again.")
             self._restore_engines()
 
+    def _begin(self, generate_kwargs) -> None:
+        """Grant an iteration's first budget to what is held and what is drawn."""
+        self.filtered, self.begun = 0, True
+        self._generate_kwargs = generate_kwargs
+        self._pending = {self._dispatch(group, generate_kwargs): group for group in self.buffer.unfinished()}
+        self._draw(self._pending, self._due(), generate_kwargs)
+
     def _iterate(self, generate_kwargs) -> None:
         """Advance what is held and what is drawn, until a batch is finished or nothing is left."""
         batch = self.args.rollout.batch_size
-        self._filtered = 0
-        with tqdm(total=batch, desc="Generate samples") as bar:
-            pending = {self._dispatch(group, generate_kwargs): group for group in self.buffer.unfinished()}
-            self._draw(pending, self._due(), generate_kwargs)
-            self._collect_all(pending, bar, generate_kwargs)
-            self.surplus = self._ready() - batch
-            # Was the budget too small for what is held, those drawn first go on; the policy is the same.
-            while growing := self.buffer.unfinished()[: max(0, batch - self._ready())]:
-                pending = {self._dispatch(group, generate_kwargs): group for group in growing}
-                self._collect_all(pending, bar, generate_kwargs)
+        if not self.begun:
+            self._begin(generate_kwargs)
+        self.wait_for_engines()
+        self.begun = False
+        self.surplus = self._ready() - batch
+        # Was the budget too small for what is held, those drawn first go on; the policy is the same.
+        while growing := self.buffer.unfinished()[: max(0, batch - self._ready())]:
+            pending = {self._dispatch(group, generate_kwargs): group for group in growing}
+            self._collect_all(pending, generate_kwargs)
 
     def _ready(self) -> int:
         return sum(map(len, self.buffer.ready()))
 
-    def _collect_all(self, pending: dict, bar: tqdm, generate_kwargs) -> None:
+    def _collect_all(self, pending: dict, generate_kwargs) -> None:
         batch = self.args.rollout.batch_size
-        while pending:
-            filtered = self._filtered
-            ready, results = self._next_result(pending)
-            if results is None:
-                self._redo(pending, ready, generate_kwargs)
-            else:
-                self._collect(pending.pop(ready), results, generate_kwargs)
-            self._draw(pending, self._filtered - filtered, generate_kwargs)  # one for each that was filtered out
-            bar.set_postfix(held=len(self.buffer), refresh=False)
-            bar.update(min(batch, len(self.buffer.finished())) - bar.n)
+        with tqdm(total=batch, desc="Generate samples") as bar:
+            while pending:
+                filtered = self.filtered
+                ready, results = self._next_result(pending)
+                if results is None:
+                    self._redo(pending, ready, generate_kwargs)
+                else:
+                    self._collect(pending.pop(ready), results, generate_kwargs)
+                self._draw(pending, self.filtered - filtered, generate_kwargs)  # one for each that was filtered out
+                bar.set_postfix(held=len(self.buffer), refresh=False)
+                bar.update(min(batch, len(self.buffer.finished())) - bar.n)
 
     def _draw(self, pending: dict, count: int, generate_kwargs) -> None:
         """Draw and dispatch up to `count` prompts, adding to `pending`."""
@@ -136,6 +160,7 @@ class PartialSamplesGenerator(SamplesGenerator):
             pending[self._dispatch(group, generate_kwargs)] = group
         if self.drained:
             self._dataloader_iter = None
+            self._say_what_is_left()
 
     def _link(self, index: int) -> tuple | None:
         """Link of the next prompt: the previous prompt's if both have one value of baseline_key, else a new one."""
@@ -173,7 +198,7 @@ class PartialSamplesGenerator(SamplesGenerator):
         held, batch = len(self.buffer), self.args.rollout.batch_size
         if held > batch and not self.options.ending_iterations:
             logger.info(
-                f"All prompts of this episode are drawn: after this iteration {held - batch} groups are held, which "
+                f"All prompts of this episode are drawn: after the next step {held - batch} groups are held, which "
                 "have the longest responses, and the last iterations train on nothing else. "
                 "kimi.rollout.ending_iterations spreads them."
             )
@@ -222,6 +247,7 @@ class PartialSamplesGenerator(SamplesGenerator):
     def _restore_engines(self) -> None:
         self.restart_dead_engines()
         self.restore_engines()
+        self.writing = self.version  # also where these are the weights of an update that has just been made
 
     def _repetition(self) -> dict | None:
         chosen = self.options
@@ -238,7 +264,7 @@ class PartialSamplesGenerator(SamplesGenerator):
         results, inputs = advanced
         group.inputs = group.inputs or inputs
         for trajectory, result in zip(group.unfinished(), results, strict=True):
-            trajectory.extend(result["tokens"], result["log_probs"], self.version)
+            trajectory.extend(result["tokens"], result["log_probs"], self.writing)
             trajectory.finish, trajectory.response = result["finish"], result["response"]
         if not group.finished:
             return
@@ -246,7 +272,7 @@ class PartialSamplesGenerator(SamplesGenerator):
         self._group_scored(experiences, group.index)
         if self.args.algo.dynamic_filtering_enable and self._filtered_out(experiences):
             self.buffer.discard(group)
-            self._filtered += 1
+            self.filtered += 1
 
     def _experiences(self, group: Group, generate_kwargs) -> list:
         experiences = [self._experience(group, trajectory, generate_kwargs) for trajectory in group.trajectories]
@@ -274,7 +300,7 @@ class PartialSamplesGenerator(SamplesGenerator):
         return {
             CURRENT_SHARE: trajectory.written_by(self.version) / max(1, len(trajectory.tokens)),
             "kimi/segments_mean": float(len(trajectory.segments)),
-            "kimi/staleness_mean": float(self.version - group.version),
+            "kimi/staleness_mean": float(self.version - trajectory.began(group.version)),
             "kimi/held_groups": float(len(self.buffer)),
             "kimi/held_mib": self.buffer.nbytes() / 2**20,
             "kimi/expired_share": float(trajectory.finish == EXPIRED),

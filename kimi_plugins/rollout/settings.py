@@ -45,6 +45,16 @@ def _conflicts(args) -> Iterator[str]:
         yield from options.without_effect(args, "rollout", names, "without kimi.rollout.repetition_tokens; set that")
     if chosen.held_limit < max(1, chosen.in_flight):
         yield f"kimi.rollout.held_limit is {chosen.held_limit}: it must be at least kimi.rollout.in_flight"
+    if chosen.overlap and chosen.train_on == "newest":
+        yield (
+            "kimi.rollout.overlap with kimi.rollout.train_on newest: the current policy writes next to nothing, so "
+            "next to nothing would be trained on; turn one of the two off"
+        )
+    if chosen.overlap and args.vllm.enable_sleep:
+        yield (
+            "kimi.rollout.overlap with vllm.enable_sleep: the engines are to write while they sleep; turn one of the "
+            "two off (engines and training then share the memory)"
+        )
     if args.train.agent_func_path:
         yield (
             "train.agent_func_path: partial rollouts go on with one response; a multi-turn agent's turns cannot be "

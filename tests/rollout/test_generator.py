@@ -83,6 +83,7 @@ class Generator(PartialSamplesGenerator):
         )
         del self.restore_engines  # the trainer would set it
         self.clock, self.speed = 0.0, random.Random(speed)
+        self.weights = 0  # of the engines: their version
         self.deaths, self.restarted, self.restored = deaths, 0, 0  # chance that an engine dies with its segment
         self.scored: list[int] = []
         self.grown: list[int] = []
@@ -96,7 +97,7 @@ class Generator(PartialSamplesGenerator):
                 before, whole = len(trajectory.tokens), length(group.index, n)
                 new = 0 if ended else min(whole - before, SEGMENT)
                 self.grown.append(new)
-                result = {"tokens": range(before, before + new), "log_probs": [-float(self.version)] * new}
+                result = {"tokens": range(before, before + new), "log_probs": [-float(self.weights)] * new}
                 if ended or before + new == whole:
                     score = float(group.index % 3 == 0)
                     response = {"prompt": group.prompt, "label": group.label, "prompt_tokens": [7, 7]}
@@ -120,12 +121,21 @@ class Generator(PartialSamplesGenerator):
     def restore_engines(self):
         assert self.restarted == self.restored + 1  # weights only after the engine is there
         self.restored += 1
+        self.weights = self.version
 
     def _group_scored(self, experiences, index):
         self.scored.append(index)
 
     def batch(self):
-        return self.generate_samples(max_len=1000)
+        """What generate_samples() returns, and then what the trainer does before the next call."""
+        result = self.generate_samples(max_len=1000)
+        self.wait_for_engines()
+        self.weights = self.version
+        return result
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.weights = self.version
 
 
 def run(generator) -> list:
@@ -146,10 +156,11 @@ def trained(batches) -> Counter:
 EVERY_RESPONSE = Counter((f"prompt {row}", length(row, n)) for row in range(64) for n in range(K))
 
 
+@pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("in_flight", [1.0, 2.0, 5.0])
-def test_every_response_is_trained_on_once_whatever_its_length(in_flight):
+def test_every_response_is_trained_on_once_whatever_its_length(in_flight, overlap):
     """So the trained lengths are those of whole rollouts: the short ones that finish first push no long one out."""
-    generator = Generator(in_flight=in_flight)
+    generator = Generator(in_flight=in_flight, overlap=overlap)
     batches = run(generator)
     assert trained(batches) == EVERY_RESPONSE
     assert sorted(generator.scored) == list(range(64))
@@ -167,8 +178,9 @@ def test_what_is_trained_on_does_not_depend_on_the_engines_speed():
     assert batches(1) == batches(2)
 
 
-def test_dying_engines_cost_segments_but_no_response_is_lost_or_doubled():
-    generator = Generator(deaths=0.1)
+@pytest.mark.parametrize("overlap", [False, True])
+def test_dying_engines_cost_segments_but_no_response_is_lost_or_doubled(overlap):
+    generator = Generator(deaths=0.1, overlap=overlap)
     batches = run(generator)
     assert generator.restored > 5
     assert trained(batches) == EVERY_RESPONSE
@@ -190,6 +202,50 @@ def test_a_response_that_was_cut_is_what_it_would_have_been_in_one_go():
         segments = [len(list(part)) for _, part in itertools.groupby(experience.rollout_log_probs[0, 1:].tolist())]
         assert sum(segments) == n and max(segments) <= SEGMENT * 8
         assert experience.info["kimi/segments_mean"] == len(segments)
+
+
+@pytest.mark.parametrize("deaths", [0.0, 0.1])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_log_probs_and_versions_are_those_of_the_weights_that_wrote(overlap, deaths):
+    """With made-up engines whose log-probs are the negated version of their weights."""
+    generator = Generator(deaths=deaths, overlap=overlap)
+    make, seen = generator._experience, []
+
+    def checked(group, trajectory, generate_kwargs):
+        seen.append([-float(version) for version, count in trajectory.segments for _ in range(count)])
+        assert trajectory.log_probs.tolist() == seen[-1]
+        return make(group, trajectory, generate_kwargs)
+
+    generator._experience = checked
+    run(generator)
+    assert len({log_prob for written in seen for log_prob in written}) > 4
+
+
+def test_with_overlap_the_same_batches_come_of_policies_one_update_older():
+    """The budgets are the same, but the first ones of all but the first iteration come before the update."""
+    now, before = run(Generator()), run(Generator(overlap=True))
+    assert [trained([batch]) for batch in before] == [trained([batch]) for batch in now]
+    for iteration, (batch, older) in enumerate(zip(now, before, strict=True)):
+        for one, other in zip(batch, older, strict=True):
+            staleness = one.info["kimi/staleness_mean"].item()
+            drawn_in_the_first = staleness == iteration
+            assert other.info["kimi/staleness_mean"].item() == staleness + (not drawn_in_the_first)
+            assert other.info["kimi/current_share"] <= one.info["kimi/current_share"]
+    assert max(e.info["kimi/current_share"].item() for batch in now[1:] for e in batch) == 1.0
+    assert max(e.info["kimi/current_share"].item() for batch in before[1:] for e in batch) < 1.0
+
+
+def test_with_overlap_the_engines_write_between_the_calls_and_stop_before_a_sync():
+    generator = Generator(overlap=True)
+    generator.generate_samples(max_len=1000)
+    begun = len(generator.grown)
+    assert generator._pending and not any(group.version == 1 and group.finished for group in generator.buffer.groups)
+    generator.wait_for_engines()
+    assert not generator._pending and any(group.version == 1 and group.finished for group in generator.buffer.groups)
+    assert len(generator.grown) == begun  # all of it was asked for before
+    plain = Generator()
+    plain.generate_samples(max_len=1000)
+    assert not plain._pending
 
 
 def test_only_what_the_current_policy_wrote_is_trained_on_if_asked():
@@ -266,11 +322,12 @@ def test_a_resumed_run_goes_on_with_the_very_same_responses():
     assert [trained([batch]) for batch in run(resumed)] == whole[3:]
 
 
+@pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("ending_iterations", [0, 4])
 @pytest.mark.parametrize("rows", [3, BATCH, 3 * BATCH - 3, 3 * BATCH])
-def test_after_each_step_a_resumed_run_does_the_steps_that_are_left_of_two_episodes(rows, ending_iterations):
+def test_after_each_step_a_resumed_run_does_the_steps_that_are_left_of_two_episodes(rows, ending_iterations, overlap):
     def generator():
-        return Generator(rows=rows, ending_iterations=ending_iterations)
+        return Generator(rows=rows, ending_iterations=ending_iterations, overlap=overlap)
 
     def go_on(generator, episode):
         """[(what a step trained on, the state after it, where its data loader is, the episode to go on with)]."""

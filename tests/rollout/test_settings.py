@@ -21,6 +21,7 @@ def settings(*, segment_tokens=64, chosen=None, **changed):
         "train.agent_func_path": None,
         "train.async_enable": False,
         "train.full_determinism_enable": False,
+        "vllm.enable_sleep": False,
     } | {key.replace("__", "."): value for key, value in changed.items()}
     args = SimpleNamespace()
     for key, value in flat.items():
@@ -40,6 +41,7 @@ def test_the_defaults_are_accepted():
     assert problems(settings()) == []
     assert problems(settings(rollout__vllm_generate_batch_size=32)) == []
     assert problems(settings(train__full_determinism_enable=True)) == []
+    assert problems(settings(chosen={"overlap": True})) == []
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,8 @@ def test_the_defaults_are_accepted():
             "without kimi.rollout.repetition_tokens; set that",
         ),
         (settings(train__agent_func_path="agent.py"), "a multi-turn agent's turns cannot be taken up again"),
+        (settings(chosen={"overlap": True, "train_on": "newest"}), "next to nothing would be trained on"),
+        (settings(chosen={"overlap": True}, vllm__enable_sleep=True), "kimi.rollout.overlap with vllm.enable_sleep"),
         (settings(train__async_enable=True), "belong to the synchronous loop"),
         (settings(rollout__vllm_generate_batch_size=64), "rollout.vllm_generate_batch_size is 64"),
         (settings(train__full_determinism_enable=True, rollout__temperature=0.7), "for which both must be 1"),
