@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -64,7 +65,9 @@ class TestRoom:
 
     def test_in_use(self):
         line = problem(2, node(2, 4, used=(1, 1)))
-        assert "in use, free are 10.0.0.1 (GPU 1, CPU 3); end what uses them" in line
+        assert "in use; free are 10.0.0.1 (GPU 1, CPU 3); end what uses them" in line
+        busy = replace(node(2, 4, used=(1, 1)), actors=("Other (7)", "Engine (8)"))
+        assert "in use by Other (7) on 10.0.0.1, Engine (8) on 10.0.0.1; free are" in problem(2, busy)
         assert problem(1, node(2, 4, used=(1, 1))) is None
 
     def test_no_node(self):
@@ -327,7 +330,7 @@ class TestCheck:
         clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + seconds))
         monkeypatch.setattr(join, "time", clock)
         [line] = check([node(2, 4, used=(1, 1))])
-        assert "in use, free are" in line and now == [join.SETTLE_SECONDS]
+        assert "in use; free are" in line and now == [join.SETTLE_SECONDS]
 
     def test_a_node_without_an_answer_is_named(self, check):
         [line] = check([node(2, 4)], {"10.0.0.2": "did not answer within 60 s"})

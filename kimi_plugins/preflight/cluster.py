@@ -92,7 +92,7 @@ def check_ray(args) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Node:
-    """A living node of a cluster: what it offers to Ray in all, and what is free of that."""
+    """A living node of a cluster: what it offers to Ray in all, what is free of that, and the actors there."""
 
     address: str
     gpus: float
@@ -100,6 +100,7 @@ class Node:
     free_gpus: float
     free_cpus: float
     accelerator: bool = False  # whether Ray found the GPUs itself; else they are only declared
+    actors: tuple[str, ...] = ()  # each as "class (pid)"
 
 
 def places(gpus: float, cpus: float) -> int:
@@ -122,7 +123,9 @@ def room_problem(asks: str, needed: int, nodes: list[Node], address: str) -> str
     if large_enough(needed, nodes):
         if _fits(needed, [(node.free_gpus, node.free_cpus) for node in nodes]):
             return None
-        why, fix = "in use, free are", "end what uses them (`ray list actors`), or wait for it with --wait"
+        used = ", ".join(f"{actor} on {node.address}" for node in nodes for actor in node.actors)
+        why = f"in use{used and f' by {used}'}; free are"
+        fix = "end what uses them, or wait for it with --wait"
         offers = [(node.address, node.free_gpus, node.free_cpus) for node in nodes]
     else:
         why, fix = "too small,", _more_room(needed, nodes, address)

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
@@ -36,6 +37,9 @@ def living_nodes() -> dict[str, cluster.Node]:
     import ray
 
     free = ray._private.state.available_resources_per_node()
+    actors = defaultdict(list)
+    for actor in ray._private.state.actors(actor_state_name="ALIVE").values():
+        actors[actor["Address"]["NodeID"]].append(f"{actor['ActorClassName']} ({actor['Pid']})")
     found = {}
     for node in ray.nodes():
         if node["Alive"]:
@@ -47,6 +51,7 @@ def living_nodes() -> dict[str, cluster.Node]:
                 free_gpus=left.get("GPU", 0),
                 free_cpus=left.get("CPU", 0),
                 accelerator=any(name.startswith("accelerator_type:") for name in has),
+                actors=tuple(actors[node["NodeID"]]),
             )
     return found
 
