@@ -12,10 +12,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import real_runs
+
+from kimi_plugins import run_log
+
 ROOT = Path(__file__).parents[2]
+OF_A_RUN = ("ray::PolicyModelActor", "ray::RolloutRayActor", "ray::PPOTrainer", "VLLM", "openrlhf train")
 
 # Runs as process 1 of the host: $0 name, $1 bytes of /dev/shm, $2 /etc/hosts, the others directories to keep.
-# /etc/hosts is Debian's: the host's own name is 127.0.1.1.
+# /etc/hosts is Debian's: the host's own name is 127.0.1.1. While the shell waits for cat, it reaps what others leave.
 INIT = """
 set -e
 hostname "$0"
@@ -31,7 +36,8 @@ n=0
 for kept in "$@"; do n=$((n+1)); mkdir -p "$kept"; mount --bind /mnt/$n "$kept"; done
 ip link set lo up
 echo ready
-exec cat
+cat
+exit
 """
 
 
@@ -61,6 +67,8 @@ class Host:
         if self._process.stdout.readline() != "ready\n":
             raise RuntimeError(f"host {name} did not start: exit code {self._process.wait()}")
         self.pid = int(Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text())
+        # Its network outlives it: with its end of the cable the kernel would take away the other host's.
+        self._net = open(f"/proc/{self.pid}/ns/net")
 
     def inside(self, *words: str) -> list[str]:
         """The command line that runs `words` in this host."""
@@ -68,10 +76,12 @@ class Host:
         return ["nsenter", f"--target={self.pid}", *namespaces, f"--wdns={self.directory}", *words]
 
     def start(self, words: list[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen:
+        """A command in this host; it is nsenter's child, and killed with it."""
+        words = self.inside("setpriv", "--pdeathsig=KILL", *words)
         with log.open("w") as file:
-            return subprocess.Popen(self.inside(*words), stdout=file, stderr=file, env=dict(environment))
+            return subprocess.Popen(words, stdout=file, stderr=file, env=dict(environment))
 
-    def run(self, words: list[str], environment: Mapping[str, str], timeout: float = 120) -> str:
+    def run(self, words: list[str], environment: Mapping[str, str], timeout: float = 900) -> str:
         """Standard output of a command in this host; raises RuntimeError with all that it said if it fails."""
         done = subprocess.run(
             self.inside(*words), env=dict(environment), capture_output=True, text=True, timeout=timeout
@@ -95,12 +105,15 @@ class Host:
 
     def cut_power(self) -> None:
         """End the host without a word to the other: the cable goes first, then every process."""
-        if self._process.poll() is None:
-            subprocess.run(self._network("ip", "link", "set", "eth0", "down"), check=False)
-        self.end()
+        subprocess.run(self._network("ip", "link", "set", "eth0", "down"), check=True)
+        self._kill()
 
     def end(self) -> None:
         """End every process of the host and give back its namespaces; again does nothing."""
+        self._kill()
+        self._net.close()
+
+    def _kill(self) -> None:
         self._process.kill()
         self._process.wait(timeout=30)
         deadline = time.monotonic() + 30
@@ -109,13 +122,13 @@ class Host:
 
 
 @contextmanager
-def two_hosts(directory: Path) -> Iterator[tuple[Host, Host]]:
-    """Two hosts that reach each other and share `directory`."""
-    checkout = [ROOT] if ROOT.is_relative_to("/tmp") else []  # else they see it anyway
+def two_hosts(directory: Path, shm: int = 2**30) -> Iterator[tuple[Host, Host]]:
+    """Two hosts that reach each other and share `directory`. shm: bytes of the second's /dev/shm."""
+    below = {path for path in (ROOT, Path(sys.prefix)) if path.is_relative_to("/tmp")}  # they see the rest anyway
     with ExitStack() as stack:
         hosts = []
-        for name, address in (("alpha", "10.77.0.1"), ("beta", "10.77.0.2")):
-            hosts.append(Host(name, address, directory, [directory, *checkout]))
+        for name, address, size in (("alpha", "10.77.0.1", 2**30), ("beta", "10.77.0.2", shm)):
+            hosts.append(Host(name, address, directory, [directory, *below], size))
             stack.callback(hosts[-1].end)
         hosts[0].plug_in(hosts[1])
         yield hosts[0], hosts[1]
@@ -136,3 +149,52 @@ def environment(**changed: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "GLOO_", "NCCL_", "VLLM_"))}
     kept["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
     return kept | changed
+
+
+class Cluster:
+    """Two hosts, the directory they share, and what a user types on them."""
+
+    def __init__(self, shared: Path, alpha: Host, beta: Host) -> None:
+        self.shared, self.alpha, self.beta = shared, alpha, beta
+        self.environment = environment(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
+
+    def ray_start(self, host: Host, *words: str, prefix: list[str] | None = None, **changed: str) -> None:
+        """`ray start`. prefix: of the command line, such as `env …`; changed: variables."""
+        declared = ["--num-gpus", "1", "--num-cpus", "3", f"--node-ip-address={host.address}"]
+        command = [*(prefix or []), "ray", "start", *words, *declared, "--disable-usage-stats"]
+        host.run(command, self.environment | changed)
+
+    def words(self, *more: str, nodes: int = 2, **changed) -> list[str]:
+        """`openrlhf train` with one actor rank and one engine on each of `nodes` hosts."""
+        settings = {
+            "actor__num_nodes": nodes,
+            "vllm__num_engines": nodes,
+            "ckpt__disable_ds": None,
+            "ckpt__save_steps": 1,
+            "rollout__batch_size": 8,
+            "rollout__max_new_tokens": 16,
+            "rollout__micro_batch_size": 16,
+            "train__batch_size": 32,
+            "train__micro_batch_size": 16,
+        }
+        flags = real_runs.flags(self.shared, self.shared / "model", **settings | changed)
+        return ["openrlhf", "train", "--plugins", "kimi", *more, *flags]
+
+    def start(self, log: Path, words: list[str]) -> subprocess.Popen:
+        return self.alpha.start(words, log, self.environment)
+
+    def running(self, host: Host) -> set[str]:
+        """Which processes of a run live there."""
+        lines = host.run(["ps", "-eo", "args"], self.environment).splitlines()
+        alive = [line for line in lines if not line.endswith("<defunct>")]  # process 1 there reaps none
+        return {name for name in OF_A_RUN if any(name in line for line in alive)}
+
+    def steps(self) -> list[int]:
+        return [record["step"] for record in run_log.read(self.shared / "ckpt", "train")]
+
+
+def wait_until(condition, seconds: float, log: Path) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"timed out:\n{log.read_text(errors='replace')[-6000:]}"
+        time.sleep(0.2)
