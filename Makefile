@@ -35,8 +35,10 @@ quickstart: setup  ## train the small model on this machine and print its scores
 test: setup lint docs patches-check  ## all checks and all tests
 	$(IN_VENV) $(PYTEST)
 
+# Modules that are slow as a whole are not imported: -m alone would deselect their tests after that, in both processes.
 test-fast: setup  ## the tests that take seconds and start nothing
-	$(IN_VENV) $(PYTEST) -m "not stack and not slow" --ignore tests/stack
+	$(IN_VENV) $(PYTEST) -m "not stack and not slow" \
+		$$(grep -rlE '^pytestmark = .*mark\.(stack|slow)' tests | sed 's/^/--ignore=/')
 
 lint: setup  ## check style and types
 	$(IN_VENV) ruff check .

@@ -5,6 +5,7 @@ The rules are ours. They read the text without code of figures ([asy] …) and w
 """
 
 import re
+from functools import cache
 
 # Text
 
@@ -140,16 +141,20 @@ _LETTER = re.compile(r"[(\[]?([A-H])[)\].:]?")
 _STARS = r"(?<=\*\*){}(?=\*\*)"
 _SPACED = r"{}(?= +\$[^$\s,.][^$]*\$)"
 SUFFIXES = (_PAREN, _DOT, _COLON, _DASH, _LINE, _STARS, _SPACED)
-_LABELS = {  # of each style, for each suffix the patterns of its labels
-    style: [
+
+
+@cache  # all of them take most of a second, which an import would cost
+def _labels(style: str) -> list[list[re.Pattern]]:
+    """Of a style, for each suffix the patterns of its labels."""
+    return [
         [
             re.compile(rf"(?:{_BEFORE}|{_CJK}){_BOLD}(?:{suffix.format(re.escape(label), re.escape(label))})")
-            for label in labels
+            for label in STYLES[style][0]
         ]
         for suffix in SUFFIXES
     ]
-    for style, (labels, _) in STYLES.items()
-}
+
+
 _THIRD = re.compile(
     r"(?:[CcHR3③ウㄷВвγ丙]|iii|III)\}?\s*[})\].、:=>–—-]|③|ウ|ㄷ|\nC[ \t]|\*\*C\*\*|C\s*\$"
 )  # without it there are no three options
@@ -160,7 +165,7 @@ def _options(text: str, style: str) -> tuple[str, list[str], bool] | None:
 
     "A: 3 balls, B: 4 balls, C: 5 balls" and "A = 1, B = 2, C = 3" may be data; on lines of their own they are options.
     """
-    for suffix, patterns in zip(SUFFIXES, _LABELS[style], strict=True):
+    for suffix, patterns in zip(SUFFIXES, _labels(style), strict=True):
         found: list[re.Match] = []
         for pattern in patterns:
             match = pattern.search(text, found[-1].end() if found else 0)
