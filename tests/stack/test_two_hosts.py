@@ -1,4 +1,4 @@
-"""The recipe on two hosts, as docs/clusters.md says, until one of them loses power.
+"""The recipe on two hosts, as docs/clusters.md says, until one of them loses power; then on what is left.
 
 The tests share the hosts and follow each other: each starts with the cluster that the one before it has left.
 """
@@ -71,3 +71,13 @@ def test_it_trains_on_both_until_one_loses_power(cluster):
     assert end[2].startswith("Its log: "), end
     # Ray ends the job's processes once the driver has left.
     two_hosts.wait_until(lambda: not cluster.running(cluster.alpha), PATIENCE, log)
+
+
+def test_what_is_left_trains_the_rest(cluster):
+    log, before = cluster.shared / "resumed.txt", cluster.steps()
+    run = cluster.start(log, cluster.words("--resume", "auto", nodes=1))
+    assert run.wait(timeout=PATIENCE) == 0, log.read_text(errors="replace")[-6000:]
+    assert STEPS <= len(before) < ALL_STEPS
+    assert cluster.steps() == list(range(1, ALL_STEPS + 1))
+    saved = sorted(int(path.name[11:]) for path in (cluster.shared / "ckpt/_actor").glob("global_step*[0-9]"))
+    assert saved[-1] == ALL_STEPS
