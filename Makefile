@@ -32,8 +32,14 @@ dist: setup  ## write build/dist: wheels and requirements that `pip install` tak
 quickstart: setup  ## train the small model on this machine and print its scores before and after
 	@$(IN_VENV) openrlhf kimi quickstart
 
-test: setup lint docs patches-check  ## all checks and all tests
+test: setup lint docs patches-check build/cluster  ## all checks and all tests
 	$(IN_VENV) $(PYTEST)
+
+# What `ray job submit` needs beside .venv. With it in there, every run would start all of Ray's dashboard.
+build/cluster: requirements/cluster.txt | setup
+	@rm -rf $@
+	@$(IN_VENV) python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ --requirement $< || { rm -rf $@; exit 1; }
+	@touch $@
 
 # Modules that are slow as a whole are not imported: -m alone would deselect their tests after that, in both processes.
 test-fast: setup  ## the tests that take seconds and start nothing
