@@ -44,9 +44,11 @@ SEGMENT, IN_FLIGHT = 128, 2.0
 PARTIAL = {
     "kimi.rollout.segment_tokens": SEGMENT,
     "kimi.rollout.in_flight": IN_FLIGHT,
+    "kimi.rollout.max_age": -(-CONTEXT // SEGMENT),  # so that no response is cut because it is old
     "kimi.rollout.repetition_tokens": 0,  # the tail is made of repetitions
 }
 VARIANTS = {"whole": {}, "partial": PARTIAL, "overlap": PARTIAL | {"kimi.rollout.overlap": True}}
+PHASES = ("generation", "make_experience", "ppo_train", "broadcast")
 SETTLED = 6  # steps until the buffer is full
 
 
@@ -103,6 +105,10 @@ def summarize_speed(measured: list[dict]) -> dict:
         variant: {name: spread([runs[variant][name] for runs in measured]) for name in names}
         for variant in measured[0]
     }
+    for variant in measured[0]:
+        summary[variant]["phase_seconds"] = {
+            phase: spread([runs[variant]["phases"][phase] for runs in measured]) for phase in PHASES
+        }
     for variant, name in itertools.product(others, rates):
         ratios = [runs[variant][name] / runs[first][name] for runs in measured]
         summary[variant][f"{name}_ratio"] = spread(ratios)
@@ -145,8 +151,8 @@ def _run(part: str, variant: str, seed: int, steps: int, runs: Path) -> dict:
             "rollout.max_new_tokens": CONTEXT - 32,
             "rollout.batch_size": BATCH,
             "rollout.n_samples_per_prompt": K,
-            "rollout.micro_batch_size": 4,  # without packing, a micro-batch is as long as its longest response
-            "train.micro_batch_size": 4,
+            "rollout.micro_batch_size": BATCH * K,
+            "train.micro_batch_size": 32,
             "train.batch_size": 32,  # two optimizer steps an iteration
             "eval.dataset": start / "held_out.jsonl",
             "kimi.log.groups": BATCH,
@@ -167,12 +173,11 @@ def _measured(directory: Path) -> dict:
     tokens = np.array([response["tokens"] for sample in samples for response in sample["responses"]], float)
     seconds = sum(step["timing/step_total"] for step in steps)
     middle = steps[SETTLED:-SETTLED]
-    phases = ("generation", "make_experience", "ppo_train", "broadcast")
     return {
         "groups_per_second": len(tokens) / K / seconds,
         "trained_tokens_per_second": float(tokens.sum()) / seconds,
         "step_seconds": median(step["timing/step_total"] for step in middle),
-        "phases": {name: median(step[f"timing/{name}"] for step in middle) for name in phases},
+        "phases": {name: median(step[f"timing/{name}"] for step in middle) for name in PHASES},
         "steps": len(steps),
         "pass_at_1_before": evals[0]["eval_default_pass1"] if evals else None,
         "pass_at_1_after": evals[-1]["eval_default_pass1"] if evals else None,
@@ -197,7 +202,6 @@ def _warmed_up(runs: Path) -> Path:
             "data.dataset": start / "long_tail.jsonl",
             "data.max_len": CONTEXT,
             "data.max_samples": DEMONSTRATIONS,
-            "train.micro_batch_size": 8,
             "adam.lr": 1e-3,
             "ckpt.output_dir": start / "long_tail",
             "ckpt.path": start / "long_tail_checkpoints",
