@@ -32,5 +32,5 @@ def test_means_and_tokens_by_level(curriculum):
     assert curriculum.final(points) == pytest.approx([0.95, 0.5])
 
 
-def test_every_variant_draws_ten_prompts_for_each_problem(curriculum):
-    assert curriculum.GROUPS * curriculum.ITERATIONS == 10 * curriculum.TRAINING * len(curriculum.LEVELS)
+def test_every_variant_draws_thirty_prompts_for_each_problem(curriculum):
+    assert curriculum.GROUPS * curriculum.ITERATIONS == 30 * curriculum.TRAINING * len(curriculum.LEVELS)
