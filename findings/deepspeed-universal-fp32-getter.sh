@@ -59,7 +59,7 @@ engine.save_checkpoint(folder, tag="step")
 torch.save(state(), f"{folder}/state.pt")
 PYTHON
 cd "$directory"
-export DS_ACCELERATOR=cpu PATH="$directory/venv/bin:$PATH"
+export DS_ACCELERATOR=cpu LOCAL_RANK=0 TORCH_EXTENSIONS_DIR="$directory/operators" PATH="$directory/venv/bin:$PATH"
 python round_trip.py checkpoint save
 python -m deepspeed.checkpoint.ds_to_universal --input_folder checkpoint/step --output_folder checkpoint/step_universal \
     --inject_missing_state > conversion.log 2>&1
