@@ -22,8 +22,8 @@ from statistics import fmean
 import numpy as np
 import torch
 from common import RESULTS, machine, progress, spread, write_json
-from off_policy import FORMS, advantages_of, loss_of
-from plain_loop import ROOM, Decoder, Problem, evaluate, generate, prompts_of, supervised_step, update, verdicts
+from off_policy import FORMS, GROUPS, WARM_UP_RATE, K, advantages_of, loss_of
+from plain_loop import ROOM, Decoder, Problem, evaluate, generate, prompts_of, update, verdicts, warm_up
 
 from kimi_plugins import options
 from kimi_plugins.sampling import curriculum
@@ -32,14 +32,11 @@ from kimi_plugins.sampling.sampler import PromptSampler
 LEVELS = (1, 2, 3, 4)  # digits of either number
 CONTEXT = 2 * LEVELS[-1] + 2 + ROOM
 WARM_UP, TRAINING, HELD_OUT = 2000, 64, 81  # problems of each level
-GROUPS, K = 32, 8  # prompts an iteration, responses a prompt
 PASSES = 30
 ITERATIONS = PASSES * TRAINING * len(LEVELS) // GROUPS
 EVERY = 15  # iterations from one evaluation to the next
 STEPS, TAU, LEARNING_RATE = 4, 0.1, 3e-4  # of mirror_descent in off_policy.json; optimizer steps an iteration
 SECOND = 0.15  # share of the second level at which the supervised warm-up stops
-WARM_UP_RATE = 5e-3
-LOOK = 25  # supervised steps from one look at that share to the next
 TARGET = 0.2  # held-out pass@1 of the second level that tokens are counted to; chosen after the runs
 HALF = ITERATIONS // 2
 
@@ -66,7 +63,7 @@ def problems_of(seed: int) -> tuple[list[Problem], list[Problem], list[Problem]]
             everything = [(a, b) for a in range(1, 10) for b in range(1, 10)]
             drawn = [rng.choices(everything, k=WARM_UP), rng.sample(everything, TRAINING), everything]
         else:
-            found = dict.fromkeys(())
+            found: dict[Problem, None] = {}
             while len(found) < sum(sizes):
                 found[tuple(sorted(rng.randrange(low, high) for _ in range(2)))] = None
             ends = itertools.accumulate(sizes, initial=0)
@@ -94,10 +91,7 @@ def warmed_up(seed: int, runs: Path) -> Decoder:
         torch.manual_seed(seed)
         model, rng, (problems, training, _) = Decoder(context=CONTEXT), random.Random(seed), problems_of(seed)
         optimizer = torch.optim.Adam(model.parameters(), lr=WARM_UP_RATE, betas=(0.9, 0.98))
-        step = 0
-        while step % LOOK or solved(model, training, step)[1] < SECOND:
-            supervised_step(model, optimizer, problems, rng)
-            step += 1
+        warm_up(model, optimizer, problems, rng, lambda step: solved(model, training, step)[1] >= SECOND)
         runs.mkdir(parents=True, exist_ok=True)
         torch.save(model.state_dict(), path)
     model.load_state_dict(torch.load(path))

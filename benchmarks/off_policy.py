@@ -26,7 +26,7 @@ from statistics import fmean, median
 
 import torch
 from common import RESULTS, machine, progress, spread, write_json
-from plain_loop import Decoder, evaluate, generate, prompts_of, supervised_step, update, verdicts
+from plain_loop import Decoder, evaluate, generate, prompts_of, update, verdicts, warm_up
 from torch import Tensor
 
 from kimi_plugins.policy.advantages import group_advantages, linked_advantages, success_scale
@@ -40,7 +40,6 @@ HELD_OUT = 512
 EVERY = 4  # iterations from one evaluation to the next
 STARTS = {"twentieth": 0.05, "fifth": 0.2}  # share of right answers at which the supervised warm-up stops
 WARM_UP_RATE = 5e-3
-LOOK = 25  # supervised steps from one look at that share to the next
 TARGET = 0.7  # held-out pass@1 that tokens are counted to
 LEARNING_RATES = (1e-3, 3e-4, 3e-3)  # in the order in which the search tries them
 TAUS = (0.01, 0.1, 1.0)
@@ -151,10 +150,9 @@ def _warm_up(seed: int, runs: Path) -> None:
     model, rng, (problems, training, _) = Decoder(), random.Random(seed), problems_of(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=WARM_UP_RATE, betas=(0.9, 0.98))
     for start, share in STARTS.items():
-        step = 0
-        while step % LOOK or fmean(evaluate(model, training, step)) < share:
-            supervised_step(model, optimizer, problems, rng)
-            step += 1
+        warm_up(
+            model, optimizer, problems, rng, lambda step, share=share: fmean(evaluate(model, training, step)) >= share
+        )
         torch.save(model.state_dict(), runs / f"start-{start}-{seed}.pt")
 
 

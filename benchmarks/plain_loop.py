@@ -20,6 +20,7 @@ INDEX = {token: number for number, token in enumerate(TOKENS)}
 SPLIT = re.compile("|".join(re.escape(token) for token in sorted(TOKENS, key=len, reverse=True)))
 ROOM = 72  # tokens of a response
 CONTEXT = 9 + ROOM  # of two numbers of three digits, too
+LOOK = 25  # supervised steps from one look at how far the warm-up is to the next
 BUCKET = 32  # responses of like length that go through the model together
 SHRINK = 0.75  # the batch is cut to the responses still running when so few of it are
 
@@ -170,6 +171,20 @@ def supervised_step(
     """One optimizer step on worked solutions of problems drawn at random."""
     chosen = rng.choices(problems, k=rows)
     imitate(model, optimizer, *prompts_of(chosen), [encode(solution(a, b, rng))[:ROOM] for a, b in chosen])
+
+
+def warm_up(
+    model: Decoder,
+    optimizer: torch.optim.Optimizer,
+    problems: list[Problem],
+    rng: random.Random,
+    reached: Callable[[int], bool],
+) -> None:
+    """Supervised steps until reached(their number), which is asked every LOOK steps."""
+    step = 0
+    while step % LOOK or not reached(step):
+        supervised_step(model, optimizer, problems, rng)
+        step += 1
 
 
 def imitate(

@@ -11,11 +11,9 @@ from pathlib import Path
 
 import openrlhf
 import pytest
-import real_runs
 import two_hosts
 
 import kimi_plugins
-from kimi_plugins.quickstart.model import build_model
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -36,13 +34,8 @@ time.sleep(600)
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    if (why := two_hosts.why_not()) is not None:
-        pytest.skip(why)
-    shared = tmp_path_factory.mktemp("bad_nodes")
-    build_model(shared / "model", seed=0, tie=True)
-    real_runs.write_prompts(shared, rows=16)
-    with two_hosts.two_hosts(shared, shm=64 * 2**20) as (alpha, beta):
-        yield two_hosts.Cluster(shared, alpha, beta)
+    with two_hosts.made_cluster(tmp_path_factory.mktemp("bad_nodes"), rows=16, shm=64 * 2**20) as made:
+        yield made
 
 
 @pytest.fixture

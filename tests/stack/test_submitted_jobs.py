@@ -8,11 +8,9 @@ import json
 import os
 
 import pytest
-import real_runs
 import two_hosts
 
 from kimi_plugins import run_log
-from kimi_plugins.quickstart.model import build_model
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -39,16 +37,10 @@ def reward_func(queries, prompts, labels):
 def cluster(tmp_path_factory):
     if not NEEDED.is_dir():
         pytest.skip("`ray job` needs requirements/cluster.txt: make build/cluster")
-    if (why := two_hosts.why_not()) is not None:
-        pytest.skip(why)
-    shared = tmp_path_factory.mktemp("jobs")
-    build_model(shared / "model", seed=0, tie=True)
-    real_runs.write_prompts(shared, rows=400)
-    (shared / "reward.py").write_text(REWARD)
-    with two_hosts.two_hosts(shared) as (alpha, beta):
-        made = two_hosts.Cluster(shared, alpha, beta)
+    with two_hosts.made_cluster(tmp_path_factory.mktemp("jobs"), 400, REWARD) as made:
         made.environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(NEEDED), os.environ.get("PYTHONPATH")]))
-        made.ray_start(alpha, "--head", f"--dashboard-host={alpha.address}", **dict.fromkeys(RAY_WAITS, str(PATIENCE)))
+        waits = dict.fromkeys(RAY_WAITS, str(PATIENCE))
+        made.ray_start(made.alpha, "--head", f"--dashboard-host={made.alpha.address}", **waits)
         yield made
 
 

@@ -4,10 +4,7 @@ The tests share the hosts and follow each other: each starts with the cluster th
 """
 
 import pytest
-import real_runs
 import two_hosts
-
-from kimi_plugins.quickstart.model import build_model
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -28,14 +25,8 @@ def reward_func(queries, prompts, labels):
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    if (why := two_hosts.why_not()) is not None:
-        pytest.skip(why)
-    shared = tmp_path_factory.mktemp("two_hosts")
-    build_model(shared / "model", seed=0, tie=True)
-    real_runs.write_prompts(shared, rows=8 * ALL_STEPS)
-    (shared / "reward.py").write_text(REWARD)
-    with two_hosts.two_hosts(shared) as (alpha, beta):
-        yield two_hosts.Cluster(shared, alpha, beta)
+    with two_hosts.made_cluster(tmp_path_factory.mktemp("two_hosts"), 8 * ALL_STEPS, REWARD) as made:
+        yield made
 
 
 def test_a_run_waits_for_the_second_host_and_names_what_is_missing_there(cluster):

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
 import real_runs
 
 from kimi_plugins import run_log
+from kimi_plugins.quickstart.model import build_model
 
 ROOT = Path(__file__).parents[2]
 OF_A_RUN = ("ray::PolicyModelActor", "ray::RolloutRayActor", "ray::PPOTrainer", "VLLM", "openrlhf train")
@@ -186,11 +188,27 @@ class Cluster:
     def running(self, host: Host) -> set[str]:
         """Which processes of a run live there."""
         lines = host.run(["ps", "-eo", "args"], self.environment).splitlines()
-        alive = [line for line in lines if not line.endswith("<defunct>")]  # process 1 there reaps none
+        alive = [line for line in lines if not line.endswith("<defunct>")]
         return {name for name in OF_A_RUN if any(name in line for line in alive)}
 
     def steps(self) -> list[int]:
         return [record["step"] for record in run_log.read(self.shared / "ckpt", "train")]
+
+
+@contextmanager
+def made_cluster(shared: Path, rows: int, reward: str | None = None, shm: int = 2**30) -> Iterator[Cluster]:
+    """Two hosts that share a directory with a model, prompts and a reward file; skips where there can be none.
+
+    reward: the file's source, by default real_runs' own. shm: as of two_hosts.
+    """
+    if (why := why_not()) is not None:
+        pytest.skip(why)
+    build_model(shared / "model", seed=0, tie=True)
+    real_runs.write_prompts(shared, rows=rows)
+    if reward is not None:
+        (shared / "reward.py").write_text(reward)
+    with two_hosts(shared, shm) as (alpha, beta):
+        yield Cluster(shared, alpha, beta)
 
 
 def wait_until(condition, seconds: float, log: Path) -> None:
