@@ -32,6 +32,12 @@ KIMI = {"task": "additions", "plugins": "kimi"}
 NO_RESET = KIMI | {"kimi.policy.optimizer_reset": "none"}
 HARDER = {"kimi.sampling.curriculum_steps": STEPS // 2, "kimi.sampling.hard_from": STEPS // 2}
 LENGTH = KIMI | {"task": "wordy", "kimi.length.weight": 0.2}
+MANY_STEPS = {  # 16 optimizer steps an iteration, half the iterations
+    "train.batch_size": 16,
+    "train.micro_batch_size": 16,
+    "data.max_samples": 256,
+    "eval.steps": 4,
+}
 VARIANTS = {
     "mirror_descent": KIMI,
     "mirror_descent_no_reset": NO_RESET,
@@ -48,6 +54,18 @@ VARIANTS = {
     "length_at_once": LENGTH | {"kimi.length.warm_up_steps": 0},
     "length_after_warm_up": LENGTH | {"kimi.length.warm_up_steps": STEPS // 2},
     "length_at_once_wrong_spared": LENGTH | {"kimi.length.warm_up_steps": 0, "kimi.length.wrong": "spare"},
+    "many_steps_half_baseline": NO_RESET | MANY_STEPS | {"kimi.policy.baseline_scale": 0.5},
+    "many_steps_no_baseline": NO_RESET | MANY_STEPS | {"kimi.policy.baseline": "none"},
+    # Without a baseline and almost without the square: the log-likelihood of the right responses.
+    "many_steps_rest": NO_RESET | MANY_STEPS | {"kimi.policy.baseline": "none", "kimi.policy.tau": 0.001},
+    "many_steps_gspo": OPENRLHF
+    | MANY_STEPS
+    | {
+        "algo.advantage.estimator": "group_norm",
+        "actor.policy_loss_type": "gspo",
+        "actor.eps_clip": 0.02,  # as in off_policy.py
+    },
+    "many_steps_defaults": KIMI | MANY_STEPS,
 }
 
 
