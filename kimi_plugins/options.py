@@ -251,7 +251,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Rollout:
-    """k1.5 §2.6.2, partial rollouts. The report gives the rules, the numbers are ours."""
+    """k1.5 §2.6.2, partial rollouts, and K2's falling temperature. The reports give the rules, numbers are ours."""
 
     segment_tokens: int | None = option(
         None,
@@ -306,6 +306,20 @@ class Rollout:
         rule="at least 1 token",
     )
     repetition_penalty: float = option(0.0, "subtracted from the reward of a response that was ended as a loop (ours)")
+    temperature_end: float | None = option(
+        None,
+        "sampling temperature to which rollout.temperature falls linearly (K2), in the log-probs that are trained on, "
+        "too. Not set: it stays",
+        valid=_positive,
+        rule="a finite number above 0; leave it out for a temperature that stays",
+    )
+    temperature_iterations: int | None = option(
+        None,
+        "iterations over which it falls: the first has rollout.temperature, the last of them and all later ones have "
+        "temperature_end (ours)",
+        valid=lambda value: value >= 2,
+        rule="at least 2 iterations",
+    )
 
 
 @dataclass(frozen=True)

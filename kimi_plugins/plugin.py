@@ -191,7 +191,7 @@ class Vision(_OfRows):
 
 
 class Rollout(_Component):
-    """§2.6.2: a token budget per iteration; unfinished responses go on in the next one."""
+    """§2.6.2: a token budget per iteration; unfinished responses go on in the next one. K2's falling temperature."""
 
     section = "rollout"
 
@@ -199,6 +199,11 @@ class Rollout(_Component):
         from kimi_plugins.rollout.settings import engine_args
 
         return engine_args(args)
+
+    def openrlhf_rollout_temperature(self, step, args):
+        from kimi_plugins.rollout.temperature import of_step
+
+        return of_step(step, args)
 
     def openrlhf_samples_generator(self, kwargs, args):
         from kimi_plugins.rollout.generator import PartialSamplesGenerator
@@ -210,10 +215,11 @@ class Rollout(_Component):
 
         penalise(experiences, args.kimi.rollout.repetition_penalty)
 
-    def openrlhf_metrics(self, experiences, args):
+    def openrlhf_metrics(self, experiences, step, args):
         from kimi_plugins.rollout.gaps import gap_metrics
+        from kimi_plugins.rollout.temperature import metrics
 
-        return gap_metrics(experiences) if args.kimi.rollout.segment_tokens else {}
+        return gap_metrics(experiences) if args.kimi.rollout.segment_tokens else metrics(step, args)
 
 
 class Preflight:

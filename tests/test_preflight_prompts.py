@@ -120,11 +120,13 @@ def test_steps_that_a_run_does_not_have_are_said():
 def test_plugins_steps_are_said_too():
     kimi = {"kimi.length.weight": 0.2, "kimi.length.warm_up_steps": 3}
     kimi |= {"kimi.sampling.curriculum": "stages", "kimi.sampling.curriculum_steps": 4}
+    kimi |= {"kimi.rollout.temperature_end": 0.5, "kimi.rollout.temperature_iterations": 4}
     assert notes(12, **kimi) == [
         "kimi.sampling.curriculum_steps: 4 is never reached: the run has 3 steps",
+        "kimi.rollout.temperature_iterations: 4 is never reached: the run has 3 steps",
         "kimi.length.warm_up_steps: 3: no length reward, the run has 3 steps",
     ]
-    off = {"kimi.length.weight": 0.0, "kimi.sampling.curriculum": "none"}
+    off = {"kimi.length.weight": 0.0, "kimi.sampling.curriculum": "none", "kimi.rollout.temperature_iterations": None}
     assert notes(12, **kimi | off) == notes(13, **kimi) == []
 
 

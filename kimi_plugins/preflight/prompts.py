@@ -118,6 +118,8 @@ def step_notes(args: Any, prompts: int | None) -> Iterator[str]:
     if sampling is not None:
         narrows = sampling.curriculum in ("stages", "continuous")
         most.append(("kimi.sampling.curriculum_steps", sampling.curriculum_steps, narrows))
+    if falls_over := getattr(rollout, "temperature_iterations", None):
+        most.append(("kimi.rollout.temperature_iterations", falls_over, True))
     for key, value, is_set in most:
         if is_set and steps < value < math.inf:
             yield f"{key}: {value} is never reached: {run}"

@@ -1,17 +1,22 @@
-"""What partial rollouts need of the configuration, checked before the run starts (k1.5 §2.6.2)."""
+"""What partial rollouts and a falling temperature need of the configuration, checked before the run starts."""
 
 from collections.abc import Iterator
 from dataclasses import fields
 
 from kimi_plugins import options
+from kimi_plugins.rollout import temperature
 
 
 def problems(args) -> list[str]:
-    """Settings of partial rollouts that cannot work, or that have no effect."""
+    """Settings of the rollouts that cannot work, or that have no effect."""
     if args.kimi.rollout.segment_tokens is not None:
-        return [*options.invalid(args, "rollout"), *_conflicts(args)]
-    others = [field.name for field in fields(options.Rollout)]
-    return list(options.without_effect(args, "rollout", others, "without kimi.rollout.segment_tokens; set that"))
+        return [*options.invalid(args, "rollout"), *temperature.problems(args), *_conflicts(args)]
+    others = [field.name for field in fields(options.Rollout) if not field.name.startswith("temperature")]
+    return [
+        *options.invalid(args, "rollout"),
+        *temperature.problems(args),
+        *options.without_effect(args, "rollout", others, "without kimi.rollout.segment_tokens; set that"),
+    ]
 
 
 def _conflicts(args) -> Iterator[str]:

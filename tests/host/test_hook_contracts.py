@@ -18,6 +18,7 @@ SINGLE_PROVIDER = {
     "openrlhf_prompt_label",
     "openrlhf_prompt_sampler",
     "openrlhf_reward_function",
+    "openrlhf_rollout_temperature",
     "openrlhf_samples_generator",
     "openrlhf_group_advantages",
     "openrlhf_policy_loss",
@@ -33,6 +34,7 @@ ACCEPTED = {
     "openrlhf_prompt_columns": ["pair"],
     "openrlhf_prompt_label": {"kind": "math"},
     "openrlhf_reward_function": print,
+    "openrlhf_rollout_temperature": 0.8,
     "openrlhf_samples_generator": SimpleNamespace(generate_samples=print),
     "openrlhf_group_advantages": torch.tensor([[0.5, -0.5], [0.0, 0.0]]),
     "openrlhf_policy_loss": torch.nn.Identity(),
@@ -47,6 +49,12 @@ REFUSED = {
     "openrlhf_prompt_columns": [("pair", "list of strings or None, not str")],
     "openrlhf_reward_function": [("reward.py", "a function or None, not str")],
     "openrlhf_engine_args": [(["max_num_seqs"], "a dict or None, not list")],
+    "openrlhf_rollout_temperature": [
+        (0.0, "a finite float above 0 or None, not float"),
+        (float("nan"), "a finite float above 0"),
+        (float("inf"), "a finite float above 0"),
+        ("0.8", "a finite float above 0 or None, not str"),
+    ],
     "openrlhf_samples_generator": [(print, "an openrlhf SamplesGenerator or None, not builtin_function_or_method")],
     "openrlhf_group_advantages": [
         (torch.zeros(4), "a tensor shaped like rewards or None, not Tensor torch.Size([4])"),

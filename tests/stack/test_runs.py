@@ -39,19 +39,23 @@ def param_dtype() -> str:
 
 # In bf16 it takes about 7,000 tokens a step to know the mean gap to a few percent.
 SIZES = {"bf16": {"rollout__batch_size": 64, "rollout__micro_batch_size": 256, "train__batch_size": 256}, "fp32": {}}
+# Down to the temperature at which gap_of_a_new_engine samples.
+FALLING = {"rollout__temperature": 1.6, "kimi__rollout__temperature_end": 1.0}
 # The engine core dies in the midst of a weight sync, the actor at any moment; and what the run names.
 VICTIMS = {"tied": "EngineDeadError", "untied": "PolicyModelActor"}
 
 
 @pytest.fixture(scope="module", params=VICTIMS)
 def trained(request, models, tmp_path_factory):
-    """A run of more than UPDATES updates at a high learning rate, in which a process died then; and how it ended."""
+    """A run of more than UPDATES updates at a high learning rate and falling temperatures, in which a process died
+    then; and how it ended."""
     head = request.param
     directory = tmp_path_factory.mktemp(head)
     write_prompts(directory, rows=1200)
     saved = {"ckpt__save_steps": UPDATES, "ckpt__save_hf": True, "train__num_episodes": 1000}
     dtype = param_dtype()
-    changed = {"actor__adam__lr": 1e-2, "ds__param_dtype": dtype} | SIZES[dtype] | saved
+    falling = FALLING | {"kimi__rollout__temperature_iterations": UPDATES}
+    changed = {"actor__adam__lr": 1e-2, "ds__param_dtype": dtype} | SIZES[dtype] | saved | falling
     with pytest.MonkeyPatch.context() as monkeypatch:
         failed = failing_sync.install(directory / "site", monkeypatch, sync=UPDATES + 2, fault="killed")
         plugins = "kimi-failing" if head == "tied" else "kimi"
@@ -77,6 +81,8 @@ def test_a_death_ends_the_run(trained):
 def test_the_engine_samples_from_the_new_weights(trained):
     records = trained.run.steps()[: UPDATES + 1]
     assert max(record["kimi/log_ratio_sq_mean"] for record in records) < 1e4
+    temperatures = [record["kimi/temperature"] for record in records]
+    assert temperatures == pytest.approx([1.6 - 0.6 * n / (UPDATES - 1) for n in range(UPDATES)] + [1.0])
     signed = [record["vllm_kl"] for record in records]
     assert max(map(abs, signed)) < 0.002, signed
     synced = records[-1]["kimi/logprob_gap_abs"]  # after UPDATES updates
