@@ -129,6 +129,25 @@ class Policy:
         valid=lambda value: value >= 0,
         rule="a number of optimizer steps ≥ 0",
     )
+    ptx_dataset: str | None = option(
+        None,
+        "rows of prompt and response for an auxiliary SFT loss in every optimizer step (PTX, as K2 has one); not set: "
+        "none",
+    )
+    ptx_coef: float = option(
+        0.1,
+        "weight of that loss, the mean of −log-prob over the response tokens, in nats (value ours)",
+        valid=_positive,
+        rule="a finite number > 0, e.g. 0.1; for no such loss leave out kimi.policy.ptx_dataset",
+    )
+    ptx_rows: int = option(
+        8,
+        "its rows an optimizer step, of all ranks together (value ours)",
+        valid=lambda value: value >= 1,
+        rule="a number of rows ≥ 1",
+    )
+    ptx_input_key: str = option("input", "column of its prompts, which are text (ours)")
+    ptx_output_key: str = option("output", "column of its responses, which are text (ours)")
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,20 @@ class _OfRows(_Component):
 
 
 class Policy(_Component):
-    """§2.3.2: the mirror-descent loss, its baseline, and the optimizer reset; updates without a signal are skipped."""
+    """§2.3.2: the mirror-descent loss, its baseline, and the optimizer reset; updates without a signal are skipped.
+
+    K2's auxiliary SFT loss beside it.
+    """
 
     section = "policy"
+    auxiliary = None  # kimi_plugins.policy.ptx.AuxiliaryLoss, in a rank of the policy
+
+    def openrlhf_check_machine(self, args, command):
+        if command != "train":
+            return []
+        from kimi_plugins.preflight.auxiliary import check_auxiliary
+
+        return list(check_auxiliary(args))
 
     def openrlhf_prompt_columns(self, args):
         from kimi_plugins.policy.settings import baseline_key
@@ -73,10 +84,16 @@ class Policy(_Component):
             log_ratio_high=policy.log_ratio_high,
         )
 
+    def openrlhf_before_policy_update(self, actor, args):
+        if args.kimi.policy.ptx_dataset is not None and self.auxiliary is None:
+            from kimi_plugins.policy.ptx import load
+
+            self.auxiliary = load(actor, args)
+
     def openrlhf_before_optimizer_step(self, experiences, taken, optimizer, scheduler, step, args):
         from kimi_plugins.policy.updates import before_optimizer_step
 
-        return before_optimizer_step(experiences, taken, optimizer, scheduler, step, args)
+        return before_optimizer_step(experiences, taken, optimizer, scheduler, step, args, self.auxiliary)
 
     def openrlhf_metrics(self, experiences, step, args):
         from kimi_plugins.policy.batch import metrics

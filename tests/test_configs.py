@@ -94,6 +94,7 @@ def test_the_annotated_recipes_set_what_the_policy_needs(path):
     assert rollouts > int(recipe["train.batch_size"])
     others = {"baseline_scale", "baseline_rises", "length_normalization", "log_ratio_low", "log_ratio_high"}
     others |= {"reset_every", "reset_warm_up"}
+    others |= {field.name for field in fields(Policy) if field.name.startswith("ptx_")}
     assert {f"kimi.policy.{field.name}" for field in fields(Policy) if field.name not in others} <= set(recipe)
 
 

@@ -92,6 +92,34 @@ def _reset_problems(policy) -> Iterator[str]:
                 )
 
 
+def _auxiliary_problems(args) -> Iterator[str]:
+    policy = args.kimi.policy
+    if policy.ptx_dataset is None:
+        names = ("ptx_coef", "ptx_rows", "ptx_input_key", "ptx_output_key")
+        yield from options.without_effect(args, "policy", names, "without kimi.policy.ptx_dataset; set that")
+        return
+    ranks = args.actor.num_nodes * args.actor.num_gpus_per_node
+    if policy.ptx_rows % max(1, ranks):
+        yield (
+            f"kimi.policy.ptx_rows is {policy.ptx_rows} with {ranks} ranks of the policy (actor.num_nodes × "
+            "actor.num_gpus_per_node), which get equally many; set it to a multiple of that"
+        )
+    for key, value in (
+        ("ring_attn_size", args.ds.ring_attn_size),
+        ("tensor_parallel_size", args.ds.tensor_parallel_size),
+    ):
+        if value > 1:
+            yield (
+                f"kimi.policy.ptx_dataset with ds.{key} {value}: the auxiliary loss takes whole rows on every rank; "
+                f"set ds.{key} to 1, or leave out kimi.policy.ptx_dataset"
+            )
+    if args.data.max_images_per_prompt > 0:
+        yield (
+            f"kimi.policy.ptx_dataset with data.max_images_per_prompt {args.data.max_images_per_prompt}: the "
+            "auxiliary loss is of text, and untested beside images; leave one of the two out"
+        )
+
+
 def _conflicts(args) -> Iterator[str]:
     policy, algo = args.kimi.policy, args.algo
     yield from loss_problems(policy, token_level_loss=args.actor.loss_agg_mode == "token-mean")
@@ -102,6 +130,7 @@ def _conflicts(args) -> Iterator[str]:
         )
     yield from _baseline_problems(policy, args.rollout.n_samples_per_prompt)
     yield from _reset_problems(policy)
+    yield from _auxiliary_problems(args)
     if policy.importance_cap and args.rollout.top_p < 1:
         yield (
             f"rollout.top_p is {args.rollout.top_p} with kimi.policy.importance_cap: the weights compare the policy "

@@ -5,13 +5,18 @@ import torch
 from kimi_plugins.policy.optimizer_reset import reset_optimizer, resets_at, set_learning_rates
 
 
-def before_optimizer_step(experiences: list, taken: int, optimizer, scheduler, step: int, args) -> bool:
+def before_optimizer_step(
+    experiences: list, taken: int, optimizer, scheduler, step: int, args, auxiliary=None
+) -> bool:
     """Reset the optimizer and set its learning rates where that is due; tell whether this optimizer step is skipped.
+
+    With an auxiliary loss its gradient is added, its value logged with the experiences, and nothing skipped.
 
     Args:
         experiences: this rank's micro-batches of the optimizer step.
         taken: optimizer steps taken on the rollouts of this iteration.
         step: number of the iteration, from 1.
+        auxiliary: policy.ptx.AuxiliaryLoss, or None.
     """
     policy = args.kimi.policy
     due = resets_at(step, policy)
@@ -19,7 +24,12 @@ def before_optimizer_step(experiences: list, taken: int, optimizer, scheduler, s
         reset_optimizer(optimizer, policy.optimizer_reset)
     if policy.reset_warm_up:
         set_learning_rates(optimizer, scheduler, taken=taken, warm_up=policy.reset_warm_up if due else 0)
-    return has_no_gradient(experiences, taken, args)
+    if auxiliary is None:
+        return has_no_gradient(experiences, taken, args)
+    loss = auxiliary.add_gradient()
+    for experience in experiences:
+        experience.info["kimi/sft_loss"] = torch.full((len(experience.action_mask),), loss)
+    return False
 
 
 def has_no_gradient(experiences: list, taken: int, args) -> bool:

@@ -162,6 +162,8 @@ def files_needed(args) -> dict[str, str]:
         options["reward.model_name_or_path"] = [args.reward.model_name_or_path]
     options["data.prompt_dataset"] = _local_sources(args.data.prompt_dataset)
     options["eval.dataset"] = _local_sources(args.eval.dataset)
+    policy = getattr(getattr(args, "kimi", None), "policy", None)
+    options["kimi.policy.ptx_dataset"] = [getattr(policy, "ptx_dataset", None)]
     remote = args.reward.remote_url
     options["reward.remote_url"] = [remote] if isinstance(remote, str) else list(remote or ())
     options["train.agent_func_path"] = [args.train.agent_func_path]

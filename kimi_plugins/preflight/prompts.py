@@ -38,7 +38,7 @@ class Lengths:
         yield from ()
 
     def _tokens(self, texts: list[str]) -> int:
-        self._tokenizer = self._tokenizer or _tokenizer(self._args.actor.model_name_or_path)
+        self._tokenizer = self._tokenizer or model_tokenizer(self._args.actor.model_name_or_path)
         return (
             sum(len(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts)
             if self._tokenizer
@@ -62,7 +62,7 @@ class Lengths:
             print(found)
 
 
-def _tokenizer(name: str) -> Any:
+def model_tokenizer(name: str) -> Any:
     """The model's tokenizers.Tokenizer; None without a tokenizer.json that it can be made of."""
     found = models.here(name)
     path = None if found is None else found[0] / "tokenizer.json"
