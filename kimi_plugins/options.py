@@ -67,8 +67,8 @@ class Policy:
     )
     baseline_scale: float = option(
         1.0,
-        "factor of the baseline: below 1, correct responses weigh more than incorrect ones (ours, after arXiv "
-        "2506.20520); for rewards ≥ 0 and the baselines mean and leave_one_out only",
+        "how far the baseline lies on the way from the lowest reward of the group (0) to the one chosen (1, §2.3.2): "
+        "below 1, correct responses weigh more than incorrect ones (ours, after arXiv 2506.20520)",
         valid=lambda value: 0 <= value <= 1,
         rule="in [0, 1], e.g. 0.5",
     )

@@ -9,7 +9,7 @@ from kimi_plugins.options import Policy, invalid_values
 def group_advantages(
     rewards: Tensor, *, baseline: str, tau: float, graded: Tensor | None = None, scale: float | Tensor = 1.0
 ) -> Tensor:
-    """Rewards less `scale` times their group's baseline; 0 for a response whose grade failed, which counts in none.
+    """Rewards less their group's baseline; 0 for a response whose grade failed, which counts in none.
 
     Args:
         rewards: [P, k], any dtype; computed in float32 or wider. What stands where `graded` is false has no effect.
@@ -19,11 +19,12 @@ def group_advantages(
             responses push nothing away, as in ReST (§3.5).
         tau: τ > 0, in units of reward per nat; of log Z only.
         graded: [P, k], bool; None: all.
-        scale: of the baseline, 1 in the report; a number or [P, 1]. Below 1, right responses push more than wrong ones
-            (ours, after arXiv 2506.20520 and 2503.14286), and a group of right responses only is pushed, too.
+        scale: how far the baseline lies on the way from the lowest reward of the group (0) to the one above (1, the
+            report's); a number or [P, 1]. Below 1, right responses push more than wrong ones (ours, after arXiv
+            2506.20520 and 2503.14286).
 
     Returns:
-        [P, k]; exactly 0 in a group whose rewards are all equal, unless the scale is not 1 or the baseline is "none".
+        [P, k]; exactly 0 in a group whose rewards are all equal, unless the baseline is "none".
 
     Raises:
         ValueError: rewards not [P, k], unknown baseline, or τ out of range.
@@ -49,7 +50,9 @@ def group_advantages(
         level = _log_mean_exp(values, counted, tau)  # [P, 1 or k]
     else:
         level = _mean(values, counted)
-    advantages = shifted - level + (1.0 - scale) * (top + level)
+    lowest = values.masked_fill(~counted, torch.inf).amin(dim=-1)  # [P, 1 or k]
+    lowest = lowest.where(counted.any(dim=-1), 0.0)
+    advantages = shifted - level + (1.0 - scale) * (level - lowest)
     return advantages.where(graded & counted.any(dim=-1), 0.0)
 
 

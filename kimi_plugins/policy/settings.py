@@ -75,10 +75,10 @@ def _baseline_problems(policy, samples_per_prompt: int) -> Iterator[str]:
         for name, default in (("baseline_scale", 1.0), ("baseline_rises", "none"))
         if getattr(policy, name) != default
     ]
-    if scaled and policy.baseline not in ("mean", "leave_one_out"):
+    if scaled and policy.baseline == "none":
         yield (
-            f"{scaled[0]} with kimi.policy.baseline {policy.baseline}: only a mean can be scaled; set "
-            "kimi.policy.baseline to mean or leave_one_out, or leave the other out"
+            f"{scaled[0]} with kimi.policy.baseline none, which has nothing to scale; set kimi.policy.baseline to "
+            "mean, or leave the other out"
         )
 
 

@@ -27,9 +27,10 @@ def by_hand(rewards, graded, baseline, tau, scale):
         elif baseline == "none":
             found.append(reward)
         elif baseline.startswith("log_z"):
-            found.append(reward - scale * tau * math.log(sum(math.exp(r / tau) for r in others) / len(others)))
+            above = tau * math.log(sum(math.exp(r / tau) for r in others) / len(others)) - min(others)
+            found.append(reward - min(others) - scale * above)
         else:
-            found.append(reward - scale * sum(others) / len(others))
+            found.append(reward - min(others) - scale * (sum(others) / len(others) - min(others)))
     return found
 
 
@@ -72,7 +73,8 @@ def test_a_scale_of_one_changes_no_bit_and_a_scale_may_differ_from_group_to_grou
     assert torch.equal(group_advantages(rewards, baseline="mean", tau=TAU, scale=torch.ones(3, 1)), plain)
     scale = torch.tensor([[1.0], [0.5], [0.0]])
     scaled = group_advantages(rewards, baseline="mean", tau=TAU, scale=scale)
-    torch.testing.assert_close(scaled, rewards - scale * rewards.mean(-1, keepdim=True))
+    lowest, mean = rewards.amin(-1, keepdim=True), rewards.mean(-1, keepdim=True)
+    torch.testing.assert_close(scaled, rewards - lowest - scale * (mean - lowest))
     joined = linked_advantages(rewards, [[0], [2], [1]], baseline="mean", tau=TAU, scale=scale)
     assert torch.equal(joined, scaled)
 
