@@ -28,8 +28,10 @@ LAST = 8  # steps at the end of a run whose training metrics are averaged
 REWRITTEN = {"additions": 0.0, "wordy": 0.5}  # by task: chance that a demonstration writes a right line again
 
 OPENRLHF = {"task": "additions", "plugins": "kimi-log"}
-KIMI = {"task": "additions", "plugins": "kimi"}
+DEFAULTS = {"task": "additions", "plugins": "kimi"}
+KIMI = DEFAULTS | {"kimi.policy.baseline_scale": 1, "kimi.policy.optimizer_reset": "all"}  # the report's
 NO_RESET = KIMI | {"kimi.policy.optimizer_reset": "none"}
+NO_BASELINE = DEFAULTS | {"kimi.policy.baseline": "none"}
 HARDER = {"kimi.sampling.curriculum_steps": STEPS // 2, "kimi.sampling.hard_from": STEPS // 2}
 LENGTH = KIMI | {"task": "wordy", "kimi.length.weight": 0.2}
 MANY_STEPS = {  # 16 optimizer steps an iteration, half the iterations
@@ -41,9 +43,9 @@ MANY_STEPS = {  # 16 optimizer steps an iteration, half the iterations
 VARIANTS = {
     "mirror_descent": KIMI,
     "mirror_descent_no_reset": NO_RESET,
-    "rest": KIMI | {"kimi.policy.baseline": "none"},
-    "half_baseline_no_reset": NO_RESET | {"kimi.policy.baseline_scale": 0.5},
-    "no_baseline_no_reset": NO_RESET | {"kimi.policy.baseline": "none"},
+    "rest": NO_BASELINE | {"kimi.policy.optimizer_reset": "all"},
+    "half_baseline_no_reset": DEFAULTS,
+    "no_baseline_no_reset": NO_BASELINE,
     "grpo": OPENRLHF | {"algo.advantage.estimator": "group_norm"},
     "dr_grpo": OPENRLHF,
     "curriculum_stages": KIMI | HARDER | {"kimi.sampling.curriculum": "stages"},
@@ -54,10 +56,10 @@ VARIANTS = {
     "length_at_once": LENGTH | {"kimi.length.warm_up_steps": 0},
     "length_after_warm_up": LENGTH | {"kimi.length.warm_up_steps": STEPS // 2},
     "length_at_once_wrong_spared": LENGTH | {"kimi.length.warm_up_steps": 0, "kimi.length.wrong": "spare"},
-    "many_steps_half_baseline": NO_RESET | MANY_STEPS | {"kimi.policy.baseline_scale": 0.5},
-    "many_steps_no_baseline": NO_RESET | MANY_STEPS | {"kimi.policy.baseline": "none"},
+    "many_steps_half_baseline": DEFAULTS | MANY_STEPS,
+    "many_steps_no_baseline": NO_BASELINE | MANY_STEPS,
     # Without a baseline and almost without the square: the log-likelihood of the right responses.
-    "many_steps_rest": NO_RESET | MANY_STEPS | {"kimi.policy.baseline": "none", "kimi.policy.tau": 0.001},
+    "many_steps_rest": NO_BASELINE | MANY_STEPS | {"kimi.policy.tau": 0.001},
     "many_steps_gspo": OPENRLHF
     | MANY_STEPS
     | {
@@ -65,7 +67,7 @@ VARIANTS = {
         "actor.policy_loss_type": "gspo",
         "actor.eps_clip": 0.02,  # as in off_policy.py
     },
-    "many_steps_defaults": KIMI | MANY_STEPS,
+    "many_steps_report": KIMI | MANY_STEPS,
 }
 
 

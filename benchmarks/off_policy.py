@@ -54,7 +54,7 @@ class Form:
     """One way to train. number: the values of its own hyperparameter, [0] if it has none."""
 
     baseline: str = "mean"
-    scale: str = "1"  # of the baseline: a number, or the success rate of the group or the batch
+    scale: str = "1"  # of the baseline above the lowest reward: a number, or the success rate of group or batch
     loss: str = "k1.5"  # k1.5, k2.5, ppo, gspo or plain
     number: tuple[float, ...] = TAUS
     length_normalization: bool = False
@@ -67,6 +67,7 @@ FORMS = {
     "mirror_descent": Form(),
     "mirror_descent_reset": Form(reset=True),
     "mirror_descent_half_baseline": Form(scale="0.5"),
+    "mirror_descent_lowest_baseline": Form(scale="0"),
     "mirror_descent_rising_baseline": Form(scale="batch"),
     "mirror_descent_no_baseline": Form(baseline="none"),
     "mirror_descent_log_z": Form(baseline="log_z"),

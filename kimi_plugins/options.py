@@ -65,10 +65,11 @@ class Policy:
         "group (leave_one_out, log_z_leave_one_out: arXiv 2602.05933); none: like ReST, to compare",
         BASELINES,
     )
-    baseline_scale: float = option(
-        1.0,
+    baseline_scale: float | None = option(
+        None,
         "how far the baseline lies on the way from the lowest reward of the group (0) to the one chosen (1, §2.3.2): "
-        "below 1, correct responses weigh more than incorrect ones (ours, after arXiv 2506.20520)",
+        "below 1, correct responses weigh more than incorrect ones (ours, after arXiv 2506.20520); not set: 0.5 with "
+        "the baseline mean that does not rise, else 1",
         valid=lambda value: 0 <= value <= 1,
         rule="in [0, 1], e.g. 0.5",
     )
@@ -111,9 +112,9 @@ class Policy:
         "baseline over all their responses (ours, for §2.3.5)",
     )
     optimizer_reset: str = option(
-        "all",
+        "none",
         "which optimizer state is cleared at the start of an iteration: moments and step counts (all, §2.3.2), the "
-        "momentum alone (first_moment, ours), or none",
+        "momentum alone (first_moment, ours), or none, which learned faster in small (docs/settings.md)",
         ("none", "first_moment", "all"),
     )
     reset_every: int = option(

@@ -72,7 +72,7 @@ def _baseline_problems(policy, samples_per_prompt: int) -> Iterator[str]:
         )
     scaled = [
         f"kimi.policy.{name} is {getattr(policy, name)}"
-        for name, default in (("baseline_scale", 1.0), ("baseline_rises", "none"))
+        for name, default in (("baseline_scale", None), ("baseline_rises", "none"))
         if getattr(policy, name) != default
     ]
     if scaled and policy.baseline == "none":

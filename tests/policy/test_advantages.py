@@ -5,13 +5,14 @@ import math
 import pytest
 import torch
 
-from kimi_plugins.options import BASELINES
+from kimi_plugins.options import BASELINES, Policy
 from kimi_plugins.policy.advantages import (
     group_advantages,
     linked_advantages,
     success_scale,
     zero_advantage_share,
 )
+from kimi_plugins.policy.batch import baseline_scale
 
 TAU = 0.3
 
@@ -79,6 +80,29 @@ def test_a_scale_of_one_changes_no_bit_and_a_scale_may_differ_from_group_to_grou
     assert torch.equal(joined, scaled)
 
 
+@pytest.mark.parametrize("baseline", BASELINES[:-1])
+def test_a_shift_of_all_rewards_changes_no_scaled_advantage(baseline):
+    rewards = torch.rand(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    one, other = (group_advantages(r, baseline=baseline, tau=TAU, scale=0.5) for r in (rewards, rewards - 3))
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "want"),
+    [
+        ({}, 0.5),
+        ({"baseline": "leave_one_out"}, 1.0),
+        ({"baseline": "log_z"}, 1.0),
+        ({"baseline_rises": "batch"}, 1.0),
+        ({"baseline_scale": 1.0}, 1.0),
+        ({"baseline_scale": 0.0}, 0.0),
+        ({"baseline": "log_z", "baseline_scale": 0.5}, 0.5),
+    ],
+)
+def test_the_scale_where_it_is_not_set_is_half_for_the_mean_and_one_for_the_others(chosen, want):
+    assert baseline_scale(Policy(**chosen)) == want
+
+
 def test_the_scale_follows_the_success_rate_of_the_batch_or_of_linked_prompts():
     verdicts = torch.tensor([[1.0, 0.0], [1.0, math.nan], [0.0, 0.0], [math.nan, math.nan]])
     graded = ~verdicts.isnan()
@@ -108,12 +132,13 @@ def test_log_z_becomes_the_mean_for_large_tau_and_the_maximum_for_tiny_tau(log_z
     torch.testing.assert_close(tiny, rewards - best, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.0])
 @pytest.mark.parametrize("baseline", BASELINES[:-1])
-def test_a_group_of_equal_rewards_has_advantages_of_exactly_zero(baseline):
+def test_a_group_of_equal_rewards_has_advantages_of_exactly_zero(baseline, scale):
     rewards = torch.tensor([[0.1, 0.1, 0.1], [0.1, 0.7, 0.1]])
-    advantages = group_advantages(rewards, baseline=baseline, tau=TAU)
+    advantages = group_advantages(rewards, baseline=baseline, tau=TAU, scale=scale)
     assert advantages[0].tolist() == [0.0, 0.0, 0.0]
-    assert advantages[1, 1] > 0 > advantages[1, 0]
+    assert advantages[1, 1] > 0 >= advantages[1, 0]
     assert zero_advantage_share(advantages, [[0], [1]]) == 0.5
 
 

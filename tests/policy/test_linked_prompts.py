@@ -25,9 +25,9 @@ BASELINES = {
 }
 
 
-def settings(key="pair", **policy):
+def settings(key="pair", baseline_scale=1.0, **policy):
     kimi = SimpleNamespace(
-        policy=options.Policy(linked_baseline=key is not None, **policy),
+        policy=options.Policy(linked_baseline=key is not None, baseline_scale=baseline_scale, **policy),
         sampling=options.Sampling(linked_key=key),
         rewards=options.Rewards(failure_limit=1.0),
         length=options.Length(warm_up_steps=0),
