@@ -5,10 +5,14 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from datetime import date
 from importlib import metadata
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 
@@ -47,6 +51,13 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def as_they_end(function: Callable, jobs: Iterable[tuple], workers: int) -> Iterator[Any]:
+    """What function(*job) returns for each job, run in `workers` processes."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+        for future in as_completed([pool.submit(function, *job) for job in jobs]):
+            yield future.result()
 
 
 def write_json(path: Path, result: dict) -> None:

@@ -13,15 +13,13 @@ import json
 import random
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 import torch
-from common import RESULTS, machine, progress, spread, write_json
+from common import RESULTS, as_they_end, machine, progress, spread, write_json
 from off_policy import FORMS, GROUPS, WARM_UP_RATE, K, advantages_of, loss_of
 from plain_loop import ROOM, Decoder, Problem, evaluate, generate, prompts_of, update, verdicts, warm_up
 
@@ -206,15 +204,12 @@ def main() -> int:
     args.runs.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
         warmed_up(seed, args.runs)
-    jobs = [(variant, seed) for seed in args.seeds for variant in args.variants]
+    jobs = [(variant, seed, args.runs) for seed in args.seeds for variant in args.variants]
     results: dict[str, list[dict]] = {variant: [] for variant in args.variants}
-    with ProcessPoolExecutor(args.workers, mp_context=get_context("fork")) as pool:
-        futures = [pool.submit(_done, variant, seed, args.runs) for variant, seed in jobs]
-        for number, future in enumerate(as_completed(futures), 1):
-            one = future.result()
-            results[one["variant"]].append(one)
-            ends = ", ".join(f"{value:.2f}" for value in final(one["points"]))
-            progress(f"{number}/{len(jobs)} {one['variant']}, seed {one['seed']}: {ends}")
+    for number, one in enumerate(as_they_end(_done, jobs, args.workers), 1):
+        results[one["variant"]].append(one)
+        ends = ", ".join(f"{value:.2f}" for value in final(one["points"]))
+        progress(f"{number}/{len(jobs)} {one['variant']}, seed {one['seed']}: {ends}")
     for runs in results.values():
         runs.sort(key=lambda one: one["seed"])
     conditions = {"levels": LEVELS, "training": TRAINING, "held_out": HELD_OUT, "passes": PASSES, "responses": K}

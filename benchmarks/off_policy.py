@@ -18,14 +18,12 @@ import json
 import math
 import random
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean, median
 
 import torch
-from common import RESULTS, machine, progress, spread, write_json
+from common import RESULTS, as_they_end, machine, progress, spread, write_json
 from plain_loop import Decoder, evaluate, generate, prompts_of, update, verdicts, warm_up
 from torch import Tensor
 
@@ -34,8 +32,8 @@ from kimi_plugins.policy.mirror_descent import MirrorDescentLoss
 from kimi_plugins.policy.optimizer_reset import reset_optimizer
 
 GROUPS, K = 32, 8  # prompts an iteration, responses a prompt
-ITERATIONS = 16
-TRAINING = 256  # problems; each comes twice
+ITERATIONS = 16  # unless others are asked for
+TRAINING = 256  # problems; each comes twice in 16 iterations
 HELD_OUT = 512
 EVERY = 4  # iterations from one evaluation to the next
 STARTS = {"twentieth": 0.05, "fifth": 0.2}  # share of right answers at which the supervised warm-up stops
@@ -123,6 +121,7 @@ class Job:
     steps: int  # optimizer steps an iteration
     start: str
     seed: int
+    iterations: int = ITERATIONS
 
     def path(self, runs: Path) -> Path:
         digest = hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
@@ -163,7 +162,7 @@ def run(job: Job, runs: Path) -> dict:
     began = time.process_time()
     form, model = FORMS[job.form], warmed_up(job.start, job.seed, runs)
     _, training, held_out = problems_of(job.seed)
-    order, passes = random.Random(job.seed), GROUPS * ITERATIONS // TRAINING
+    order, passes = random.Random(job.seed), GROUPS * job.iterations // TRAINING
     stream = [problem for _ in range(passes) for problem in order.sample(training, len(training))]
     generator = torch.Generator().manual_seed(job.seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=job.learning_rate)
@@ -171,7 +170,7 @@ def run(job: Job, runs: Path) -> dict:
     generated = 0
     points = [{"iteration": 0, "tokens": 0, "pass_at_1": fmean(evaluate(model, held_out, 0)), "drift": 0.0}]
     drift: list[float] = []  # mean |Δ| of each iteration since the last point, nats
-    for iteration in range(ITERATIONS):
+    for iteration in range(job.iterations):
         chosen = stream[iteration * GROUPS : (iteration + 1) * GROUPS]
         repeated = [problem for problem in chosen for _ in range(K)]
         prompts, pads = prompts_of(repeated)
@@ -205,12 +204,10 @@ def run_all(jobs: list[Job], runs: Path, workers: int) -> list[dict]:
     for start, seed in {(job.start, job.seed) for job in jobs}:
         warmed_up(start, seed, runs)
     results = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
-        futures = [pool.submit(_done, job, runs) for job in jobs]
-        for number, future in enumerate(as_completed(futures), 1):
-            results.append(future.result())
-            job, score = results[-1]["job"], final(results[-1])
-            progress(f"{number}/{len(jobs)} {job['form']} {job['number']:g} lr {job['learning_rate']:g}: {score:.3f}")
+    for number, result in enumerate(as_they_end(_done, [(job, runs) for job in jobs], workers), 1):
+        results.append(result)
+        job, score = result["job"], final(result)
+        progress(f"{number}/{len(jobs)} {job['form']} {job['number']:g} lr {job['learning_rate']:g}: {score:.3f}")
     return results
 
 
@@ -243,10 +240,16 @@ def collapsed(result: dict) -> bool:
 
 
 def search_jobs(
-    forms: list[str], steps: int, start: str, seed: int, rates: list[float], taus: list[float]
+    forms: list[str],
+    steps: int,
+    start: str,
+    seed: int,
+    rates: list[float],
+    taus: list[float],
+    iterations: int = ITERATIONS,
 ) -> list[Job]:
     return [
-        Job(name, number, rate, steps, start, seed)
+        Job(name, number, rate, steps, start, seed, iterations)
         for rate in rates
         for name in forms
         for number in FORMS[name].number
@@ -254,28 +257,39 @@ def search_jobs(
     ]
 
 
-def confirm_jobs(forms: list[str], steps: int, start: str, seeds: list[int], results: list[dict], like) -> list[Job]:
-    """like: (optimizer steps, start) of the search whose settings are taken; None: this regime's own.
+def confirm_jobs(
+    forms: list[str],
+    steps: int,
+    start: str,
+    seeds: list[int],
+    results: list[dict],
+    like: tuple[int, str] | None,
+    iterations: int = ITERATIONS,
+) -> list[Job]:
+    """like: (optimizer steps, start) of the search, of 16 iterations, whose settings are taken; None: this regime's own.
 
     Raises:
         SystemExit: a form that was not run there.
     """
-    source, settings = like or (steps, start), best_settings(results)
+    source, settings = (*like, ITERATIONS) if like else (steps, start, iterations), best_settings(results)
     if missing := [name for name in forms if (*source, name) not in settings]:
         raise SystemExit(f"search first: {', '.join(missing)} with {source[0]} steps from {source[1]}")
-    return [Job(name, *settings[*source, name], steps, start, seed) for name in forms for seed in seeds]
+    return [Job(name, *settings[*source, name], steps, start, seed, iterations) for name in forms for seed in seeds]
 
 
 def load(runs: Path) -> list[dict]:
     return [json.loads(path.read_text()) for path in sorted(runs.glob("*.json"))]
 
 
-def best_settings(results: list[dict]) -> dict[tuple[int, str, str], tuple[float, float]]:
-    """{(steps, start, form): (number, learning rate)}: run with most seeds, and of those of the largest area."""
-    found: dict[tuple[int, str, str], dict[tuple[float, float], list[float]]] = {}
+REGIME = ("steps", "start", "iterations")
+
+
+def best_settings(results: list[dict]) -> dict[tuple[int, str, int, str], tuple[float, float]]:
+    """{(*REGIME, form): (number, learning rate)}: run with most seeds, and of those of the largest area."""
+    found: dict[tuple[int, str, int, str], dict[tuple[float, float], list[float]]] = {}
     for result in results:
         job = result["job"]
-        tried = found.setdefault((job["steps"], job["start"], job["form"]), {})
+        tried = found.setdefault((*(job[key] for key in REGIME), job["form"]), {})
         tried.setdefault((job["number"], job["learning_rate"]), []).append(area(result))
     return {
         key: max(tried, key=lambda setting, tried=tried: (len(tried[setting]), fmean(tried[setting])))
@@ -285,7 +299,7 @@ def best_settings(results: list[dict]) -> dict[tuple[int, str, str], tuple[float
 
 def runs_of(chosen: dict, results: list[dict]) -> list[dict]:
     """Those with the settings of `chosen`, by seed."""
-    keys = ("steps", "start", "form", "number", "learning_rate")
+    keys = (*REGIME, "form", "number", "learning_rate")
     found = [one for one in results if all(one["job"][key] == chosen[key] for key in keys)]
     return sorted(found, key=lambda one: one["job"]["seed"])
 
@@ -293,11 +307,11 @@ def runs_of(chosen: dict, results: list[dict]) -> list[dict]:
 def summary(results: list[dict]) -> list[dict]:
     """A row for each regime and form at its best settings, over all seeds that were run with them."""
     rows = []
-    for (steps, start, form), (number, rate) in sorted(best_settings(results).items()):
-        chosen = {"steps": steps, "start": start, "form": form, "number": number, "learning_rate": rate}
+    for (*values, form), (number, rate) in sorted(best_settings(results).items()):
+        regime = dict(zip(REGIME, values, strict=True)) | {"form": form}
+        chosen = regime | {"number": number, "learning_rate": rate}
         of_form = runs_of(chosen, results)
         reached = [tokens_to(one, TARGET) for one in of_form]
-        regime = {"steps": steps, "start": start, "form": form}
         tried = [one for one in results if {key: one["job"][key] for key in regime} == regime]
         rows.append(
             chosen
@@ -319,7 +333,7 @@ def summary(results: list[dict]) -> list[dict]:
 def table(rows: list[dict]) -> str:
     """Markdown, a line for each form with several seeds: median (range); the tokens of each seed that gets there."""
     lines = [
-        "| start | steps | form | held-out pass@1 at the end, % | mean over the run, % "
+        "| start | iterations × steps | form | held-out pass@1 at the end, % | mean over the run, % "
         f"| thousand tokens to {TARGET:.0%} | pass@8, % | drift, nats | collapsed |",
         "|---" * 9 + "|",
     ]
@@ -327,7 +341,7 @@ def table(rows: list[dict]) -> str:
         if (seeds := len(row["seeds"])) > 1:
             reached = [tokens / 1000 for tokens in row["tokens_to_target"] if tokens is not None]
             words = [str(round(tokens)) for tokens in sorted(reached)] + ["–"] * (seeds - len(reached))
-            cells = [row["start"], row["steps"], row["form"].replace("_", " ")]
+            cells = [row["start"], f"{row['iterations']} × {row['steps']}", row["form"].replace("_", " ")]
             cells += [_cell(row["final"]), _cell(row["area"]), ", ".join(words), _cell(row["pass_at_8"])]
             cells += [f"{row['drift']:.2f}", f"{row['collapsed']} of {seeds}"]
             lines.append(f"| {' | '.join(map(str, cells))} |")
@@ -347,19 +361,20 @@ def plot(results: list[dict], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     rows = [row for row in summary(results) if len(row["seeds"]) > 1]
-    regimes = sorted({(row["start"], row["steps"]) for row in rows})
+    regimes = sorted({tuple(row[key] for key in REGIME) for row in rows}, key=lambda regime: regime[::-1])
     names = [name for name in FORMS if name in {row["form"] for row in rows}]
     figure, axes = plt.subplots(
         1, len(regimes), figsize=(4 * len(regimes), 4), sharey=True, squeeze=False, layout="constrained"
     )
     lines = {}
-    for axis, (start, steps) in zip(axes[0], regimes, strict=True):
-        for row in (row for row in rows if (row["start"], row["steps"]) == (start, steps)):
+    for axis, regime in zip(axes[0], regimes, strict=True):
+        for row in (row for row in rows if tuple(row[key] for key in REGIME) == regime):
             style = "-" if row["form"] in OURS else "--"
             for one in runs_of(row, results):
                 x, y = zip(*((point["tokens"] / 1000, point["pass_at_1"]) for point in one["points"]), strict=True)
                 (lines[row["form"]],) = axis.plot(x, y, style, color=f"C{names.index(row['form'])}", linewidth=1)
-        axis.set_title(f"{steps} optimizer steps an iteration, start: a {start} right", fontsize=8)
+        steps, start, iterations = regime
+        axis.set_title(f"{iterations} iterations of {steps} optimizer steps, start: a {start} right", fontsize=8)
         axis.set_xlabel("generated tokens, thousands")
     axes[0][0].set_ylabel("held-out pass@1")
     figure.legend(lines.values(), lines.keys(), fontsize=7, loc="outside right upper")
@@ -372,6 +387,7 @@ def main() -> None:
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 16, 64], help="optimizer steps an iteration")
     parser.add_argument("--start", choices=STARTS, default="fifth", help="share of right answers at the start")
+    parser.add_argument("--iterations", type=int, default=ITERATIONS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="the first is that of the search")
     parser.add_argument("--rates", type=float, nargs="+", default=LEARNING_RATES, help="learning rates of the search")
     parser.add_argument("--taus", type=float, nargs="+", default=TAUS, help="of the search")
@@ -386,7 +402,6 @@ def main() -> None:
         conditions = {
             "groups": GROUPS,
             "responses": K,
-            "iterations": ITERATIONS,
             "training_problems": TRAINING,
             "held_out": HELD_OUT,
             "target": TARGET,
@@ -400,10 +415,11 @@ def main() -> None:
     jobs: list[Job] = []
     for steps in args.steps:
         if args.what == "search":
-            jobs += search_jobs(args.forms, steps, args.start, args.seeds[0], args.rates, args.taus)
+            jobs += search_jobs(args.forms, steps, args.start, args.seeds[0], args.rates, args.taus, args.iterations)
         else:
             like = (int(args.like[0]), args.like[1]) if args.like else None
-            jobs += confirm_jobs(args.forms, steps, args.start, args.seeds, load(args.runs), like)
+            done = load(args.runs)
+            jobs += confirm_jobs(args.forms, steps, args.start, args.seeds, done, like, args.iterations)
     run_all(jobs, args.runs, args.workers)
 
 

@@ -166,11 +166,17 @@ def verdicts(tokens: Tensor, problems: list[Problem]) -> Tensor:
 
 
 def supervised_step(
-    model: Decoder, optimizer: torch.optim.Optimizer, problems: list[Problem], rng: random.Random, rows: int = 32
+    model: Decoder,
+    optimizer: torch.optim.Optimizer,
+    problems: list[Problem],
+    rng: random.Random,
+    rows: int = 32,
+    rewritten: float = 0.0,
 ) -> None:
-    """One optimizer step on worked solutions of problems drawn at random."""
+    """One optimizer step on worked solutions of problems drawn at random. rewritten: as of solution."""
     chosen = rng.choices(problems, k=rows)
-    imitate(model, optimizer, *prompts_of(chosen), [encode(solution(a, b, rng))[:ROOM] for a, b in chosen])
+    worked = [encode(solution(a, b, rng, rewritten=rewritten))[:ROOM] for a, b in chosen]
+    imitate(model, optimizer, *prompts_of(chosen), worked)
 
 
 def warm_up(
@@ -179,11 +185,12 @@ def warm_up(
     problems: list[Problem],
     rng: random.Random,
     reached: Callable[[int], bool],
+    rewritten: float = 0.0,
 ) -> None:
     """Supervised steps until reached(their number), which is asked every LOOK steps."""
     step = 0
     while step % LOOK or not reached(step):
-        supervised_step(model, optimizer, problems, rng)
+        supervised_step(model, optimizer, problems, rng, rewritten=rewritten)
         step += 1
 
 

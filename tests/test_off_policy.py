@@ -16,6 +16,7 @@ def off_policy(monkeypatch):
 def result(scores, *, form="rest", number=0.0, rate=1e-3, steps=16, start="fifth", seed=1):
     points = [{"tokens": 1000 * at, "pass_at_1": score, "drift": 1.0} for at, score in enumerate(scores)]
     job = {"form": form, "number": number, "learning_rate": rate, "steps": steps, "start": start, "seed": seed}
+    job["iterations"] = 16
     return {"job": job, "points": points, "pass_at_8": 0.5}
 
 
@@ -36,17 +37,17 @@ def test_a_run_that_loses_a_tenth_has_collapsed(off_policy):
 def test_settings_with_more_seeds_come_before_better_ones(off_policy):
     once = result([0.2, 0.9, 0.9], rate=3e-3)
     twice = [result([0.2, 0.5, 0.5], seed=seed) for seed in (1, 2)]
-    assert off_policy.best_settings([once])[16, "fifth", "rest"] == (0.0, 3e-3)
-    assert off_policy.best_settings([once, *twice])[16, "fifth", "rest"] == (0.0, 1e-3)
+    assert off_policy.best_settings([once])[16, "fifth", 16, "rest"] == (0.0, 3e-3)
+    assert off_policy.best_settings([once, *twice])[16, "fifth", 16, "rest"] == (0.0, 1e-3)
     assert [row["seeds"] for row in off_policy.summary([once, *twice])] == [[1, 2]]
 
 
 def test_settings_can_come_from_another_regime(off_policy):
     results = [result([0.2, 0.5]), result([0.2, 0.3], rate=3e-3)]
-    jobs = off_policy.confirm_jobs(["rest"], 64, "twentieth", [1, 2], results, (16, "fifth"))
-    assert [(job.steps, job.start, job.seed, job.learning_rate) for job in jobs] == [
-        (64, "twentieth", 1, 1e-3),
-        (64, "twentieth", 2, 1e-3),
+    jobs = off_policy.confirm_jobs(["rest"], 64, "twentieth", [1, 2], results, (16, "fifth"), 96)
+    assert [(job.steps, job.start, job.seed, job.learning_rate, job.iterations) for job in jobs] == [
+        (64, "twentieth", 1, 1e-3, 96),
+        (64, "twentieth", 2, 1e-3, 96),
     ]
     with pytest.raises(SystemExit, match="rest with 64 steps from twentieth"):
         off_policy.confirm_jobs(["rest"], 64, "twentieth", [1], results, None)
