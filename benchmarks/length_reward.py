@@ -2,10 +2,10 @@
 
     python benchmarks/length_reward.py [--seeds 1 2 3] [--runs DIR] [--out FILE]
 
-Sums of two numbers of two digits, worked out as in the quickstart, in a plain torch loop. The start of a seed was shown
-right lines written again and again, words that do no work, and then learned without the length reward until more than
-half of its responses were right. From there on every variant trains on the same prompts. A run that was done is not
-done again.
+Sums of two numbers of two digits, worked out as in the quickstart, in a plain torch loop. The start of a seed was
+shown right lines written again and again, words that do no work, and then learned without the length reward until more
+than half of its responses were right. From there on every variant trains on the same prompts. A run that was done is
+not done again.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from kimi_plugins.length.reward import length_rewards, weight_at
 
-REWRITTEN = 0.7  # chance that a demonstration writes a right line again, and then again
+REWRITTEN = 0.5  # chance that a demonstration writes a right line again, and then again
 SHOWN = 0.2  # share of right answers at which the supervised warm-up stops
 START = 0.6  # and at which the length reward may begin
 ITERATIONS, EVERY = 32, 4
@@ -100,9 +100,7 @@ def run(variant: str, seed: int, runs: Path) -> dict:
     points = [{"iteration": 0, "generated_tokens": 0} | measured(model, held_out)]
     for iteration in range(1, ITERATIONS + 1):
         problems = stream[(iteration - 1) * GROUPS : iteration * GROUPS]
-        weight = weight_at(
-            iteration, weight=chosen["weight"], warm_up_steps=chosen["warm_up_steps"], ramp_steps=0
-        )
+        weight = weight_at(iteration, weight=chosen["weight"], warm_up_steps=chosen["warm_up_steps"], ramp_steps=0)
         generated += train(model, optimizer, problems, generator, weight, chosen["wrong"])
         if iteration % EVERY == 0:
             points.append({"iteration": iteration, "generated_tokens": generated} | measured(model, held_out))

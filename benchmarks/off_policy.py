@@ -266,7 +266,7 @@ def confirm_jobs(
     like: tuple[int, str] | None,
     iterations: int = ITERATIONS,
 ) -> list[Job]:
-    """like: (optimizer steps, start) of the search, of 16 iterations, whose settings are taken; None: this regime's own.
+    """like: (optimizer steps, start) of the search, of 16 iterations, to take settings from; None: this regime's own.
 
     Raises:
         SystemExit: a form that was not run there.

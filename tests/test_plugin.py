@@ -126,8 +126,14 @@ def test_options_become_flags_with_their_defaults():
             {"kimi": SimpleNamespace(policy=options.Policy(baseline_rises="batch", baseline="none"))},
             "kimi.policy.baseline_rises",
         ),
-        ({"kimi": SimpleNamespace(policy=options.Policy(optimizer_reset="all", reset_every=0))}, "kimi.policy.reset_every"),
-        ({"kimi": SimpleNamespace(policy=options.Policy(optimizer_reset="all", reset_warm_up=-1))}, "kimi.policy.reset_warm_up"),
+        (
+            {"kimi": SimpleNamespace(policy=options.Policy(optimizer_reset="all", reset_every=0))},
+            "kimi.policy.reset_every",
+        ),
+        (
+            {"kimi": SimpleNamespace(policy=options.Policy(optimizer_reset="all", reset_warm_up=-1))},
+            "kimi.policy.reset_warm_up",
+        ),
         ({"kimi": SimpleNamespace(policy=options.Policy(log_ratio_low=-1.0))}, "kimi.policy.log_ratio_low"),
         (
             {"kimi": SimpleNamespace(policy=options.Policy(optimizer_reset="none", reset_warm_up=4))},
