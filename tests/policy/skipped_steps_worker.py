@@ -40,7 +40,7 @@ def rollouts_of(policy, advantage=0.0):
 
 def run_case(stage, flags):
     """What an iteration without any advantage changes, and then one with a single one."""
-    trainer = make_trainer(stage, 2, lr=LR, flags=flags, policy=options.Policy(reset_warm_up=3))
+    trainer = make_trainer(stage, 2, lr=LR, flags=flags, policy=options.Policy(optimizer_reset="all", reset_warm_up=3))
     policy, result = Bigram(1, torch.float64), {}
     for name, advantage in (("none", 0.0), ("one", 1.0)):
         before = weights(trainer.actor)

@@ -55,7 +55,7 @@ def test_after_a_reset_the_learning_rate_rises_to_that_of_the_schedule(every, st
     weight = torch.nn.Parameter(torch.ones(3))
     optimizer = torch.optim.AdamW([weight], lr=1.0)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
-    args = settings(reset_warm_up=3, reset_every=every)
+    args = settings(optimizer_reset="all", reset_warm_up=3, reset_every=every)
     seen = []
     for taken in range(5):
         Policy().openrlhf_before_optimizer_step(NOTHING, taken, optimizer, scheduler, step, args)
