@@ -20,6 +20,7 @@ from kimi_plugins import groups, options
 from kimi_plugins.grading.failures import TooManyFailures
 from kimi_plugins.plugin import Length, Policy, Rewards, Sampling
 from kimi_plugins.policy.advantages import group_advantages
+from kimi_plugins.policy.batch import baseline_scale
 from kimi_plugins.rewards import math_reward
 from kimi_plugins.rewards.math_reward import MathReward
 from kimi_plugins.rewards.mixed_reward import response_of
@@ -66,7 +67,8 @@ def test_a_failed_grade_has_no_advantage_and_changes_no_other(baseline):
     rewards = groups.by_prompt(batch, K, lambda experience: experience.rewards)
     advantages = Policy().openrlhf_group_advantages(rewards, batch, args)
     # By hand: as if the group had the other three alone.
-    alone = group_advantages(torch.tensor([[1.0, 0.0, 0.2]]), baseline=baseline, tau=0.3)[0]
+    scale = baseline_scale(args.kimi.policy)
+    alone = group_advantages(torch.tensor([[1.0, 0.0, 0.2]]), baseline=baseline, tau=0.3, scale=scale)[0]
     assert torch.allclose(advantages[0, [0, 1, 3]], alone, atol=1e-6)
     assert advantages[0, 2] == 0
     assert torch.equal(rewards[1], torch.tensor(REWARDS[4:8]))
