@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from common import RESULTS, as_they_end, machine, progress, spread, write_json
 from off_policy import FORMS, GROUPS, WARM_UP_RATE, K, advantages_of, loss_of
-from plain_loop import ROOM, Decoder, Problem, evaluate, generate, prompts_of, update, verdicts, warm_up
+from plain_loop import ROOM, Decoder, Problem, evaluate, generate, kept, prompts_of, update, verdicts, warm_up
 
 from kimi_plugins import options
 from kimi_plugins.sampling import curriculum
@@ -84,16 +84,14 @@ def solved(model: Decoder, problems: list[Problem], seed: int) -> list[float]:
 
 def warmed_up(seed: int, runs: Path) -> Decoder:
     """The model that all variants of a seed start from."""
-    model, path = Decoder(context=CONTEXT), runs / f"start-{seed}.pt"
-    if not path.exists():
-        torch.manual_seed(seed)
-        model, rng, (problems, training, _) = Decoder(context=CONTEXT), random.Random(seed), problems_of(seed)
+
+    def train(model: Decoder) -> None:
+        rng, (problems, training, _) = random.Random(seed), problems_of(seed)
         optimizer = torch.optim.Adam(model.parameters(), lr=WARM_UP_RATE, betas=(0.9, 0.98))
         warm_up(model, optimizer, problems, rng, lambda step: solved(model, training, step)[1] >= SECOND)
-        runs.mkdir(parents=True, exist_ok=True)
-        torch.save(model.state_dict(), path)
-    model.load_state_dict(torch.load(path))
-    return model
+
+    torch.manual_seed(seed)
+    return kept(Decoder(context=CONTEXT), runs / f"start-{seed}.pt", train)
 
 
 def run(variant: str, seed: int, runs: Path) -> dict:

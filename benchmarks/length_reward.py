@@ -18,7 +18,7 @@ from statistics import fmean
 import torch
 from common import RESULTS, as_they_end, machine, progress, spread, write_json
 from off_policy import FORMS, GROUPS, WARM_UP_RATE, K, advantages_of, loss_of, problems_of
-from plain_loop import Decoder, evaluate, generate, prompts_of, update, verdicts, warm_up
+from plain_loop import Decoder, evaluate, generate, kept, prompts_of, update, verdicts, warm_up
 from torch import Tensor
 
 from kimi_plugins.length.reward import length_rewards, weight_at
@@ -69,10 +69,9 @@ def _mean(values: Tensor) -> float | None:
 
 def started(seed: int, runs: Path) -> Decoder:
     """The model that all variants of a seed start from."""
-    model, path = Decoder(), runs / f"start-{seed}.pt"
-    if not path.exists():
-        torch.manual_seed(seed)
-        model, rng, (shown, training, _) = Decoder(), random.Random(seed), problems_of(seed)
+
+    def learn(model: Decoder) -> None:
+        rng, (shown, training, _) = random.Random(seed), problems_of(seed)
         optimizer = torch.optim.Adam(model.parameters(), lr=WARM_UP_RATE, betas=(0.9, 0.98))
 
         def right(step: int) -> float:
@@ -83,10 +82,9 @@ def started(seed: int, runs: Path) -> Decoder:
         generator = torch.Generator().manual_seed(seed)
         while right(0) < START:
             train(model, optimizer, rng.sample(shown, GROUPS), generator, 0.0, "penalise")
-        runs.mkdir(parents=True, exist_ok=True)
-        torch.save(model.state_dict(), path)
-    model.load_state_dict(torch.load(path))
-    return model
+
+    torch.manual_seed(seed)
+    return kept(Decoder(), runs / f"start-{seed}.pt", learn)
 
 
 def run(variant: str, seed: int, runs: Path) -> dict:

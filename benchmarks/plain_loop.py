@@ -6,6 +6,7 @@ What off_policy.py and others share. B: responses, T: tokens, the prompt's padde
 import random
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -192,6 +193,17 @@ def warm_up(
     while step % LOOK or not reached(step):
         supervised_step(model, optimizer, problems, rng, rewritten=rewritten)
         step += 1
+
+
+def kept(model: Decoder, path: Path, train: Callable[[Decoder], None]) -> Decoder:
+    """The model as it is after train(model), which is called once: its weights are kept at `path`."""
+    if path.exists():
+        model.load_state_dict(torch.load(path))
+    else:
+        train(model)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(model.state_dict(), path)
+    return model
 
 
 def imitate(

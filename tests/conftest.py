@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import signal
@@ -31,6 +32,13 @@ def data():
     if not path.is_dir():
         pytest.skip(f"no real data in {path}")
     return path
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """A module of benchmarks/ by its name."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    return importlib.import_module
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Starts the ranks of a worker script on real gloo."""
 
+import json
 import os
 import socket
 import subprocess
@@ -41,6 +42,15 @@ def start(script, world, directory, *arguments):
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+
+
+def outcomes(script, directory, name):
+    """{ranks: what each wrote to directory/NAME_RANKS_RANK.json} of one rank and of two, all started together."""
+    finish([process for world in (1, 2) for process in start(script, world, directory)], directory)
+    return {
+        world: [json.loads((directory / f"{name}_{world}_{rank}.json").read_text()) for rank in range(world)]
+        for world in (1, 2)
+    }
 
 
 def finish(processes, directory):

@@ -1,17 +1,13 @@
 """What benchmarks/chaos.py compares two runs by, and how it tells its kills."""
 
-import importlib
-from pathlib import Path
-
 import pytest
 
 from kimi_plugins import run_log
 
 
 @pytest.fixture
-def chaos(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-    return importlib.import_module("chaos")
+def chaos(benchmark):
+    return benchmark("chaos")
 
 
 def run(directory, rewards=(0.25, 0.5), *, seconds=1.0, text="7", weights=b"w"):

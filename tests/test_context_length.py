@@ -1,21 +1,17 @@
 """The problems of benchmarks/context_length.py by a second method; its decoder; and how its figures are made."""
 
-import importlib
 import json
 import random
-from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[1]
 FULL = 5 + 512
 
 
 @pytest.fixture
-def lengths(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module("context_length")
+def lengths(benchmark):
+    return benchmark("context_length")
 
 
 def words(lengths, tokens):

@@ -1,15 +1,11 @@
 """What benchmarks/curriculum.py draws and reports."""
 
-import importlib
-from pathlib import Path
-
 import pytest
 
 
 @pytest.fixture
-def curriculum(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-    return importlib.import_module("curriculum")
+def curriculum(benchmark):
+    return benchmark("curriculum")
 
 
 def test_each_part_has_its_levels_in_order_and_shares_nothing_above_the_easiest(curriculum):

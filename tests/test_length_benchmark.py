@@ -1,15 +1,11 @@
 """What benchmarks/length_reward.py measures and reports."""
 
-import importlib
-from pathlib import Path
-
 import pytest
 
 
 @pytest.fixture
-def length_reward(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-    return importlib.import_module("length_reward")
+def length_reward(benchmark):
+    return benchmark("length_reward")
 
 
 def result(seed, scores, tokens):

@@ -1,6 +1,5 @@
 """The arithmetic behind docs/long_context.md and its recipe, by second methods; and how figures are put together."""
 
-import importlib
 from pathlib import Path
 
 import pytest
@@ -10,13 +9,6 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 ROOT = Path(__file__).parents[1]
 SMALL = dict(vocab_size=97, hidden_size=64, intermediate_size=160, num_attention_heads=4, num_key_value_heads=2)
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    """A module of benchmarks/ by its name."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module
 
 
 def test_parameters_are_those_of_the_model(benchmark):

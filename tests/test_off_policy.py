@@ -1,16 +1,13 @@
 """What benchmarks/off_policy.py chooses and reports, by hand on curves that are made up."""
 
-import importlib
 import math
-from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture
-def off_policy(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-    return importlib.import_module("off_policy")
+def off_policy(benchmark):
+    return benchmark("off_policy")
 
 
 def result(scores, *, form="rest", number=0.0, rate=1e-3, steps=16, start="fifth", seed=1):

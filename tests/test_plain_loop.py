@@ -1,8 +1,6 @@
 """The plain loop of the benchmarks: its shortcuts (cache, buckets, cut batches) change nothing."""
 
-import importlib
 import random
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +11,9 @@ PROBLEMS = [(12, 34), (5, 6), (123, 456), (99, 1)]
 
 
 @pytest.fixture
-def loop(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+def loop(benchmark):
     torch.manual_seed(0)
-    return importlib.import_module("plain_loop")
+    return benchmark("plain_loop")
 
 
 def decoder(loop):

@@ -1,10 +1,9 @@
 """The last iteration of an episode has fewer rollouts: all of them are trained on, by every rank, and none twice."""
 
-import json
 from pathlib import Path
 
 import pytest
-from ranks import finish, start
+from ranks import outcomes
 
 WORKER = Path(__file__).parent / "leftover_worker.py"
 CASES = [
@@ -21,12 +20,7 @@ CASES = [
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """{ranks: results of each}, the ranks of both runs started together."""
-    directory = tmp_path_factory.mktemp("rest")
-    finish([process for world in (1, 2) for process in start(WORKER, world, directory)], directory)
-    return {
-        world: [json.loads((directory / f"rest_{world}_{rank}.json").read_text()) for rank in range(world)]
-        for world in (1, 2)
-    }
+    return outcomes(WORKER, tmp_path_factory.mktemp("rest"), "rest")
 
 
 @pytest.mark.slow

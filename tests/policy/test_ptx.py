@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from openrlhf.models import Actor
 from openrlhf.models.log_probs import ChunkedHead
-from ranks import finish, start
+from ranks import outcomes
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from kimi_plugins import options
@@ -29,13 +29,7 @@ CASES = ["large micro-batches", "accumulation", "ZeRO 1", "ZeRO 2", "ZeRO 3", "Z
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """What the ranks wrote, {number of ranks: [of each rank]}."""
-    directory = tmp_path_factory.mktemp("ptx")
-    for world in (1, 2):
-        finish(list(start(WORKER, world, directory)), directory)
-    return {
-        world: [json.loads((directory / f"ptx_{world}_{rank}.json").read_text()) for rank in range(world)]
-        for world in (1, 2)
-    }
+    return outcomes(WORKER, tmp_path_factory.mktemp("ptx"), "ptx")
 
 
 @pytest.mark.slow
