@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import cache, partial
 from typing import Any
 
 from kimi_plugins.policy import ptx_rows
@@ -19,14 +20,15 @@ def check_auxiliary(args: Any) -> Iterator[str]:
     if not os.path.exists(name):
         yield f"{OPTION}: {name} does not exist; give a file or a directory of this machine"
         return
-    count, problems, tokenizer = 0, Problems(), None
+    count, problems = 0, Problems()
+    load_tokenizer = cache(partial(model_tokenizer, args.actor.model_name_or_path))
     try:
         for row, problem in ptx_rows.rows(args):
             count += 1
             if problem is None:
                 text = "".join(ptx_rows.texts(row.value, args)).rstrip("\n")
                 if len(text.encode(errors="replace")) + 1 > limit:  # a token has a byte, at least
-                    tokenizer = tokenizer or model_tokenizer(args.actor.model_name_or_path)
+                    tokenizer = load_tokenizer()
                     if tokenizer and len(tokenizer.encode(text, add_special_tokens=False)) + 1 > limit:
                         problem = (
                             f"longer than data.max_len {limit} tokens; shorten or remove it, or raise data.max_len"

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from functools import cache, partial
 from typing import Any
 
 from kimi_plugins.data.containers import Row
@@ -23,7 +24,7 @@ class Lengths:
         longest = args.rollout.max_new_tokens
         self._limit = args.data.max_len - (1 if longest is None else longest)
         self._rows = self._long = self._characters = 0
-        self._tokenizer: Any = None
+        self._load_tokenizer = cache(partial(model_tokenizer, args.actor.model_name_or_path))
 
     def row(self, option: str, row: Row, prompt: Prompt | None, problem: str | None) -> Iterator[str]:
         if option != "data.prompt_dataset" or prompt is None or prompt.images or self._characters > MOST_CHARACTERS:
@@ -38,12 +39,8 @@ class Lengths:
         yield from ()
 
     def _tokens(self, texts: list[str]) -> int:
-        self._tokenizer = self._tokenizer or model_tokenizer(self._args.actor.model_name_or_path)
-        return (
-            sum(len(self._tokenizer.encode(text, add_special_tokens=False)) for text in texts)
-            if self._tokenizer
-            else 0
-        )
+        tokenizer = self._load_tokenizer()
+        return sum(len(tokenizer.encode(text, add_special_tokens=False)) for text in texts) if tokenizer else 0
 
     def end(self) -> Iterator[str]:
         if not self._long:
