@@ -23,6 +23,7 @@ def settings(**changed):
         "kimi": SimpleNamespace(policy=options.Policy()),
         "algo__advantage__estimator": "dr_grpo",
         "algo__advantage__is_correction_level": "token",
+        "algo__advantage__old_log_probs": "actor",
         "algo__kl__init_coef": 0.0,
         "algo__kl__use_loss": False,
         "rollout__n_samples_per_prompt": 4,
@@ -174,6 +175,8 @@ def test_importance_weights_need_the_engines_log_probs():
     assert problems(settings(**weighted)) == []
     [problem] = problems(settings(**weighted, algo__advantage__is_correction_level="off"))
     assert "set algo.advantage.is_correction_level to token" in problem
+    [problem] = problems(settings(**weighted, algo__advantage__old_log_probs="rollout"))
+    assert problem.startswith("kimi.policy.importance_cap with algo.advantage.old_log_probs rollout")
 
 
 def linked(key, *, baseline=True, filtering=False):

@@ -128,6 +128,11 @@ def _conflicts(args) -> Iterator[str]:
             "kimi.policy.importance_cap needs the log-probs of the policies that wrote the tokens: set "
             "algo.advantage.is_correction_level to token"
         )
+    if policy.importance_cap and algo.advantage.old_log_probs == "rollout":
+        yield (
+            "kimi.policy.importance_cap with algo.advantage.old_log_probs rollout: the policy before the update is "
+            "then taken to be the one that wrote the tokens, so that every weight is 1; leave one of the two out"
+        )
     yield from _baseline_problems(policy, args.rollout.n_samples_per_prompt)
     yield from _reset_problems(policy)
     yield from _auxiliary_problems(args)

@@ -55,6 +55,11 @@ def _conflicts(args) -> Iterator[str]:
             "kimi.rollout.overlap with kimi.rollout.train_on newest: the current policy writes next to nothing, so "
             "next to nothing would be trained on; turn one of the two off"
         )
+    if args.algo.advantage.old_log_probs == "rollout":
+        yield (
+            "algo.advantage.old_log_probs rollout with kimi.rollout.segment_tokens: a response would be compared with "
+            "the policies that wrote its pieces, not with the one before the update; set it to actor"
+        )
     if chosen.overlap and args.vllm.enable_sleep:
         yield (
             "kimi.rollout.overlap with vllm.enable_sleep: the engines are to write while they sleep; turn one of the "

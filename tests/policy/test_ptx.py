@@ -230,7 +230,8 @@ def test_a_data_set_that_is_not_there_is_refused(tmp_path, model):
 
 def settings(policy, *, nodes=1, ranks=1, ring=1, parallel=1, images=0):
     algo = SimpleNamespace(
-        advantage=SimpleNamespace(estimator="dr_grpo", is_correction_level="off"), kl=SimpleNamespace(init_coef=0)
+        advantage=SimpleNamespace(estimator="dr_grpo", is_correction_level="off", old_log_probs="actor"),
+        kl=SimpleNamespace(init_coef=0),
     )
     return SimpleNamespace(
         actor=SimpleNamespace(num_nodes=nodes, num_gpus_per_node=ranks, loss_agg_mode="token-mean", eps_clip=0.2),

@@ -60,7 +60,7 @@ class Generator(PartialSamplesGenerator):
 
     def __init__(self, *, rows=64, speed=0, filtering=False, deaths=0.0, pair=None, **changed) -> None:
         rollout = replace(options.Rollout(), **{"segment_tokens": SEGMENT, "max_age": 1000} | changed)
-        advantage = SimpleNamespace(is_correction_level="token")
+        advantage = SimpleNamespace(is_correction_level="token", old_log_probs="actor")
         args = SimpleNamespace(
             kimi=SimpleNamespace(
                 rollout=rollout,

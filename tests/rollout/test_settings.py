@@ -22,6 +22,7 @@ def settings(*, segment_tokens=64, chosen=None, **changed):
         "train.async_enable": False,
         "train.full_determinism_enable": False,
         "vllm.enable_sleep": False,
+        "algo.advantage": SimpleNamespace(old_log_probs="actor"),
     } | {key.replace("__", "."): value for key, value in changed.items()}
     args = SimpleNamespace()
     for key, value in flat.items():
@@ -49,6 +50,10 @@ def test_the_defaults_are_accepted():
     [
         (settings(segment_tokens=0), "kimi.rollout.segment_tokens is 0: it must be at least 1"),
         (settings(segment_tokens=513), "more than the context (data.max_len 512)"),
+        (
+            settings(algo__advantage=SimpleNamespace(old_log_probs="rollout")),
+            "algo.advantage.old_log_probs rollout with kimi.rollout.segment_tokens",
+        ),
         (settings(segment_tokens=256), "responses have at most 256 tokens"),
         (settings(segment_tokens=8), "ends responses after 64 tokens, of rollout.max_new_tokens 256"),
         (
