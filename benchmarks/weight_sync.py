@@ -3,6 +3,7 @@
 batched: the trainer's own sync, one call per engine that announces all tensors, then the tensors.
 per_tensor: OpenRLHF's update_weight protocol, one awaited call for every tensor. The CPU engine repacks what it loads
 and so takes weights only all together: the tensors are kept and loaded after the last one, exactly as in `batched`.
+load_only: the engine loads again what it kept. No transport can be faster than that.
 """
 
 import argparse
@@ -36,9 +37,12 @@ class PerTensorWorker(WorkerWrap):
         broadcast_from_trainer(weight, self._model_update_group)
         self._received = [*self._received, (name, weight)]
         if empty_cache:  # how the trainer marks the last tensor
-            self.reload_weights(weights_iterator=iter(self._received))
-            self._repack_output_head()
-            self._received = ()
+            self._kept, self._received = self._received, ()
+            self.load_kept()
+
+    def load_kept(self):
+        self.reload_weights(weights_iterator=iter(self._kept))
+        self._repack_output_head()
 
 
 @ray.remote(num_cpus=1)
@@ -126,6 +130,13 @@ def start_engine(model_dir: Path):
     )
 
 
+async def load_kept(engine) -> float:
+    """Runs in the engine's actor: seconds to load once more what the last sync by per_tensor sent."""
+    start = time.perf_counter()
+    await engine.llm.collective_rpc("load_kept")
+    return time.perf_counter() - start
+
+
 def engine_log_probs(output, tokens: list[int]) -> list[float]:
     return [entry[token].logprob for entry, token in zip(output.prompt_logprobs[1:], tokens[1:], strict=True)]
 
@@ -162,6 +173,7 @@ def measure(model_dir: Path, repeats: int) -> dict:
     probe = SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)
     seconds = {protocol: [] for protocol in PROTOCOLS}
     gaps = {protocol: [] for protocol in PROTOCOLS}
+    loads = []
     for repeat in range(repeats + 1):  # the first is the warm-up
         for protocol in PROTOCOLS if repeat % 2 else PROTOCOLS[::-1]:
             get(sender.change_weights.remote())
@@ -178,13 +190,18 @@ def measure(model_dir: Path, repeats: int) -> dict:
             if repeat:
                 seconds[protocol].append(round(taken, 4))
                 gaps[protocol].append(round(gap, 5))
+        if repeat:
+            loads.append(round(get(engine.run.remote(load_kept)), 4))
 
-    # Both syncs of a repeat saw much the same load of the machine.
-    ratios = [round(slow / fast, 2) for fast, slow in zip(*seconds.values(), strict=True)]
+    # What is compared was measured within a repeat, under much the same load of the machine.
+    def ratio(others: list[float]) -> dict:
+        return spread([round(slow / fast, 2) for slow, fast in zip(seconds["per_tensor"], others, strict=True)])
+
     return {
         "model": {"name": model_dir.name, "tensors": tensors, "parameters": parameters, "bytes": size},
-        "seconds": {protocol: spread(seconds[protocol]) for protocol in PROTOCOLS},
-        "ratio": spread(ratios),
+        "seconds": {protocol: spread(seconds[protocol]) for protocol in PROTOCOLS} | {"load_only": spread(loads)},
+        "ratio": ratio(seconds["batched"]),
+        "highest_ratio": ratio(loads),  # of a sync that takes no time beside the loading
         "logprob_gap_after": {protocol: spread(gaps[protocol]) for protocol in PROTOCOLS},
     }
 
@@ -223,8 +240,10 @@ def main() -> None:
         finally:
             watch.shutdown()
     write_json(args.out or RESULTS / f"weight_sync_{result['model']['name']}.json", result)
-    batched, per_tensor = (result["seconds"][protocol]["median"] for protocol in PROTOCOLS)
-    print(f"batched {batched:.3f} s, per tensor {per_tensor:.3f} s: ratio {result['ratio']['median']:.1f}")
+    middle = {name: found["median"] for name, found in result["seconds"].items()}
+    ratios = result["ratio"]["median"], result["highest_ratio"]["median"]
+    print("batched {batched:.3f} s, per tensor {per_tensor:.3f} s, loading alone {load_only:.3f} s".format(**middle))
+    print("per tensor over batched {:.1f}, over loading alone {:.1f}".format(*ratios))
 
 
 if __name__ == "__main__":

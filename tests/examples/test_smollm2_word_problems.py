@@ -2,14 +2,18 @@
 
 import importlib.util
 import json
-import statistics
+import operator
+import random
+import re
 import sys
+from fractions import Fraction
+from itertools import permutations, product
 from pathlib import Path
 
 import pytest
 import yaml
 
-from kimi_plugins import options, run_log
+from kimi_plugins import options
 from kimi_plugins.grading import Grader, Settings
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "smollm2_word_problems"
@@ -22,7 +26,7 @@ def load(name):
     return module
 
 
-prepare, plot = load("prepare"), load("plot")
+prepare = load("prepare")
 
 
 @pytest.mark.parametrize(
@@ -84,10 +88,12 @@ def test_reading_a_file_skips_and_names_malformed_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "question, answer, small",
+    "question, answer, usable",
     [
         ("20 and 0?", 20.0, True),
-        ("No digits?", 3, True),
+        ("20, 3 and 4 and 1?", 20.0, True),
+        ("No digits?", 3, False),
+        ("3 and no other?", 3, False),
         ("21 and 1?", 5, False),
         ("1,000 and 1?", 5, False),
         ("2.5 and 1?", 5, False),
@@ -96,8 +102,8 @@ def test_reading_a_file_skips_and_names_malformed_rows(tmp_path):
         ("2 and 3?", -1.0, False),
     ],
 )
-def test_small_problems_have_whole_numbers_up_to_the_largest(question, answer, small):
-    assert prepare.is_small(question, answer, 20) is small
+def test_usable_problems_have_whole_numbers_up_to_the_largest(question, answer, usable):
+    assert prepare.is_usable(question, answer, 20) is usable
 
 
 def questions(side):
@@ -128,20 +134,60 @@ def test_questions_that_differ_in_their_numbers_only_stay_together():
 @pytest.mark.parametrize(
     "question, answer, example",
     [
-        ("Ben has 9 pens and loses 4.", 5.0, "9 - 4 = 5"),
-        ("Ben has 4 pens. How many to 9?", 5, "9 - 4 = 5"),
-        ("4 pens and $9.00", 13, "4 + 9 = 13"),
-        ("3 bags of 6 pens", 18, "3 * 6 = 18"),
-        ("3 share 18 pens", 6, "18 / 3 = 6"),
+        ("Ben has 9 pens and loses 4.", 5.0, "9 - 4"),
+        ("Ben has 4 pens. How many to 9?", 5, "9 - 4"),
+        ("4 pens and $9.00", 13, "4 + 9"),
+        ("3 bags of 6 pens", 18, "3 * 6"),
+        ("3 share 18 pens", 6, "18 / 3"),
         ("2 and 2", 4, None),  # a sum or a product
         ("0 and 5", 5, None),
         ("7 and 1", 5, None),  # no operation makes it
-        ("9 pens, 4 lost, 2 found", 7, None),
+        ("9 pens, 3 lost, 1 found", 7, "(9 - 3) + 1"),  # (9 + 1) - 3 is the same
+        ("9 pens, 4 lost, 2 of those found", 5, "9 - 4"),  # one number does not matter
+        ("5 bags of 6 pens for 3", 10, "(5 * 6) / 3"),
+        ("6 pens in each of 12 bags but 2", 60, "(12 - 2) * 6"),
+        ("9 pens, 4, 2 and 1", 8, None),
         ("9 pens", 9, None),
     ],
 )
 def test_worked_examples_are_right_and_unambiguous(question, answer, example):
     assert prepare.worked_example(question, answer) == example
+
+
+def made(operation, one, other):
+    """(value, value with other numbers) of two combined; None where a difference is below 0 or a quotient below 1."""
+    (a, x), (b, y) = one, other
+    if (operation in "-/" and a < b) or (operation == "/" and not b):
+        return None
+    compute = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}[operation]
+    return compute(a, b), compute(x, y)
+
+
+def all_ways(numbers):
+    """For each value that two or three of the numbers can be made to: what else its ways would come to."""
+    terms = list(zip(map(Fraction, numbers), map(Fraction, (17, 5003, 999983)), strict=True))
+    found = [made(operation, *pair) for pair in permutations(terms, 2) for operation in "+-*/"]
+    for one, other, third in permutations(terms):
+        for first, second in product("+-*/", repeat=2):
+            if (inner := made(first, one, other)) is not None:
+                found += [made(second, inner, third), made(second, third, inner)]
+    ways = {}
+    for value, probe in filter(None, found):
+        ways.setdefault(value, set()).add(probe)
+    return ways
+
+
+def test_worked_examples_of_three_numbers_are_those_without_another_way():
+    draw = random.Random(1)
+    for _ in range(20):
+        numbers = draw.sample(range(1, 30), 3)
+        for answer, probes in all_ways(numbers).items():
+            if answer in (0, 1) or answer.denominator > 1:  # with two equal halves the order is free
+                continue
+            example = prepare.worked_example("{} and {} and {}?".format(*numbers), int(answer))
+            assert (example is not None) == (len(probes) == 1), (numbers, answer, example)
+            if example is not None:
+                assert eval(re.sub("[0-9]+", r"Fraction(\g<0>)", example)) == answer
 
 
 @pytest.fixture
@@ -162,31 +208,33 @@ def run(monkeypatch, *argv):
     prepare.main()
 
 
-def test_prepare_writes_chat_messages_and_labels(data, tmp_path, monkeypatch, capsys):
+def test_prepare_writes_prompts_labels_and_worked_examples(data, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
-    run(monkeypatch, "--data", data, "--out", out, "--held-out", 3)
-    rows = {name: [json.loads(line) for line in (out / f"{name}.jsonl").open()] for name in ("train", "held_out")}
-    assert (len(rows["train"]), len(rows["held_out"])) == (13, 3)
+    run(monkeypatch, "--data", data, "--out", out, "--held-out", 3, "--warm-up", 2, "--largest", 20)
+    rows = {
+        name: [json.loads(line) for line in (out / f"{name}.jsonl").open()]
+        for name in ("train", "held_out", "warm_up")
+    }
+    assert {name: len(found) for name, found in rows.items()} == {"train": 13, "held_out": 3, "warm_up": 2}
     for row in rows["train"] + rows["held_out"]:
-        system, user = row["input"]
-        assert system == {"role": "system", "content": prepare.INSTRUCTION}
-        assert user["role"] == "user" and user["content"].endswith("1 and 2?")
-        assert row["label"] == "3"
-    for line in (out / "warm_up.jsonl").open():
-        row = json.loads(line)
-        assert row["output"] == [{"role": "assistant", "content": "1 + 2 = 3"}]
+        assert row["input"].endswith(": 1 and 2?\nEquation:") and row["label"] == "3"
+    for row in rows["warm_up"]:
+        assert row["output"] == " x = 1 + 2"
         assert row["input"] in [other["input"] for other in rows["train"]]
     printed = capsys.readouterr()
-    assert "skipped 4 malformed rows, 16 with numbers" in printed.out
+    assert "skipped 4 malformed rows, 16 with fewer than two numbers" in printed.out
     assert "mawps_addsub.jsonl row 9" in printed.err
 
 
 def test_prepare_names_missing_files_and_too_few_problems(data, tmp_path, monkeypatch):
+    few = ("--data", data, "--out", tmp_path / "out", "--largest", 20)
     with pytest.raises(SystemExit, match="only 16 problems"):
-        run(monkeypatch, "--data", data, "--out", tmp_path / "out", "--held-out", 16)
+        run(monkeypatch, *few, "--held-out", 16)
+    with pytest.raises(SystemExit, match="only 13 training problems .* lower --warm-up"):
+        run(monkeypatch, *few, "--held-out", 3, "--warm-up", 14)
     (data / "svamp_test.jsonl").unlink()
     with pytest.raises(SystemExit, match="no file svamp_test.jsonl"):
-        run(monkeypatch, "--data", data, "--out", tmp_path / "out")
+        run(monkeypatch, *few)
 
 
 def test_the_recipes_reward_grades_equations_by_their_result():
@@ -194,27 +242,19 @@ def test_the_recipes_reward_grades_equations_by_their_result():
     math = options.MathGrader(answer_pattern=settings["math.answer_pattern"], timeout=20.0)
     with Grader(Settings(math=math)) as grader:
         for response, score in (
-            ("9 - 4 = 5", 1.0),
-            ("18 / 3 = 6", 0.0),
-            ("9 - 4 = 5.0<|im_end|>", 1.0),
-            ("2 + 3 = 4 + 1 = 5", 1.0),
-            ("5", 0.0),
-            ("I do not know.", 0.0),
+            (" x = 9 - 4", 1.0),
+            (" x = 9 - 4<|im_end|>", 1.0),
+            (" x = (9 + 1) / 2", 1.0),
+            (" x = 10 - (9 - 4)", 1.0),
+            (" x = 35 / 7", 1.0),
+            (" x = 5 * 1", 1.0),
+            (" x = 9 - 4 = 5", 1.0),
+            (" x = 9 - 5", 0.0),
+            (" x = (9 - 4", 0.0),
+            (" x = 10 / (5 - 5)", 0.0),
+            (" x = 4 - 9", 0.0),
+            (" x =", 0.0),
+            (" 9 - 4", 0.0),
+            (" I do not know.", 0.0),
         ):
             assert grader.grade(settings["kind"], response, "5").score == score, response
-
-
-def test_standard_error_is_that_of_the_problems_means():
-    means = [0.0] * 5 + [0.5] * 3 + [1.0] * 2
-    pass1, pass2 = sum(means) / 10, sum(mean > 0 for mean in means) / 10
-    assert plot.standard_error(pass1, pass2, 10) == pytest.approx(statistics.stdev(means) / 10**0.5)
-    assert plot.standard_error(0.0, 0.0, 10) == 0.0
-
-
-def test_results_take_the_figures_from_the_log(tmp_path):
-    evaluation = {"eval_default_pass1": 0.25, "eval_default_pass2": 0.5, "eval_default_response_length_mean": 9.0}
-    run_log.append(tmp_path, "eval", 0, evaluation | {"eval_truncated_rate": 0.125})
-    run_log.append(tmp_path, "train", 1, dict.fromkeys(plot.TRAIN_FIGURES.values(), 0.5))
-    figures = plot.results(tmp_path, 100)
-    assert [(row["step"], row["pass1"], row["cut_off"]) for row in figures["evaluations"]] == [(0, 0.25, 0.125)]
-    assert figures["steps"] == [{"step": 1} | dict.fromkeys(plot.TRAIN_FIGURES, 0.5)]
